@@ -1,0 +1,71 @@
+"""Finds and loads the compiled extension, and says what runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+
+class Backend(NamedTuple):
+    """What computes the ops on one kind of device, and why."""
+
+    name: str  # "cpu-avx512", "cpu-avx2", "cpu-baseline", "cuda" or "reference"
+    reason: str
+
+    def __str__(self) -> str:
+        return f"ops backend: {self.name} ({self.reason})"
+
+
+@cache
+def _load() -> str:
+    """Load the extension once. Returns why it is missing, or an empty string."""
+    if os.environ.get("DAVSR_REFERENCE", "0") == "1":
+        return "DAVSR_REFERENCE=1"
+    folder = Path(__file__).resolve().parent.parent
+    found = [folder / f"_C{suffix}" for suffix in EXTENSION_SUFFIXES if (folder / f"_C{suffix}").is_file()]
+    if not found:
+        return "the extension is not built: run `python setup.py build_ext --inplace` or reinstall with a C++ compiler"
+    try:
+        torch.ops.load_library(str(found[0]))
+    except OSError as error:  # built against another torch, typically: an undefined symbol
+        return f"{found[0].name} does not load into torch {torch.__version__}: {error}; build it again"
+    return ""
+
+
+def available(device_type: str) -> bool:
+    """Whether the extension has kernels for tensors of this device type."""
+    if _load():
+        return False
+    if device_type == "cpu":
+        return True
+    return device_type == "cuda" and bool(torch.ops.davsr.has_cuda())
+
+
+@cache
+def _backend(device_type: str) -> Backend:
+    if missing := _load():
+        return Backend("reference", missing)
+    if not available(device_type):
+        return Backend("reference", f"the extension has no kernels for {device_type} tensors")
+    if device_type == "cuda":
+        return Backend("cuda", "compiled kernels")
+    return Backend(f"cpu-{torch.ops.davsr.cpu_level()}", f"compiled kernels, {torch.get_num_threads()} threads")
+
+
+def backend(device: str | torch.device = "cpu") -> Backend:
+    """What runs ``deform_align`` and ``fourier_division`` for tensors on ``device``, and the reason."""
+    return _backend(torch.device(device).type)
+
+
+@cache
+def log_backend(device: str | torch.device = "cpu") -> None:
+    """Write the backend's line to the ``davsr`` logger, once per process and device."""
+    chosen = backend(device)
+    level = logging.WARNING if chosen.name == "reference" else logging.INFO
+    logging.getLogger("davsr").log(level, str(chosen))
