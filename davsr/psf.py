@@ -1,0 +1,154 @@
+"""Point-spread functions and exposures as taps: `y[i] = sum_j weight_j x[scale i + offset_j]` along each axis."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Boundary = Literal["reflect", "circular"]
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Weights at consecutive HR positions `start, start + 1, ...`, counted from HR position `scale * i`."""
+
+    start: int
+    weights: Array  # [n]
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        return np.arange(self.start, self.start + len(self.weights))
+
+    def is_symmetric(self, scale: int) -> bool:
+        """Whether the taps mirror about the LR pixel's centre, HR position (scale - 1) / 2."""
+        centred = 2 * self.start + len(self.weights) - 1 == scale - 1
+        return centred and _mirrors(self.weights, self.weights[::-1])
+
+
+@dataclass(frozen=True)
+class DensePSF:
+    """A non-separable PSF as a correlation kernel: weight `[i, j]` acts at HR offset (start_h + i, start_w + j)."""
+
+    start: tuple[int, int]
+    weights: Array  # [k_h, k_w]
+
+    def is_symmetric(self, scale: tuple[int, int]) -> bool:
+        """Whether the kernel mirrors about the LR pixel's centre along each axis by itself."""
+        height, width = self.weights.shape
+        centred = all(
+            2 * start + size - 1 == s - 1
+            for start, size, s in zip(self.start, (height, width), scale, strict=True)
+        )
+        return (
+            centred
+            and _mirrors(self.weights, self.weights[::-1])
+            and _mirrors(self.weights, self.weights[:, ::-1])
+        )
+
+    def factors(self, tolerance: float = 1e-12) -> tuple[Taps, Taps] | None:
+        """The axis taps whose outer product this kernel is, or None if its rank is above one."""
+        u, s, v = np.linalg.svd(self.weights)
+        if len(s) > 1 and s[1] > tolerance * s[0]:
+            return None
+        root = math.sqrt(s[0])
+        return Taps(self.start[0], u[:, 0] * root), Taps(self.start[1], v[0] * root)
+
+
+def _mirrors(weights: Array, mirrored: Array) -> bool:
+    return bool(np.abs(weights - mirrored).max() <= 1e-15 * np.abs(weights).max())
+
+
+def exposure_taps(exposure: float, phase: float) -> Taps:
+    """The shutter: the mean over the HR times [phase, phase + exposure), HR frame p covering [p, p + 1).
+
+    Frames that the interval covers in part weigh in proportion, so exposure and phase may be fractional.
+    """
+    first, last = math.floor(phase), math.ceil(phase + exposure)
+    edges = np.clip(np.arange(first, last + 1, dtype=np.float64), phase, phase + exposure)
+    return Taps(first, np.diff(edges) / exposure)
+
+
+def bicubic_taps(scale: int) -> Taps:
+    """The antialiased bicubic kernel of MATLAB's imresize (Keys 1981, a = -1/2), stretched by `scale`.
+
+    4 * scale taps for even scales, one less for odd ones, centred on the LR pixel, normalised to the sum 1.
+    """
+    centre = (scale - 1) / 2
+    offsets = np.arange(math.floor(centre - 2 * scale) + 1, math.ceil(centre + 2 * scale))
+    distance = np.abs(offsets - centre) / scale
+    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    weights = np.where(distance <= 1, near, far)
+    return Taps(int(offsets[0]), weights / weights.sum())
+
+
+def gaussian_taps(scale: int, sigma: float) -> Taps:
+    """A Gaussian of standard deviation `sigma` HR pixels centred on the LR pixel, cut at 4 sigma, of sum 1."""
+    centre = (scale - 1) / 2
+    offsets = np.arange(math.ceil(centre - 4 * sigma - 1), math.floor(centre + 4 * sigma + 1) + 1)
+    weights = np.exp(-0.5 * ((offsets - centre) / sigma) ** 2)
+    return Taps(int(offsets[0]), weights / weights.sum())
+
+
+def named_taps(name: str, scale: int, sigma: float) -> Taps:
+    """Taps of a named PSF: bicubic, gaussian, box (the mean of the LR pixel's HR pixels), delta (HR pixel scale i)."""
+    if name == "bicubic":
+        return bicubic_taps(scale)
+    if name == "gaussian":
+        return gaussian_taps(scale, sigma)
+    if name == "box":
+        return Taps(0, np.full(scale, 1 / scale))
+    if name == "delta":
+        return Taps(0, np.ones(1))
+    raise ValueError(f"degradation.psf: must be bicubic, gaussian, box, delta or a kernel, got {name!r}")
+
+
+def convolution_taps(kernel: Array, origin: int) -> Taps:
+    """Taps of a true convolution: kernel[j] acts at offset origin - j."""
+    return Taps(origin - len(kernel) + 1, kernel[::-1].copy())
+
+
+def extend_index(positions: npt.NDArray[np.int64], size: int, boundary: Boundary) -> npt.NDArray[np.int64]:
+    """Where a position outside [0, size) is read: half-sample symmetric (`reflect`) or periodic (`circular`)."""
+    if boundary == "circular":
+        return positions % size
+    folded = positions % (2 * size)
+    return np.minimum(folded, 2 * size - 1 - folded)
+
+
+def axis_matrix(taps: Taps, scale: int, size: int, boundary: Boundary) -> Array:
+    """The operator along one axis as a dense matrix [size, scale * size]; `size` is the LR length."""
+    positions = scale * np.arange(size)[:, None] + taps.offsets  # [size, n]
+    columns = extend_index(positions, scale * size, boundary)
+    matrix = np.zeros((size, scale * size))
+    np.add.at(matrix, (np.arange(size)[:, None], columns), taps.weights)
+    return matrix
+
+
+def transfer_function(taps: Taps, size: int) -> npt.NDArray[np.complex128]:
+    """The DFT of the taps on a periodic grid of `size` HR samples."""
+    kernel = np.zeros(size)
+    np.add.at(kernel, -taps.offsets % size, taps.weights)
+    return np.fft.fft(kernel)
+
+
+def plane_transfer_function(psf: DensePSF, height: int, width: int) -> npt.NDArray[np.complex128]:
+    """The 2-D DFT of a dense PSF on a periodic grid, [height, width]."""
+    rows = -(psf.start[0] + np.arange(psf.weights.shape[0])) % height
+    columns = -(psf.start[1] + np.arange(psf.weights.shape[1])) % width
+    kernel = np.zeros((height, width))
+    np.add.at(kernel, (rows[:, None], columns[None, :]), psf.weights)
+    return np.fft.fft2(kernel)
+
+
+def fold_power(transfer: npt.NDArray[np.complex128], scale: tuple[int, ...]) -> Array:
+    """fold(|B|^2): the mean of the power over the aliased blocks, the spectrum of A A^T on the LR grid."""
+    shape: list[int] = []
+    for size, s in zip(transfer.shape, scale, strict=True):
+        shape += [s, size // s]
+    return (np.abs(transfer) ** 2).reshape(shape).mean(axis=tuple(range(0, 2 * len(scale), 2)))
