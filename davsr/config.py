@@ -50,7 +50,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML with the safe loader, refusing duplicate keys. `source` names the text in errors."""
     try:
-        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506 (a subclass of SafeLoader)
+        return yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise InputError(f"options: {source} is not valid YAML: {' '.join(str(error).split())}") from None
     except InputError as error:
@@ -170,9 +170,7 @@ def _coerce_tuple(args: tuple[Any, ...], value: Any, path: str, limits: Mapping[
         args = (args[0],) * len(value)
     if len(value) != len(args):
         raise InputError(f"options: {path} must be a list of {len(args)} values, got {value!r}")
-    return tuple(
-        _coerce(arg, v, f"{path}[{i}]", limits) for i, (arg, v) in enumerate(zip(args, value, strict=True))
-    )
+    return tuple(_coerce(arg, v, f"{path}[{i}]", limits) for i, (arg, v) in enumerate(zip(args, value, strict=True)))
 
 
 def _coerce_scalar(kind: type, value: Any, path: str, limits: Mapping[str, Any]) -> Any:

@@ -202,10 +202,6 @@ class PlaneFactor:
     def largest_eigenvalue(self) -> float:
         return float(self._spectrum(_CANONICAL_SIZE, _CANONICAL_SIZE).max())
 
-    def transfer(self, height: int, width: int) -> np.ndarray:
-        """The PSF's DFT on the periodic HR grid, half spectrum [H, W // 2 + 1]."""
-        return plane_transfer_function(self.psf, height, width)[:, : width // 2 + 1]
-
     def _spectrum(self, h: int, w: int) -> np.ndarray:
         (s_h, s_w) = self.scale
         if self.boundary == "circular":
@@ -238,11 +234,12 @@ class PlaneFactor:
 
         return self._cache.tensor(("cosines", size), like, dct2)
 
-    def cached_transfer(self, time: AxisFactor, frames: int, height: int, width: int, like: Tensor) -> Tensor:
-        """The OTF B of exposure and PSF on the HR half spectrum, [T, H, W // 2 + 1]."""
+    def transfer(self, time: AxisFactor, frames: int, height: int, width: int, like: Tensor) -> Tensor:
+        """The OTF B of exposure and PSF on the periodic HR grid, half spectrum [T, H, W // 2 + 1]."""
 
         def outer() -> np.ndarray:
-            return transfer_function(time.taps, frames)[:, None, None] * self.transfer(height, width)
+            plane = plane_transfer_function(self.psf, height, width)[:, : width // 2 + 1]
+            return transfer_function(time.taps, frames)[:, None, None] * plane
 
         return self._cache.tensor(("transfer", frames, height, width), like, outer)
 
@@ -253,14 +250,16 @@ def fourier_data_step(x: Tensor, y: Tensor, alpha: Tensor, time: AxisFactor, pla
     x [b, c, T, H, W], y [b, c, t, h, w], alpha [b] -> z like x.
     """
     frames, height, width = x.shape[2:]
-    otf = plane.cached_transfer(time, frames, height, width, x)
+    otf = plane.transfer(time, frames, height, width, x)
     x_hat = torch.fft.rfftn(x, dim=(2, 3, 4))
     y_hat = torch.fft.rfftn(y, dim=(2, 3, 4))
     z_hat = fourier_division(x_hat, y_hat, otf, alpha, scale=(time.scale, *plane.scale), width=width)
     return torch.fft.irfftn(z_hat, s=(frames, height, width), dim=(2, 3, 4))
 
 
-def spectral_data_step_reference(x: Tensor, y: Tensor, alpha: Tensor, otf: Tensor, scale: tuple[int, int, int]) -> Tensor:
+def spectral_data_step_reference(
+    x: Tensor, y: Tensor, alpha: Tensor, otf: Tensor, scale: tuple[int, int, int]
+) -> Tensor:
     """The data step in the form the paper prints it, on full HR spectra; kept for tests and benchmarks.
 
         R = conj(B) F(y^) + alpha F(x),   z = F^-1[(R - conj(B) unfold(fold(B R) / (fold(|B|^2) + alpha))) / alpha]
@@ -284,9 +283,7 @@ def spectral_data_step_reference(x: Tensor, y: Tensor, alpha: Tensor, otf: Tenso
     return torch.fft.ifftn(z_hat, dim=(2, 3, 4)).real
 
 
-def conjugate_gradients(
-    plane: PlaneFactor, r: Tensor, time: Tensor, alpha: Tensor, tolerance: float | None
-) -> Tensor:
+def conjugate_gradients(plane: PlaneFactor, r: Tensor, time: Tensor, alpha: Tensor, tolerance: float | None) -> Tensor:
     """Solve (time_j P P^T + alpha) u_j = r_j for every frame j, preconditioned in the plane's basis.
 
     Args:

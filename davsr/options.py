@@ -94,7 +94,7 @@ class ModelOptions:
     interpolation: InterpolationOptions = InterpolationOptions()
     hyper: HyperOptions = HyperOptions()
     enhancement: EnhancementOptions = EnhancementOptions()
-    weights: str | None = None  # checkpoint of ours or of a published naming; null: initialisation (or the shipped model)
+    weights: str | None = None  # a checkpoint, ours or in published names; null: the initialisation
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class SourceOptions:
     path: str = ""  # video file, folder of frames, folder of clip folders; synthetic: folder of photographs
     lq_path: str = ""  # pairs: the LR side, laid out like `path`
     weight: float = option(1.0, above=0)  # share of the samples, relative to the other sources
-    reduce: int = option(1, minimum=1)  # frames are averaged down by this factor first: a clean truth from a compressed film
+    reduce: int = option(1, minimum=1)  # average frames down by this first: a clean truth from a compressed film
     strides: tuple[int, ...] = option((1,), minimum=1)  # every n-th frame, n drawn from here: faster motion
     exclude: tuple[str, ...] = ()  # names of clips that are never trained on
 

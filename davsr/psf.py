@@ -41,14 +41,9 @@ class DensePSF:
         """Whether the kernel mirrors about the LR pixel's centre along each axis by itself."""
         height, width = self.weights.shape
         centred = all(
-            2 * start + size - 1 == s - 1
-            for start, size, s in zip(self.start, (height, width), scale, strict=True)
+            2 * start + size - 1 == s - 1 for start, size, s in zip(self.start, (height, width), scale, strict=True)
         )
-        return (
-            centred
-            and _mirrors(self.weights, self.weights[::-1])
-            and _mirrors(self.weights, self.weights[:, ::-1])
-        )
+        return centred and _mirrors(self.weights, self.weights[::-1]) and _mirrors(self.weights, self.weights[:, ::-1])
 
     def factors(self, tolerance: float = 1e-12) -> tuple[Taps, Taps] | None:
         """The axis taps whose outer product this kernel is, or None if its rank is above one."""

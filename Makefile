@@ -1,0 +1,54 @@
+# make demo   sets up, restores the sample clip, writes pictures
+# make test   sets up, runs all tests
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint sanitize cuda bench bench-peer clean
+
+demo: $(READY)
+	$(BIN)/python test.py --set name=demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --diff davsr tests benchmarks train.py test.py setup.py
+	$(BIN)/mypy
+
+sanitize: $(READY)
+	PATH="$(abspath $(BIN)):$$PATH" bash .ci/sanitize.sh
+
+cuda:
+	bash .ci/cuda_compile.sh $(BIN)/python
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+# torchvision is the peer of the alignment benchmark; its torch is several GB, so it lives in its own environment.
+bench-peer: .venv-peer/.ready
+	.venv-peer/bin/python -m benchmarks
+
+.venv-peer/.ready: setup.py csrc/*
+	$(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/pip install --quiet --upgrade pip setuptools wheel
+	.venv-peer/bin/pip install --quiet torch==2.14.1 torchvision==0.29.1
+	.venv-peer/bin/pip install --quiet -r requirements.txt
+	.venv-peer/bin/pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+# torch goes in first, so that nothing else chooses its build.
+$(READY): setup.py pyproject.toml requirements.txt $(wildcard csrc/*)
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("DAVSR needs Python 3.10 or newer, this is " + sys.version)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-peer build results davsr/*.so *.egg-info
