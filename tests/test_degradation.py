@@ -223,7 +223,9 @@ def test_bad_models_are_refused(arguments: dict, message: str) -> None:
 
 def test_bad_sizes_are_refused() -> None:
     degradation = Degradation()
-    with pytest.raises(ValueError, match=r"must be multiples of the scale \(5, 4, 4\), got \(6, 8, 9\); nearest below: \(5, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"must be multiples of the scale \(5, 4, 4\), got \(6, 8, 9\); nearest below: \(5, 8, 8\)"
+    ):
         degradation.apply(torch.zeros(1, 3, 6, 8, 9))
     with pytest.raises(ValueError, match=r"y must be \[1, 3, 1, 2, 2\]"):
         degradation.data_step(torch.zeros(1, 3, 5, 8, 8), torch.zeros(1, 3, 1, 2, 3), 1.0)

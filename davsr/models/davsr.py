@@ -1,0 +1,116 @@
+"""DAVSR: K rounds of a closed-form data step and a learned enhancement (Cao et al., ECCV 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from davsr import config
+from davsr.degradation import Degradation
+from davsr.models.enhancement import RVE
+from davsr.models.hyper import FixedHyper, HyPaNet
+from davsr.models.interpolation import Interpolation
+from davsr.options import DegradationOptions, ModelOptions, Options
+
+
+@dataclass
+class Stages:
+    """What every step made: x_0, then z_k and x_k for k = 1..K, each [b, c, T, H, W]; alpha and beta [b, K]."""
+
+    x0: Tensor
+    alpha: Tensor
+    beta: Tensor
+    z: list[Tensor] = field(default_factory=list)
+    x: list[Tensor] = field(default_factory=list)
+
+    def named(self) -> dict[str, Tensor]:
+        """x_0, z_1, x_1, ..., z_K, x_K in the order in which they were made."""
+        rounds = {f"{n}_{k}": v[k - 1] for k in range(1, len(self.z) + 1) for n, v in (("z", self.z), ("x", self.x))}
+        return {"x_0": self.x0, **rounds}
+
+
+class DAVSR(nn.Module):
+    """Space-time video super-resolution by alternating optimisation.
+
+    Args:
+        options: the network's options.
+        degradation: options of the observation model that the data step inverts.
+    """
+
+    def __init__(self, options: ModelOptions | None = None, degradation: DegradationOptions | None = None) -> None:
+        super().__init__()
+        self.options = options or ModelOptions()
+        self.degradation_options = degradation or DegradationOptions()
+        self.degradation = Degradation.from_options(self.degradation_options)
+        self.interpolate = Interpolation(self.options.interpolation)
+        self.hyper = _hyper(self.options, self.degradation)
+        self.enhance = RVE(self.options.enhancement) if self.options.enhancement.kind == "rve" else None
+
+    @classmethod
+    def from_options(cls, options: Options) -> DAVSR:
+        """The network that `options.model` and `options.degradation` describe, with its initial weights."""
+        return cls(options.model, options.degradation)
+
+    def forward(
+        self,
+        lq: Tensor,
+        sigma: float | Tensor = 0.0,
+        *,
+        degradation: Degradation | None = None,
+        return_stages: bool = False,
+    ) -> Tensor | tuple[Tensor, Stages]:
+        """Restore a clip.
+
+        Args:
+            lq: observed frames [b, t, c, h, w], RGB in [0, 1].
+            sigma: standard deviation of the noise, fraction of full scale, a number or [b].
+            degradation: the observation model of this clip, if not the network's own.
+            return_stages: also return x_0 and every z_k and x_k.
+
+        Returns:
+            Sharp frames [b, T, c, H, W] (not clamped), or (frames, stages).
+        """
+        A = degradation or self.degradation
+        y = lq.transpose(1, 2)
+        alpha, beta = self.hyper(per_sample(sigma, lq), A.scale)
+        x = self.interpolate(lq, A)
+        stages = Stages(x, alpha, beta)
+        for k in range(self.options.iterations):
+            z = A.data_step(x, y, alpha[:, k]) if self.options.data_step else x
+            x = self.enhance(z, beta[:, k]) if self.enhance is not None else z
+            if return_stages:
+                stages.z.append(z)
+                stages.x.append(x)
+        frames = x.transpose(1, 2)
+        return (frames, stages) if return_stages else frames
+
+    def options_tree(self) -> dict[str, Any]:
+        """The `degradation` and `model` sections, as a checkpoint stores them."""
+        return {
+            "degradation": config.to_tree(self.degradation_options),
+            "model": config.to_tree(self.options),
+        }
+
+
+def per_sample(sigma: float | Tensor, lq: Tensor) -> Tensor:
+    """The noise level as a tensor [b] in float32 on the clip's device.
+
+    Raises:
+        ValueError: if sigma is neither a number nor one value for each clip of the batch.
+    """
+    values = torch.as_tensor(sigma, dtype=torch.float32, device=lq.device)
+    if values.dim() == 0:
+        return values.expand(lq.shape[0])
+    if values.shape != lq.shape[:1]:
+        raise ValueError(f"DAVSR: sigma must be a number or [{lq.shape[0]}], got {list(values.shape)}")
+    return values
+
+
+def _hyper(options: ModelOptions, degradation: Degradation) -> HyPaNet | FixedHyper:
+    alpha = options.hyper.alpha * degradation.largest_eigenvalue()
+    if options.hyper.kind == "fixed":
+        return FixedHyper(options.iterations, alpha=alpha, beta=options.hyper.beta)
+    return HyPaNet(options.iterations, degradation.scale, alpha=alpha, beta=options.hyper.beta)

@@ -1,0 +1,132 @@
+"""x_0: the LR frames brought to the HR grid in time (interpolation) and space (resize)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from davsr.degradation import Degradation
+from davsr.models.flow import SPyNet
+from davsr.models.superslomo import SuperSloMo
+from davsr.models.warp import warp
+from davsr.options import InterpolationOptions
+
+Times = npt.NDArray[np.float64]  # of HR frames, in LR frames from the first
+FlowEstimator = Callable[[Tensor, Tensor], Tensor]  # (reference, support) [n, c, h, w] -> [n, 2, h, w]
+
+
+class Interpolation(nn.Module):
+    """Initial interpolation: HR frame p has the LR time u = (p - centre) / s_t, clamped to the clip.
+
+    `nearest` repeats, `linear` blends the two neighbours, `flow` blends them motion-compensated, `slomo` is Super
+    SloMo, `trilinear` is one align_corners=True resize of the whole volume. Then every frame is resized to HR:
+    `bicubic` in half-pixel geometry, which is the operator's, or `bilinear_corners` for parity with the publication.
+    """
+
+    def __init__(self, options: InterpolationOptions | None = None) -> None:
+        super().__init__()
+        self.options = options or InterpolationOptions()
+        self.slomo = SuperSloMo() if self.options.method == "slomo" else None
+        self.flow = SPyNet() if self.options.method == "flow" and self.options.flow == "spynet" else None
+
+    def forward(self, lq: Tensor, degradation: Degradation) -> Tensor:
+        """lq [b, t, c, h, w] -> x_0 [b, c, T, H, W]."""
+        s_t, s_h, s_w = degradation.scale
+        t, _, h, w = lq.shape[1:]
+        if self.options.method == "trilinear":
+            size = (t * s_t, h * s_h, w * s_w)
+            return F.interpolate(lq.transpose(1, 2), size=size, mode="trilinear", align_corners=True)
+        centre = degradation.centre if self.options.centre is None else self.options.centre
+        times = np.clip((np.arange(t * s_t) - centre) / s_t, 0, t - 1)
+        if self.options.method == "flow" and t > 1:
+            estimate = self.flow if self.flow is not None else dis_flow
+            return interpolate_along_flow(lq, times, (s_h, s_w), estimate).transpose(1, 2)
+        if self.slomo is not None:
+            frames = self.slomo.at(lq, times.tolist())
+        elif self.options.method == "nearest":
+            frames = lq[:, np.floor(times + 0.5).astype(int)]
+        else:
+            frames = blend(lq, times)
+        return self._resize(frames, (h * s_h, w * s_w)).transpose(1, 2)
+
+    def _resize(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
+        if self.options.resize == "bicubic":
+            return resize_bicubic(frames, size)
+        corners = F.interpolate(frames.flatten(0, 1), size=size, mode="bilinear", align_corners=True)
+        return corners.unflatten(0, frames.shape[:2])
+
+
+def blend(lq: Tensor, times: Times) -> Tensor:
+    """Linear interpolation in time: [b, t, c, h, w] at `times` in LR frames -> [b, len(times), c, h, w]."""
+    low = np.floor(times).astype(int)
+    high = np.minimum(low + 1, lq.shape[1] - 1)
+    weight = torch.from_numpy(times - low).to(lq).view(1, -1, 1, 1, 1)
+    return torch.lerp(lq[:, low], lq[:, high], weight)
+
+
+def resize_bicubic(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Half-pixel bicubic resize of [b, t, c, h, w] to [b, t, c, *size]."""
+    resized = F.interpolate(frames.flatten(0, 1), size=size, mode="bicubic", align_corners=False)
+    return resized.unflatten(0, frames.shape[:2])
+
+
+def interpolate_along_flow(lq: Tensor, times: Times, scale: tuple[int, int], estimate: FlowEstimator) -> Tensor:
+    """Motion-compensated interpolation, both neighbours warped to the time in between and blended.
+
+    The motion at time f between frames 0 and 1 follows from the two flows F01, F10 by the linear-motion model of
+    Super SloMo (Jiang et al., CVPR 2018): F_f0 = -f (1 - f) F01 + f^2 F10, F_f1 = (1 - f)^2 F01 - f (1 - f) F10.
+
+    lq [b, t, c, h, w] -> [b, T, c, H, W]. Flow is estimated on LR frames; warping is done at HR, where the
+    frames are smooth and bilinear sampling loses nothing.
+    """
+    b, t, c, h, w = lq.shape
+    size = (h * scale[0], w * scale[1])
+    frames = resize_bicubic(lq, size)
+    first, second = lq[:, :-1].flatten(0, 1), lq[:, 1:].flatten(0, 1)
+    flow_01 = _enlarge(estimate(first, second), scale).unflatten(0, (b, t - 1))
+    flow_10 = _enlarge(estimate(second, first), scale).unflatten(0, (b, t - 1))
+    result = lq.new_empty(b, len(times), c, *size)
+    for p, time in enumerate(times):
+        j = int(time)
+        f = float(time) - j
+        if f == 0:
+            result[:, p] = frames[:, j]
+            continue
+        forward, backward = flow_01[:, j], flow_10[:, j]
+        zero = warp(frames[:, j], -f * (1 - f) * forward + f**2 * backward, padding="border")
+        one = warp(frames[:, j + 1], (1 - f) ** 2 * forward - f * (1 - f) * backward, padding="border")
+        result[:, p] = torch.lerp(zero, one, f)
+    return result
+
+
+def _enlarge(flow: Tensor, scale: tuple[int, int]) -> Tensor:
+    size = (flow.shape[2] * scale[0], flow.shape[3] * scale[1])
+    flow = F.interpolate(flow, size=size, mode="bilinear", align_corners=False)
+    return flow * flow.new_tensor([scale[1], scale[0]]).view(1, 2, 1, 1)
+
+
+def dis_flow(reference: Tensor, support: Tensor) -> Tensor:
+    """OpenCV's dense inverse search flow, so that support at p + flow(p) looks like reference at p.
+
+    [n, 3, h, w] in [0, 1] -> [n, 2, h, w] in pixels, (dx, dy). Needs no weights; runs on the CPU; not differentiable.
+    """
+    # The finest scale is the full LR grid: the preset's default stops at half of it.
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator.setFinestScale(0)
+    flows = [
+        estimator.calc(_grey(a), _grey(b), None)
+        for a, b in zip(reference.detach().cpu(), support.detach().cpu(), strict=True)
+    ]
+    return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).to(reference)
+
+
+def _grey(frame: Tensor) -> np.ndarray:
+    weights = frame.new_tensor([0.299, 0.587, 0.114]) if frame.shape[0] == 3 else frame.new_full((len(frame),), 1.0)
+    luma = torch.einsum("chw,c->hw", frame.float(), weights.float() / weights.sum())
+    return (luma * 255).round().clamp(0, 255).byte().numpy()
