@@ -1,0 +1,201 @@
+"""RVE: recurrent video enhancement, the learned prior x_k = RVE(z_k, beta_k).
+
+Second-order grid propagation with flow-guided deformable alignment (BasicVSR++: Chan et al., CVPR 2022) at a quarter of the
+size. Inside, frames lie time first, [T*b, c, h, w] channels-last: what is not recurrent runs over many frames at once, and the
+frame of one step is a view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from davsr.models.alignment import FlowGuidedAlignment
+from davsr.models.flow import SPyNet
+from davsr.models.warp import sampling_grid, warp, warp_to
+from davsr.options import EnhancementOptions
+
+BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
+_PIXELS = 2**16  # HR pixels of one pass: enough to keep every core busy, few enough to stay near the caches
+
+
+class RVE(nn.Module):
+    """The enhancement network; the same weights serve all K rounds.
+
+    `gradient_checkpointing` keeps only the results of branch steps and of chunks of frames for the backward pass, and
+    computes the rest again: same gradients, less memory, about a third more time.
+    """
+
+    def __init__(self, options: EnhancementOptions | None = None) -> None:
+        super().__init__()
+        self.options = o = options or EnhancementOptions()
+        m = o.channels
+        self.gradient_checkpointing = False
+        self.features = nn.Sequential(
+            nn.Conv2d(3 + o.beta_channel, m, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(m, m, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.1, inplace=True),
+            ResidualBlocks(m, m, o.feature_blocks),
+        )
+        self.flow = SPyNet(o.flow.levels, o.flow.channels, o.flow.kernel)
+        self.alignment = nn.ModuleDict(
+            {name: FlowGuidedAlignment(m, o.groups, o.max_residue, o.order) for name in BRANCHES}
+        )
+        self.propagation = nn.ModuleDict(
+            {name: ResidualBlocks((2 + i) * m, m, o.blocks) for i, name in enumerate(BRANCHES)}
+        )
+        self.reconstruction = ResidualBlocks((1 + len(BRANCHES)) * m, m, o.reconstruction_blocks)
+        self.upsample1 = nn.Conv2d(m, 4 * m, 3, padding=1)
+        self.upsample2 = nn.Conv2d(m, 4 * o.hr_channels, 3, padding=1)
+        self.conv_hr = nn.Conv2d(o.hr_channels, o.hr_channels, 3, padding=1)
+        self.conv_last = nn.Conv2d(o.hr_channels, 3, 3, padding=1)
+        with torch.no_grad():
+            self.conv_last.weight.mul_(0.1)  # training starts near the identity: what the data step made
+            self.conv_last.bias.zero_()
+
+    def forward(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
+        """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape, float32.
+
+        Raises:
+            ValueError: z has no three channels, or beta is missing.
+        """
+        if z.dim() != 5 or z.shape[1] != 3:
+            raise ValueError(f"RVE: z must be [b, 3, T, H, W], got {list(z.shape)}")
+        if self.options.beta_channel and (beta is None or beta.shape != z.shape[:1]):
+            raise ValueError(f"RVE: beta must be [{z.shape[0]}], got {None if beta is None else list(beta.shape)}")
+        b, _, T, H, W = z.shape
+        frames = z.permute(2, 0, 1, 3, 4).reshape(T * b, 3, H, W)
+        if H % 4 or W % 4:
+            frames = F.pad(frames, (0, -W % 4, 0, -H % 4), mode="replicate")
+        height, width = frames.shape[2:]
+
+        features = self._chunked(self._features, height * width // 4, frames, self._per_frame(beta, T))
+        scans = [features]
+        to_previous = dict(zip(("backward", "forward"), self._flows(frames, b), strict=True))
+        for name in BRANCHES:
+            scans.append(self._scan(name, scans, to_previous[name.split("_")[0]], b))
+        enhanced = self._chunked(self._reconstruct, height * width, frames, *scans)
+        return enhanced.unflatten(0, (T, b))[..., :H, :W].permute(1, 2, 0, 3, 4).contiguous()
+
+    def _per_frame(self, beta: Tensor | None, T: int) -> Tensor | None:
+        return beta.repeat(T) if self.options.beta_channel and beta is not None else None
+
+    def _features(self, frames: Tensor, beta: Tensor | None) -> Tensor:
+        """[n, 3, H, W], [n] -> [n, m, H/4, W/4]."""
+        if beta is not None:
+            n, _, height, width = frames.shape
+            frames = torch.cat([frames, beta.to(frames.dtype).view(n, 1, 1, 1).expand(n, 1, height, width)], dim=1)
+        return self.features(frames.contiguous(memory_format=torch.channels_last))
+
+    def _flows(self, frames: Tensor, b: int) -> tuple[Tensor, Tensor]:
+        """Flow of every frame to the next one and to the one before it, [(T-1)*b, 2, h, w] each, frames and order of the clip."""
+        height, width = frames.shape[2:]
+        size = (height // 4, width // 4)
+        if len(frames) == b:
+            empty = frames.new_zeros(0, 2, *size)
+            return empty, empty
+        small = F.interpolate(frames, size=size, mode="bicubic", align_corners=False)
+        before, after = small[:-b], small[b:]
+        references, supports = torch.cat([before, after]), torch.cat([after, before])
+        flows = self._chunked(self.flow, size[0] * size[1], references, supports)
+        to_next, to_last = flows.chunk(2)
+        return to_next, to_last
+
+    def _scan(self, name: str, inputs: list[Tensor], flows: Tensor, b: int) -> Tensor:
+        """One branch over the clip: features and outputs of earlier branches, each [T*b, m, h, w] -> its output, likewise."""
+        T = len(inputs[0]) // b
+        backward = name.startswith("backward")
+        order = range(T - 1, -1, -1) if backward else range(T)
+        to_p1, to_p2 = self._path(flows, backward, b)
+        outputs: list[Tensor] = []
+        for step, i in enumerate(order):
+            current = [x[i * b : (i + 1) * b] for x in inputs]
+            p1 = outputs[-1] if step >= 1 else None
+            p2 = outputs[-2] if step >= 2 and self.options.order == 2 else None
+            # the flows of step 1 come first, those to p2 begin at step 2
+            flow_1 = to_p1[(step - 1) * b : step * b] if p1 is not None else None
+            flow_2 = to_p2[(step - 2) * b : (step - 1) * b] if p2 is not None else None
+            outputs.append(self._saving_memory(self._step, name, p1, p2, flow_1, flow_2, *current))
+        return torch.cat(outputs[::-1] if backward else outputs)
+
+    def _path(self, flows: Tensor, backward: bool, b: int) -> tuple[Tensor, Tensor]:
+        """Flows from the current frame to those one and two steps ago, in the order of the scan."""
+        if backward:
+            flows = flows.unflatten(0, (-1, b)).flip(0).flatten(0, 1) if len(flows) else flows
+        if self.options.order == 1 or len(flows) < 2 * b:
+            return flows, flows[:0]
+        return flows, flows[b:] + warp(flows[:-b], flows[b:])
+
+    def _step(
+        self, name: str, p1: Tensor | None, p2: Tensor | None, flow_1: Tensor | None, flow_2: Tensor | None, *current: Tensor
+    ) -> Tensor:
+        """Output of a branch at one frame; `current` are the features and the earlier branches there, all [b, m, h, w]."""
+        features = current[0]
+        if p1 is None or flow_1 is None:  # nothing to align yet: zeros, without the work on them
+            return self.propagation[name](torch.cat([*current, torch.zeros_like(features)], dim=1))
+        cond = [warp_to(p1, sampling_grid(flow_1)), features]
+        if self.options.order == 2:
+            cond.append(torch.zeros_like(features) if p2 is None else warp_to(p2, sampling_grid(flow_2)))
+        aligned = self.alignment[name](p1, p2, torch.cat(cond, dim=1), flow_1, flow_2)
+        return self.propagation[name](torch.cat([*current, aligned], dim=1)).add_(aligned)
+
+    def _reconstruct(self, frames: Tensor, *scans: Tensor) -> Tensor:
+        """Frames [n, 3, H, W] with the features and branches there, [n, m, H/4, W/4] each -> [n, 3, H, W]."""
+        x = self.reconstruction(torch.cat(scans, dim=1))
+        x = F.pixel_shuffle(F.leaky_relu(self.upsample1(x), 0.1, inplace=True), 2)
+        x = F.pixel_shuffle(F.leaky_relu(self.upsample2(x), 0.1, inplace=True), 2)
+        x = self.conv_last(F.leaky_relu(self.conv_hr(x), 0.1, inplace=True))
+        return x.to(frames.dtype) + frames
+
+    def _chunked(self, function: Callable[..., Tensor], pixels: int, *inputs: Tensor | None) -> Tensor:
+        """`function` over as many frames (dimension 0) at a time as keep `pixels` of each within the bound."""
+        first = inputs[0]
+        assert first is not None
+        n = max(1, _PIXELS // max(pixels, 1))
+        chunks = [
+            self._saving_memory(function, *(None if x is None else x[i : i + n] for x in inputs))
+            for i in range(0, len(first), n)
+        ]
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+
+    def _saving_memory(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return function(*inputs)
+
+
+class ResidualBlocks(nn.Module):
+    """A convolution to `channels`, LeakyReLU, then `count` residual blocks."""
+
+    def __init__(self, inputs: int, channels: int, count: int) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, inputs, h, w] -> [b, channels, h, w]."""
+        return self.blocks(F.leaky_relu(self.entry(x), 0.1, inplace=True))
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))). Weights start at a tenth of Kaiming's, so that a long chain starts near the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        for conv in (self.conv1, self.conv2):
+            nn.init.kaiming_normal_(conv.weight)
+            with torch.no_grad():
+                conv.weight.mul_(0.1)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, channels, h, w] -> the same."""
+        return self.conv2(F.relu(self.conv1(x), inplace=True)).add_(x)
