@@ -1,0 +1,1 @@
+"""Clips, frames, videos and training samples."""

@@ -1,0 +1,84 @@
+"""Clips: the one view of frames that training, testing and restoration share."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from davsr.data.frames import FrameFolder, is_image, natural_key
+from davsr.data.video import VIDEO_SUFFIXES, VideoReader
+from davsr.errors import InputError
+
+
+class Clip(Protocol):
+    """Frames in the order of display, with exact random access."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) in pixels."""
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames per second where the clip knows them."""
+
+    def frames(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Frames start, start + step, ... below stop (as a slice counts), uint8 RGB [n, h, w, 3]."""
+
+    def check(self, start: int = 0, stop: int | None = None) -> None:
+        """Raise InputError for what can be seen to be wrong without decoding everything."""
+
+
+def open_clip(path: str | Path) -> Clip:
+    """A folder of frames or a video file as a clip.
+
+    Raises:
+        InputError: when it is missing, empty, or neither.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return FrameFolder(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if is_image(path):
+        raise InputError(f"{path} is a single image; give the folder that holds the frames, or a video file")
+    return VideoReader(path)
+
+
+def open_clips(path: str | Path, names: tuple[str, ...] = ()) -> list[Clip]:
+    """The clips of a folder (clip folders and video files), or one clip: a folder of frames or a video file.
+
+    Args:
+        path: a folder or a file.
+        names: only these clips, in this order; empty: all, in natural order.
+
+    Raises:
+        InputError: when the path is missing or holds no clip, or a name is not among its clips.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        found = [open_clip(path)]
+    elif any(is_image(p) for p in path.iterdir()):
+        found = [FrameFolder(path)]
+    else:
+        inside = sorted((p for p in path.iterdir() if not p.name.startswith(".")), key=natural_key)
+        found = [
+            open_clip(p)
+            for p in inside
+            if (p.is_dir() and any(is_image(q) for q in p.iterdir())) or p.suffix.lower() in VIDEO_SUFFIXES
+        ]
+        if not found:
+            raise InputError(f"folder {path} holds neither frames nor clips (folders of frames, video files)")
+    if not names:
+        return found
+    by_name = {clip.name: clip for clip in found}
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise InputError(f"clip {missing[0]} is not in {path}; it holds {', '.join(by_name)}")
+    return [by_name[name] for name in names]
