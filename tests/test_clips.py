@@ -144,6 +144,21 @@ def test_variable_rate_has_no_rate_but_every_frame(tmp_path: Path) -> None:
     assert [number(f) for f in clip.frames(0, 8)] == list(range(8))
 
 
+def test_frames_are_exact_where_time_stamps_are_swapped(tmp_path: Path, video: Path) -> None:
+    path = tmp_path / "swapped.mp4"
+    with av.open(str(video)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [p for p in source.demux(video=0) if p.size]
+        assert [p.pts for p in packets] != sorted(p.pts for p in packets)  # there are B-frames to be swapped
+        for packet in packets:
+            packet.pts = packet.dts
+            packet.stream = stream
+            target.mux(packet)
+    clip = open_clip(path)
+    for start, stop in [(70, 80), (0, 5), (119, 120)]:
+        assert [number(f) for f in clip.frames(start, stop)] == list(range(start, stop))
+
+
 def test_rounded_time_stamps_keep_the_rational_rate(tmp_path: Path) -> None:
     clip = open_clip(write_video(tmp_path / "v.mkv", numbered(60), Fraction(24000, 1001)))  # mkv: milliseconds
     assert clip.rate == Fraction(24000, 1001)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -51,7 +51,8 @@ class VideoReader:
         self._pid: int | None = None
         self._container: Any = None
         self._times: list[int] | None = None  # time stamps of the frames in the order of display
-        self._decoded: Iterator[Any] | None = None  # a running decoder, and the index of its next frame
+        self._keys: list[int] | None = None  # indices of key frames where time stamps do not tell frames apart
+        self._decoded: Iterator[tuple[int, Any]] | None = None  # a running decoder, and the index of its next frame
         self._next = 0
         self._first: Any = None
 
@@ -97,6 +98,10 @@ class VideoReader:
         times = sorted({int(p.pts) for p in packets})
         if not times:
             raise InputError(f"video {self.path} holds no frames")
+        if all(p.pts == p.dts for p in packets):
+            # Stamped in the order of decoding: without B-frames that is the order of display, with them the stamps
+            # are swapped among the frames. Counting from a key frame is right in both cases.
+            self._keys = [i for i, p in enumerate(packets) if p.is_keyframe]
         return times
 
     @property
@@ -167,22 +172,33 @@ class VideoReader:
 
     def _decode(self, i: int) -> Any:
         """Frame i: goes on decoding when it lies ahead within the same group of pictures, seeks otherwise."""
-        times, stream = self.times, self._open()
+        times = self.times
         # Seeking costs at most a group of pictures; within 32 frames going on is never worse than that by much.
         if self._decoded is None or not 0 <= i - self._next <= 32:
-            self._container.seek(times[i], stream=stream, backward=True)
-            self._decoded = self._container.decode(stream)
+            self._decoded = self._decode_from(times[i], i)
         try:
-            for frame in self._decoded:
-                if frame.pts is not None and frame.pts >= times[i]:
-                    self._next = bisect_right(times, frame.pts)
-                    if frame.pts == times[i] and not frame.is_corrupt:
-                        return frame
+            for index, frame in self._decoded:
+                self._next = index + 1
+                if index == i and not frame.is_corrupt:
+                    return frame
+                if index >= i:
                     break
         except av.FFmpegError:
             pass
         self._decoded = None
         raise InputError(f"frame {i} of video {self.path} cannot be decoded: the file is damaged")
+
+    def _decode_from(self, time: int, i: int) -> Iterator[tuple[int, Any]]:
+        """(index, frame) from the last key frame at or before frame i on."""
+        stream = self._open()
+        self._container.seek(time, stream=stream, backward=True)
+        frames = self._container.decode(stream)
+        if self._keys is not None:
+            yield from enumerate(frames, max((k for k in self._keys if k <= i), default=0))
+            return
+        for frame in frames:
+            if frame.pts is not None:
+                yield bisect_left(self.times, frame.pts), frame
 
     def _rgb(self, frame: Any, i: int) -> np.ndarray:
         if frame.interlaced_frame:
