@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from davsr.data.frames import FrameFolder, is_image, natural_key
+from davsr.data.store import Store, is_store
 from davsr.data.video import VIDEO_SUFFIXES, VideoReader
 from davsr.errors import InputError
 
@@ -17,6 +19,7 @@ class Clip(Protocol):
     """Frames in the order of display, with exact random access."""
 
     name: str
+    path: Path
 
     def __len__(self) -> int: ...
 
@@ -31,17 +34,25 @@ class Clip(Protocol):
     def frames(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """Frames start, start + step, ... below stop (as a slice counts), uint8 RGB [n, h, w, 3]."""
 
+    def crop(self, indices: Sequence[int], top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Rows top.. and columns left.. of the frames `indices`, uint8 RGB [n, height, width, 3]."""
+
     def check(self, start: int = 0, stop: int | None = None) -> None:
         """Raise InputError for what can be seen to be wrong without decoding everything."""
 
 
 def open_clip(path: str | Path) -> Clip:
-    """A folder of frames or a video file as a clip.
+    """A folder of frames, a video file or one clip of an LMDB (`store.lmdb/name`) as a clip.
 
     Raises:
-        InputError: when it is missing, empty, or neither.
+        InputError: when it is missing, empty, or none of these.
     """
     path = Path(path)
+    if is_store(path) or is_store(path.parent):
+        clips = open_clips(path) if is_store(path) else open_clips(path.parent, (path.name,))
+        if len(clips) != 1:
+            raise InputError(f"LMDB {path} holds {len(clips)} clips; name one of them, such as {path / clips[0].name}")
+        return clips[0]
     if path.is_dir():
         return FrameFolder(path)
     if not path.exists():
@@ -52,7 +63,7 @@ def open_clip(path: str | Path) -> Clip:
 
 
 def open_clips(path: str | Path, names: tuple[str, ...] = ()) -> list[Clip]:
-    """The clips of a folder (clip folders and video files), or one clip: a folder of frames or a video file.
+    """The clips of a folder (clip folders and video files) or an LMDB, or one clip: a folder of frames or a video file.
 
     Args:
         path: a folder or a file.
@@ -62,7 +73,10 @@ def open_clips(path: str | Path, names: tuple[str, ...] = ()) -> list[Clip]:
         InputError: when the path is missing or holds no clip, or a name is not among its clips.
     """
     path = Path(path)
-    if not path.is_dir():
+    found: list[Clip]
+    if is_store(path):
+        found = list(Store(path).clips())
+    elif not path.is_dir():
         found = [open_clip(path)]
     elif any(is_image(p) for p in path.iterdir()):
         found = [FrameFolder(path)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -82,6 +84,22 @@ def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts)
 
 
+def require_inside(size: tuple[int, int], top: int, left: int, height: int, width: int) -> None:
+    """Raise ValueError unless a crop lies within frames of `size` (h, w)."""
+    h, w = size
+    if not (0 <= top <= top + height <= h and 0 <= left <= left + width <= w):
+        raise ValueError(f"crop: must lie within {w}x{h}, got rows {top}+{height}, columns {left}+{width}")
+
+
+def crop_frames(clip: Any, indices: Sequence[int], top: int, left: int, height: int, width: int) -> np.ndarray:
+    """`Clip.crop` for a clip that cannot decode less than a frame."""
+    require_inside(clip.size, top, left, height, width)
+    out = np.empty((len(indices), height, width, 3), np.uint8)
+    for n, i in enumerate(range(len(clip))[i] for i in indices):
+        out[n] = clip.frames(i, i + 1)[0, top : top + height, left : left + width]
+    return out
+
+
 class FrameFolder:
     """A folder of image files as a clip (see `davsr.data.clips.Clip`).
 
@@ -122,6 +140,10 @@ class FrameFolder:
             self._require_size(i, image.shape[:2])
             out[n] = image
         return out
+
+    def crop(self, indices: Sequence[int], top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Rows top.. and columns left.. of the frames `indices`, uint8 RGB [n, height, width, 3]."""
+        return crop_frames(self, indices, top, left, height, width)
 
     def check(self, start: int = 0, stop: int | None = None) -> None:
         """Raise InputError unless all frames have one size: work that takes long asks before it starts."""

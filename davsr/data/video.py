@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, ColorTrc, Interpolation
 
+from davsr.data.frames import crop_frames
 from davsr.errors import InputError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".y4m", ".gif"})
@@ -169,6 +170,10 @@ class VideoReader:
         for n, i in enumerate(indices):
             out[n] = self._rgb(self._decode(i), i)
         return out
+
+    def crop(self, indices: Sequence[int], top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Rows top.. and columns left.. of the frames `indices`, uint8 RGB [n, height, width, 3]."""
+        return crop_frames(self, indices, top, left, height, width)
 
     def _decode(self, i: int) -> Any:
         """Frame i: goes on decoding when it lies ahead within the same group of pictures, seeks otherwise."""
