@@ -152,14 +152,11 @@ class StoredClip:
     def __init__(self, store: Store, entry: Entry) -> None:
         self.store = store
         self.name = entry.name
+        self.path = store.path
         self._entry = entry
 
     def __len__(self) -> int:
         return self._entry.frames
-
-    @property
-    def path(self) -> Path:
-        return self.store.path / self.name
 
     @property
     def size(self) -> tuple[int, int]:
