@@ -38,7 +38,8 @@ class _Cache:
 
     def array(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
         if key not in self._arrays:
-            self._arrays[key] = compute()
+            with torch.inference_mode(False):  # a later call may need it for a gradient
+                self._arrays[key] = compute()
         return self._arrays[key]
 
     def tensor(self, key: tuple[Any, ...], like: Tensor, compute: Callable[[], np.ndarray]) -> Tensor:
@@ -46,7 +47,8 @@ class _Cache:
         if full_key not in self._tensors:
             array = np.ascontiguousarray(compute())
             dtype = like.dtype.to_complex() if np.iscomplexobj(array) else like.dtype
-            self._tensors[full_key] = torch.from_numpy(array).to(dtype).to(like.device)
+            with torch.inference_mode(False):
+                self._tensors[full_key] = torch.from_numpy(array).to(dtype).to(like.device)
         return self._tensors[full_key]
 
 

@@ -168,8 +168,16 @@ def test_float32_error(alpha: float) -> None:
     assert (single - exact).abs().max() < 1e-5  # measured: 2e-6 at alpha = 1e-6, whose step amplifies y by up to 30
 
 
-@pytest.mark.parametrize(("model", "boundary"), [(MODELS[0], "reflect"), (MODELS[7], "reflect"), (MODELS[8], "circular"),
-                                                 (MODELS[9], "reflect"), (MODELS[3], "circular")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "boundary"),
+    [
+        (MODELS[0], "reflect"),
+        (MODELS[7], "reflect"),
+        (MODELS[8], "circular"),
+        (MODELS[9], "reflect"),
+        (MODELS[3], "circular"),
+    ],
+)
 def test_gradients(model: tuple, boundary: str) -> None:
     scale, exposure, phase, psf, origin, _ = model
     degradation, x, y = make((scale, exposure, phase, psf, origin, (2, 2, 1)), boundary)
@@ -191,6 +199,15 @@ def test_half_precision_and_strides() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(degradation.data_step(x, y, 0.1), z)
     assert degradation.apply(x.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("model", [MODELS[0], MODELS[7], MODELS[9]])
+def test_bases_made_in_inference_mode_serve_training(model: tuple) -> None:
+    degradation, x, y = make(model, "reflect")
+    with torch.inference_mode():
+        degradation.data_step(x, y, 0.1)
+    degradation.data_step(x.requires_grad_(), y, 0.1).sum().backward()
+    assert x.grad is not None
 
 
 def test_largest_eigenvalue() -> None:

@@ -92,5 +92,5 @@ def test_wrong_overrides_are_named(override: str, message: str) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="none.yml does not exist"):
+    with pytest.raises(InputError, match=r"none\.yml does not exist"):
         load_options(tmp_path / "none.yml")
