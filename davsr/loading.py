@@ -1,0 +1,74 @@
+"""From a file, or from nothing, to a model that restores."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from davsr import config
+from davsr.errors import InputError
+from davsr.models.davsr import DAVSR
+from davsr.options import (
+    DegradationOptions,
+    EnhancementOptions,
+    HyperOptions,
+    ModelOptions,
+)
+from davsr.weights import FORMAT, convert, load_into, load_state, model_tree
+
+SHIPPED = Path(__file__).parent / "assets" / "davsr_tiny.pt"
+
+TRAINING_FREE = ModelOptions(
+    iterations=1, hyper=HyperOptions(kind="fixed"), enhancement=EnhancementOptions(kind="none")
+)
+
+log = logging.getLogger(__name__)
+
+
+def load_model(
+    path: str | Path | None = None,
+    *,
+    model: ModelOptions | None = None,
+    degradation: DegradationOptions | None = None,
+    device: str | torch.device = "cpu",
+) -> DAVSR:
+    """A model in eval mode.
+
+    Args:
+        path: a checkpoint of ours (which holds its options) or in published names (whose sizes are read from its
+            shapes); None: the shipped model, or where none is installed the training-free one, which needs no weights.
+        model: options of the network, where they are not to be the checkpoint's.
+        degradation: the observation model to invert, where it is not to be the checkpoint's.
+        device: where the model goes.
+
+    Raises:
+        davsr.errors.InputError: the file is missing, damaged, carries code, or does not fit the network.
+    """
+    if path is None and model is None and SHIPPED.is_file():
+        path = SHIPPED
+    if path is None:
+        model = model or TRAINING_FREE
+        if model.weights is not None:
+            return load_model(model.weights, model=model, degradation=degradation, device=device)
+        return _ready(DAVSR(model, degradation), device)
+
+    tree = load_state(path)
+    conversion = convert(tree, str(path))
+    if tree.get("format") == FORMAT:
+        stored = tree.get("options")
+        if not isinstance(stored, dict):
+            raise InputError(f"weights: {path} holds no options, so its network cannot be built")
+        model = model or config.build(ModelOptions, stored.get("model", {}), "model.")
+        degradation = degradation or config.build(DegradationOptions, stored.get("degradation", {}), "degradation.")
+    elif model is None:
+        model = config.build(ModelOptions, model_tree(conversion.tensors), "model.")
+    network = DAVSR(model, degradation)
+    for line in load_into(network, conversion, str(path)).report():
+        log.info("%s: %s", path, line)
+    return _ready(network, device)
+
+
+def _ready(network: DAVSR, device: str | torch.device) -> DAVSR:
+    return network.to(device).eval()
