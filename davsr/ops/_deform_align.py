@@ -186,3 +186,39 @@ def _check(
         need(tensor.device == features.device, name, f"on {features.device}, like features", tensor.device)
     if bias is not None:
         need(bias.shape == weight.shape[:1], "bias", f"[c_out] = [{weight.shape[0]}]", list(bias.shape))
+
+
+def _register() -> None:
+    """Shapes for tracing, and the derivative. Called once, after the extension has been loaded."""
+
+    @torch.library.register_fake("davsr::deform_align")
+    def _(features, raw, flow_1, flow_2, weight, bias, groups, max_residue, level=None):  # type: ignore[no-untyped-def]
+        b, _, h, w = features.shape
+        return features.new_empty(b, weight.shape[0], h, w).to(memory_format=_memory_format(features))
+
+    @torch.library.register_fake("davsr::deform_align_backward")
+    def _(grad, features, raw, flow_1, flow_2, weight, groups, max_residue, level=None):  # type: ignore[no-untyped-def]
+        return (
+            torch.empty_like(features, memory_format=_memory_format(features)),
+            torch.empty_like(raw, memory_format=_memory_format(raw)),
+            torch.empty_like(flow_1, memory_format=torch.contiguous_format),
+            flow_1.new_empty(0) if flow_2 is None else torch.empty_like(flow_2, memory_format=torch.contiguous_format),
+            torch.empty_like(weight, memory_format=torch.contiguous_format),
+            weight.new_empty(weight.shape[0]),
+        )
+
+    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+        features, raw, flow_1, flow_2, weight, _, ctx.groups, ctx.max_residue, ctx.level = inputs
+        ctx.save_for_backward(features, raw, flow_1, flow_2, weight)
+
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        features, raw, flow_1, flow_2, weight = ctx.saved_tensors
+        d_features, d_raw, d_flow_1, d_flow_2, d_weight, d_bias = torch.ops.davsr.deform_align_backward(
+            grad, features, raw, flow_1, flow_2, weight, ctx.groups, ctx.max_residue, ctx.level
+        )
+        return d_features, d_raw, d_flow_1, None if flow_2 is None else d_flow_2, d_weight, d_bias, None, None, None
+
+    torch.library.register_autograd("davsr::deform_align", backward, setup_context=setup_context)
+
+
+_extension.when_loaded(_register)

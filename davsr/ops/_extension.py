@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -22,12 +23,11 @@ class Backend(NamedTuple):
         return f"ops backend: {self.name} ({self.reason})"
 
 
-@cache
 def _load() -> str:
-    """Load the extension once. Returns why it is missing, or an empty string."""
+    """Load the extension. Returns why it is missing, or an empty string."""
     if os.environ.get("DAVSR_REFERENCE", "0") == "1":
         return "DAVSR_REFERENCE=1"
-    folder = Path(__file__).resolve().parent.parent
+    folder = Path(os.environ.get("DAVSR_EXTENSION_FOLDER", Path(__file__).resolve().parent.parent))
     found = [folder / f"_C{suffix}" for suffix in EXTENSION_SUFFIXES if (folder / f"_C{suffix}").is_file()]
     if not found:
         return "the extension is not built: run `python setup.py build_ext --inplace` or reinstall with a C++ compiler"
@@ -38,24 +38,31 @@ def _load() -> str:
     return ""
 
 
+# Found at import, and constant from then on: torch.compile and torch.export see a plain choice.
+_MISSING = _load()
+_DEVICES = () if _MISSING else ("cpu", "cuda") if torch.ops.davsr.has_cuda() else ("cpu",)
+
+
+def when_loaded(register: Callable[[], None]) -> None:
+    """Where there is an extension, let an op add its fake and its derivative."""
+    if not _MISSING:
+        register()
+
+
 def available(device_type: str) -> bool:
     """Whether the extension has kernels for tensors of this device type."""
-    if _load():
-        return False
-    if device_type == "cpu":
-        return True
-    return device_type == "cuda" and bool(torch.ops.davsr.has_cuda())
+    return device_type in _DEVICES
 
 
 @cache
 def _backend(device_type: str) -> Backend:
-    if missing := _load():
-        return Backend("reference", missing)
+    if _MISSING:
+        return Backend("reference", _MISSING)
     if not available(device_type):
         return Backend("reference", f"the extension has no kernels for {device_type} tensors")
     if device_type == "cuda":
         return Backend("cuda", "compiled kernels")
-    return Backend(f"cpu-{torch.ops.davsr.cpu_level()}", f"compiled kernels, {torch.get_num_threads()} threads")
+    return Backend(f"cpu-{torch.ops.davsr.cpu_levels()[0]}", f"compiled kernels, {torch.get_num_threads()} threads")
 
 
 def backend(device: str | torch.device = "cpu") -> Backend:

@@ -133,3 +133,37 @@ def _check(
         if tensor is not None:
             need(tensor.dtype == dtype, name, f"{dtype}, like x_hat", tensor.dtype)
             need(tensor.device == x_hat.device, name, f"on {x_hat.device}, like x_hat", tensor.device)
+
+
+def _register() -> None:
+    """Shapes for tracing, and the derivative. Called once, after the extension has been loaded."""
+
+    @torch.library.register_fake("davsr::fourier_division")
+    def _(x, y, otf, gram, alpha, scale, width, level=None):  # type: ignore[no-untyped-def]
+        return _dense(x), _dense(y)
+
+    @torch.library.register_fake("davsr::fourier_division_backward")
+    def _(grad, x, otf, gram, alpha, quotient, scale, width, otf_gradient, level=None):  # type: ignore[no-untyped-def]
+        d_otf = _dense(otf) if otf_gradient else otf.new_empty(0)
+        return _dense(grad), _dense(quotient), d_otf, _dense(gram), _dense(alpha)
+
+    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+        x, _, otf, gram, alpha, ctx.scale, ctx.width, ctx.level = inputs
+        ctx.save_for_backward(x, otf, gram, alpha, output[1])
+        ctx.mark_non_differentiable(output[1])
+
+    def backward(ctx, grad, _):  # type: ignore[no-untyped-def]
+        x, otf, gram, alpha, quotient = ctx.saved_tensors
+        d_x, d_y, d_otf, d_gram, d_alpha = torch.ops.davsr.fourier_division_backward(
+            grad, x, otf, gram, alpha, quotient, ctx.scale, ctx.width, ctx.needs_input_grad[2], ctx.level
+        )
+        return d_x, d_y, d_otf if ctx.needs_input_grad[2] else None, d_gram, d_alpha, None, None, None
+
+    torch.library.register_autograd("davsr::fourier_division", backward, setup_context=setup_context)
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+_extension.when_loaded(_register)

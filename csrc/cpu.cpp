@@ -1,0 +1,220 @@
+// The operators on the CPU: tensors in, pointers to the kernels of the chosen instruction set, tensors out.
+#include <ATen/Parallel.h>
+#include <c10/core/impl/alloc_cpu.h>
+
+#include <vector>
+
+#include "cpu_kernels.h"
+#include "host.h"
+#include "serial.h"
+
+namespace davsr {
+namespace {
+
+// Best first. "serial" is the GPU's code path on one lane of the CPU: it proves the bodies and the indices that the GPU runs.
+std::vector<CpuKernels> cpu_kernels() {
+  std::vector<CpuKernels> levels;
+#if defined(DAVSR_X86)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq"))
+    levels.push_back(avx512_kernels());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    levels.push_back(avx2_kernels());
+#endif
+  levels.push_back(baseline_kernels());
+  return levels;
+}
+
+const std::vector<CpuKernels>& levels() {
+  static const std::vector<CpuKernels> found = cpu_kernels();
+  return found;
+}
+
+const CpuKernels& choose(const std::optional<c10::string_view>& level) {
+  if (!level) return levels().front();
+  for (const CpuKernels& kernels : levels())
+    if (*level == kernels.level) return kernels;
+  TORCH_CHECK_VALUE(false, "davsr: level must be one of cpu_levels(), got ", *level);
+}
+
+bool is_serial(const std::optional<c10::string_view>& level) { return level && *level == "serial"; }
+
+const Parallel& threads() {
+  static const Parallel parallel{
+      [](int64_t n, void* context, void (*body)(void*, int64_t, int64_t)) {
+        at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+      },
+      [](int64_t bytes) { return c10::alloc_cpu(static_cast<size_t>(bytes)); },
+      [](void* memory) { c10::free_cpu(memory); },
+  };
+  return parallel;
+}
+
+// The last dimension filled up with zeros to a multiple of kPad.
+at::Tensor padded_rows(const at::Tensor& matrix, at::ScalarType type) {
+  auto sizes = matrix.sizes().vec();
+  const int64_t columns = sizes.back();
+  sizes.back() = round_up(columns, kPad);
+  at::Tensor padded = sizes.back() == columns ? at::empty(sizes, matrix.options().dtype(type))
+                                              : at::zeros(sizes, matrix.options().dtype(type));
+  padded.narrow(-1, 0, columns).copy_(matrix);
+  return padded;
+}
+
+at::Tensor deform_align(const at::Tensor& features_in, const at::Tensor& raw_in, const at::Tensor& flow_1_in,
+                        const std::optional<at::Tensor>& flow_2_in, const at::Tensor& weight, const at::Tensor& bias,
+                        int64_t groups, double max_residue, std::optional<c10::string_view> level) {
+  const AlignShape shape = align_shape(features_in, raw_in, flow_1_in, flow_2_in, weight, groups, max_residue);
+  if (is_serial(level)) return deform_align_by_columns<Serial>(shape, features_in, raw_in, flow_1_in, flow_2_in, weight, bias);
+  at::Tensor features = features_in, raw = raw_in, flow_1 = flow_1_in, flow_2 = flow_2_in.value_or(flow_1_in);
+  at::Tensor out =
+      at::empty({shape.batch, shape.c_out, shape.height, shape.width}, features.options(), layout(features));
+  if (out.numel() == 0) return out;
+  const at::ScalarType type = compute_type(features);
+  const at::Tensor matrix = padded_rows(by_column(weight, shape).reshape({-1, shape.c_out}), type);
+  const at::Tensor row = padded_rows(bias, type);
+  const at::Tensor padded = at::empty({shape.batch * shape.groups, shape.padded_plane()}, features.options().dtype(type));
+  const AlignForward op{shape,
+                        planes(features),
+                        planes(raw),
+                        planes(flow_1),
+                        planes(flow_2),
+                        planes(out),
+                        padded.data_ptr(),
+                        matrix.data_ptr(),
+                        row.data_ptr(),
+                        matrix.size(-1)};
+  choose(level).align_forward(op, type == at::kDouble, threads());
+  return out;
+}
+
+AlignGradients deform_align_backward(const at::Tensor& grad, const at::Tensor& features_in, const at::Tensor& raw_in,
+                                     const at::Tensor& flow_1_in, const std::optional<at::Tensor>& flow_2_in,
+                                     const at::Tensor& weight, int64_t groups, double max_residue,
+                                     std::optional<c10::string_view> level) {
+  const AlignShape shape = align_shape(features_in, raw_in, flow_1_in, flow_2_in, weight, groups, max_residue);
+  TORCH_CHECK_VALUE(grad.sizes() == at::IntArrayRef({shape.batch, shape.c_out, shape.height, shape.width}),
+                    "deform_align: grad must be of the size of the result, got ", grad.sizes());
+  if (is_serial(level))
+    return deform_align_backward_by_columns<Serial>(shape, grad, features_in, raw_in, flow_1_in, flow_2_in, weight);
+  at::Tensor features = features_in, raw = raw_in, flow_1 = flow_1_in, flow_2 = flow_2_in.value_or(flow_1_in);
+  const at::ScalarType type = compute_type(features);
+  const auto options = features.options().dtype(type);
+  at::Tensor d_features = at::empty(features.sizes(), features.options(), layout(features));
+  at::Tensor d_raw = at::empty(raw.sizes(), raw.options(), layout(raw));
+  const int64_t depth = 9 * shape.channels, c_pad = round_up(shape.c_out, kPad), n_pad = round_up(depth, kPad);
+  const at::Tensor d_flow = at::empty({shape.batch, shape.groups, 2, shape.pixels()}, options);
+  const at::Tensor d_weight = at::empty({shape.batch, shape.groups * depth, c_pad}, options);
+  const at::Tensor d_out = padded_rows(grad.permute({0, 2, 3, 1}), type);
+  if (features.numel() > 0) {
+    const at::Tensor weight_t = at::zeros({shape.groups, c_pad, n_pad}, options);
+    weight_t.narrow(1, 0, shape.c_out)
+        .narrow(2, 0, depth)
+        .copy_(by_column(weight, shape).reshape({shape.groups, depth, shape.c_out}).transpose(1, 2));
+    const AlignBackward op{shape,
+                           planes(features),
+                           planes(raw),
+                           planes(flow_1),
+                           planes(flow_2),
+                           planes(d_features),
+                           planes(d_raw),
+                           d_out.data_ptr(),
+                           weight_t.data_ptr(),
+                           d_flow.data_ptr(),
+                           d_weight.data_ptr(),
+                           c_pad,
+                           n_pad};
+    choose(level).align_backward(op, type == at::kDouble, threads());
+  }
+  const int64_t rest = shape.groups - shape.first_groups;
+  return {d_features,
+          d_raw,
+          flow_gradient(d_flow, shape, 0, shape.first_groups).to(flow_1_in.scalar_type()),
+          flow_2_in ? flow_gradient(d_flow, shape, shape.first_groups, rest).to(flow_2_in->scalar_type())
+                    : at::empty({0}, flow_1_in.options()),
+          from_columns(d_weight.sum(0).narrow(1, 0, shape.c_out), shape).to(weight.scalar_type()),
+          d_out.sum(at::IntArrayRef({0, 1, 2})).narrow(0, 0, shape.c_out).to(weight.scalar_type())};
+}
+
+std::tuple<at::Tensor, at::Tensor> fourier_division(const at::Tensor& x_in, const at::Tensor& y_in, const at::Tensor& otf_in,
+                                                    const at::Tensor& gram_in, const at::Tensor& alpha_in,
+                                                    at::IntArrayRef scale, int64_t width,
+                                                    std::optional<c10::string_view> level) {
+  const DivisionShape shape = division_shape(x_in, scale, width);
+  if (is_serial(level)) return fourier_division_by_bins<Serial>(shape, x_in, y_in, otf_in, gram_in, alpha_in);
+  const DivisionTensors in = division_tensors(shape, x_in, y_in, otf_in, gram_in, alpha_in);
+  at::Tensor quotient = at::empty_like(in.y), out = at::empty_like(in.x);
+  const Division op{shape,
+                    in.x.data_ptr(),
+                    in.y.data_ptr(),
+                    in.otf.data_ptr(),
+                    in.gram.data_ptr(),
+                    in.alpha.data_ptr(),
+                    quotient.data_ptr(),
+                    out.data_ptr(),
+                    false};
+  choose(level).division(op, in.x.scalar_type() == at::kDouble, threads());
+  return {out, quotient};
+}
+
+DivisionGradients fourier_division_backward(const at::Tensor& grad_in, const at::Tensor& x_in, const at::Tensor& otf_in,
+                                            const at::Tensor& gram_in, const at::Tensor& alpha_in, const at::Tensor& quotient_in,
+                                            at::IntArrayRef scale, int64_t width, bool otf_gradient,
+                                            std::optional<c10::string_view> level) {
+  const DivisionShape shape = division_shape(x_in, scale, width);
+  if (is_serial(level))
+    return fourier_division_backward_by_bins<Serial>(shape, grad_in, x_in, otf_in, gram_in, alpha_in, quotient_in, otf_gradient);
+  const DivisionTensors in = division_tensors(shape, grad_in, quotient_in, otf_in, gram_in, alpha_in);
+  at::Tensor d_quotient = at::empty_like(in.y), d_x = at::empty_like(in.x);
+  at::Tensor d_otf = at::empty({0}, in.otf.options());
+  const bool doubles = in.x.scalar_type() == at::kDouble;
+  const Division op{shape,
+                    in.x.data_ptr(),
+                    nullptr,
+                    in.otf.data_ptr(),
+                    in.gram.data_ptr(),
+                    in.alpha.data_ptr(),
+                    d_quotient.data_ptr(),
+                    d_x.data_ptr(),
+                    true};
+  choose(level).division(op, doubles, threads());
+  if (otf_gradient) {
+    d_otf = at::empty_like(in.otf);
+    const at::Tensor x = checked(x_in, in.x, in.x.sizes(), "x");
+    const DivisionOtfGradient gradient{shape,           x.data_ptr(),          in.x.data_ptr(), in.y.data_ptr(),
+                                       d_quotient.data_ptr(), d_otf.data_ptr()};
+    choose(level).division_otf_gradient(gradient, doubles, threads());
+  }
+  return division_gradients(d_x, d_quotient, d_otf, in.y);
+}
+
+std::vector<std::string> cpu_levels() {
+  std::vector<std::string> names;
+  for (const CpuKernels& kernels : levels()) names.emplace_back(kernels.level);
+  names.emplace_back("serial");
+  return names;
+}
+
+#if !defined(DAVSR_WITH_CUDA)
+bool has_cuda() { return false; }
+#endif
+
+}  // namespace
+
+#if defined(DAVSR_WITH_CUDA)
+bool has_cuda();  // cuda.cpp
+#endif
+
+TORCH_LIBRARY_IMPL(davsr, CPU, m) {
+  m.impl("deform_align", deform_align);
+  m.impl("deform_align_backward", deform_align_backward);
+  m.impl("fourier_division", fourier_division);
+  m.impl("fourier_division_backward", fourier_division_backward);
+}
+
+TORCH_LIBRARY_IMPL(davsr, CompositeExplicitAutograd, m) {
+  m.impl("cpu_levels", cpu_levels);
+  m.impl("has_cuda", has_cuda);
+}
+
+}  // namespace davsr

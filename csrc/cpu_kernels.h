@@ -1,0 +1,64 @@
+// The functions that each instruction set offers, as plain pointers: what crosses between files compiled for different processors.
+#pragma once
+
+#include "portable.h"
+
+namespace davsr {
+
+// `run` calls body(context, begin, end) over [0, n), in parallel, in pieces of at least one.
+struct Parallel {
+  void (*run)(int64_t n, void* context, void (*body)(void* context, int64_t begin, int64_t end));
+  void* (*allocate)(int64_t bytes);  // 64-byte aligned; throws
+  void (*release)(void* memory);
+};
+
+// Matrices of `Real` (float, or double for double features); c_pad = c_out rounded up to kPad.
+constexpr int64_t kPad = 16;
+
+struct AlignForward {
+  AlignShape shape;
+  Planes features, raw, flow_1, flow_2, out;
+  void* padded;        // [batch, groups, height + 3, width + 3, channels], filled here
+  const void* weight;  // [groups * 9 * channels, c_pad]
+  const void* bias;    // [c_pad]
+  int64_t c_pad;
+};
+
+struct AlignBackward {
+  AlignShape shape;
+  Planes features, raw, flow_1, flow_2;
+  Planes d_features, d_raw;
+  const void* d_out;     // [batch, pixels, c_pad]
+  const void* weight_t;  // [groups, c_pad, n_pad], n_pad = 9 * channels rounded up to kPad
+  void* d_flow;          // [batch, groups, 2, pixels], (dx, dy), filled here
+  void* d_weight;        // [batch, groups * 9 * channels, c_pad], filled here
+  int64_t c_pad, n_pad;
+};
+
+struct Division {
+  DivisionShape shape;
+  // Interleaved real pairs. forward: x = X, base = Y, out = Z. backward: x = the gradient of Z, base = null, out = that of X.
+  const void *x, *base, *otf, *gram, *alpha;
+  void *quotient, *out;
+  bool transposed;  // the adjoint of the forward map
+};
+
+struct DivisionOtfGradient {
+  DivisionShape shape;
+  const void *x, *d_z, *quotient, *d_quotient;
+  void* d_otf;
+};
+
+struct CpuKernels {
+  const char* level;
+  void (*align_forward)(const AlignForward&, bool doubles, const Parallel&);
+  void (*align_backward)(const AlignBackward&, bool doubles, const Parallel&);
+  void (*division)(const Division&, bool doubles, const Parallel&);
+  void (*division_otf_gradient)(const DivisionOtfGradient&, bool doubles, const Parallel&);
+};
+
+CpuKernels baseline_kernels();
+CpuKernels avx2_kernels();
+CpuKernels avx512_kernels();
+
+}  // namespace davsr

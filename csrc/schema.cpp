@@ -1,0 +1,21 @@
+// The operators' schemas. Kernels are registered per device; fake and autograd in the Python file of each op.
+#include <torch/library.h>
+
+TORCH_LIBRARY(davsr, m) {
+  // `level` names one of cpu_levels() for tests and benchmarks; by default the best one that this processor has runs.
+  m.def(
+      "deform_align(Tensor features, Tensor raw, Tensor flow_1, Tensor? flow_2, Tensor weight, Tensor bias, int groups, "
+      "float max_residue, str? level=None) -> Tensor");
+  m.def(
+      "deform_align_backward(Tensor grad, Tensor features, Tensor raw, Tensor flow_1, Tensor? flow_2, Tensor weight, int groups, "
+      "float max_residue, str? level=None) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  // Complex tensors cross as real pairs, [..., 2].
+  m.def(
+      "fourier_division(Tensor x, Tensor y, Tensor otf, Tensor gram, Tensor alpha, int[] scale, int width, str? level=None) -> "
+      "(Tensor, Tensor)");
+  m.def(
+      "fourier_division_backward(Tensor grad, Tensor x, Tensor otf, Tensor gram, Tensor alpha, Tensor quotient, int[] scale, "
+      "int width, bool otf_gradient, str? level=None) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("cpu_levels() -> str[]");
+  m.def("has_cuda() -> bool");
+}

@@ -1,0 +1,157 @@
+// CPU devices: vectors of pixels or channels in the compiler's own vector types, so one source serves every instruction set.
+//
+// The instruction set is part of the device's *type*: the translation units that are compiled for different sets instantiate
+// different functions, and the linker cannot replace one by another.
+#pragma once
+
+#include <cmath>
+
+#include "deform_align.h"
+
+namespace davsr {
+
+template <class Real>
+struct IntegerOf;
+template <>
+struct IntegerOf<float> {
+  using type = int32_t;
+};
+template <>
+struct IntegerOf<double> {
+  using type = int64_t;
+};
+
+template <class Real, int N>
+struct VectorOf {
+  typedef Real type __attribute__((vector_size(sizeof(Real) * N)));
+  typedef typename IntegerOf<Real>::type index __attribute__((vector_size(sizeof(Real) * N)));
+};
+
+template <class Isa>
+struct Cpu {
+  static constexpr int registers = Isa::registers;
+  template <class Real>
+  static constexpr int lanes = Isa::bytes / static_cast<int>(sizeof(Real));
+  template <class Real>
+  using Lanes = typename VectorOf<Real, lanes<Real>>::type;
+  template <class Real>
+  using Index = typename VectorOf<Real, lanes<Real>>::index;
+  template <class Real, int N>
+  using Pack = typename VectorOf<Real, N>::type;
+
+  template <class Real>
+  static DAVSR_FN Lanes<Real> splat(Real value) {
+    return Lanes<Real>{} + value;
+  }
+
+  template <class Real>
+  static DAVSR_FN Lanes<Real> ramp(Real first) {
+    Lanes<Real> steps;
+    for (int l = 0; l < lanes<Real>; ++l) steps[l] = static_cast<Real>(l);
+    return steps + first;
+  }
+
+  // For |value| < 2^31.
+  template <class Real>
+  static DAVSR_FN Lanes<Real> floor(const Lanes<Real>& value) {
+    const Lanes<Real> whole = __builtin_convertvector(__builtin_convertvector(value, Index<Real>), Lanes<Real>);
+    return whole > value ? whole - splat<Real>(1) : whole;
+  }
+
+  template <class Real>
+  static DAVSR_FN Index<Real> cell(const Lanes<Real>& y, const Lanes<Real>& x, int64_t row) {
+    return __builtin_convertvector(y, Index<Real>) * static_cast<typename IntegerOf<Real>::type>(row) +
+           __builtin_convertvector(x, Index<Real>);
+  }
+
+  // exp(value) - 1 = 2^n (exp(r) - 1) + (2^n - 1) with value = n ln 2 + r, for -87 <= value <= 88: exact at 0, 2 ulp elsewhere.
+  template <class Real>
+  static DAVSR_FN Lanes<Real> expm1(const Lanes<Real>& value) {
+    using F = Lanes<Real>;
+    const F magic = splat<Real>(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+    const F n = (value * 1.44269504f + magic) - magic;
+    const F r = (value - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
+    F series = splat<Real>(1.98412698e-4f);                       // Taylor to r^7: 1.5e-8 at r = ln 2 / 2
+    series = series * r + 1.38888889e-3f;
+    series = series * r + 8.33333333e-3f;
+    series = series * r + 4.16666667e-2f;
+    series = series * r + 1.66666667e-1f;
+    series = series * r + 0.5f;
+    series = series * r * r + r;
+    const Index<Real> exponent = (__builtin_convertvector(n, Index<Real>) + 127) << 23;
+    const F power = (F)exponent;
+    return power * series + (power - 1.0f);
+  }
+
+  template <class Real>
+  static DAVSR_FN Lanes<Real> tanh(const Lanes<Real>& value) {
+    if constexpr (sizeof(Real) == 8) {
+      Lanes<Real> result;
+      for (int l = 0; l < lanes<Real>; ++l) result[l] = ::tanh(value[l]);
+      return result;
+    } else {
+      const Lanes<Real> limit = splat<Real>(20.0f);  // tanh(10) is 1 in float32; what is not a number stays so
+      Lanes<Real> twice = value + value;
+      twice = twice > limit ? limit : twice;
+      twice = twice < -limit ? -limit : twice;
+      const Lanes<Real> grown = expm1<Real>(twice);
+      return grown / (grown + 2.0f);
+    }
+  }
+
+  template <class Real>
+  static DAVSR_FN Lanes<Real> sigmoid(const Lanes<Real>& value) {
+    if constexpr (sizeof(Real) == 8) {
+      Lanes<Real> result;
+      for (int l = 0; l < lanes<Real>; ++l) result[l] = 1.0 / (1.0 + ::exp(-value[l]));
+      return result;
+    } else {
+      const Lanes<Real> limit = splat<Real>(87.0f);
+      Lanes<Real> opposite = -value;
+      opposite = opposite > limit ? limit : opposite;
+      opposite = opposite < -limit ? -limit : opposite;
+      return 1.0f / (expm1<Real>(opposite) + 2.0f);
+    }
+  }
+
+  template <class Real, int N, class Stored>
+  static DAVSR_FN Pack<Real, N> pack(const Stored* from) {
+    Pack<Real, N> value;
+    __builtin_memcpy(&value, from, sizeof value);
+    return value;
+  }
+
+  template <class Real, int N>
+  static DAVSR_FN void put(Real* to, Pack<Real, N> value) {
+    __builtin_memcpy(to, &value, sizeof value);
+  }
+
+  // Each CPU thread owns the planes it adds to: a plain sum, in an order that does not depend on the threads.
+  template <class Real, int N>
+  static DAVSR_FN void add(Real* to, Pack<Real, N> value) {
+    put<Real, N>(to, pack<Real, N>(to) + value);
+  }
+
+  template <class Real, int N>
+  static DAVSR_FN Real sum(Pack<Real, N> value) {
+    if constexpr (N == 1) {
+      return value[0];
+    } else {
+      Pack<Real, N / 2> low, high;
+      __builtin_memcpy(&low, &value, sizeof low);
+      __builtin_memcpy(&high, reinterpret_cast<const char*>(&value) + sizeof low, sizeof high);
+      return sum<Real, N / 2>(low + high);
+    }
+  }
+
+  template <class Real, int N>
+  static DAVSR_FN void add_dots(CornerDots<Real>& dots, Pack<Real, N> top_left, Pack<Real, N> top_right,
+                                Pack<Real, N> low_left, Pack<Real, N> low_right) {
+    dots.top_left += sum<Real, N>(top_left);
+    dots.top_right += sum<Real, N>(top_right);
+    dots.low_left += sum<Real, N>(low_left);
+    dots.low_right += sum<Real, N>(low_right);
+  }
+};
+
+}  // namespace davsr
