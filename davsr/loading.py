@@ -16,7 +16,7 @@ from davsr.options import (
     HyperOptions,
     ModelOptions,
 )
-from davsr.weights import FORMAT, convert, load_into, load_state, model_tree
+from davsr.weights import FORMAT, convert, load_into, load_state, load_weights, model_tree
 
 SHIPPED = Path(__file__).parent / "assets" / "davsr_tiny.pt"
 
@@ -52,7 +52,7 @@ def load_model(
         model = model or TRAINING_FREE
         if model.weights is not None:
             return load_model(model.weights, model=model, degradation=degradation, device=device)
-        return _ready(DAVSR(model, degradation), device)
+        return _ready(initial_model(model, degradation), device)
 
     tree = load_state(path)
     conversion = convert(tree, str(path))
@@ -68,6 +68,30 @@ def load_model(
     for line in load_into(network, conversion, str(path)).report():
         log.info("%s: %s", path, line)
     return _ready(network, device)
+
+
+def initial_model(model: ModelOptions | None = None, degradation: DegradationOptions | None = None) -> DAVSR:
+    """A network at its start: fresh parameters, but for the parts whose options name a file of weights.
+
+    Raises:
+        davsr.errors.InputError: a file of weights does not fit its part.
+    """
+    network = DAVSR(model, degradation)
+    parts = {
+        "model.interpolation.weights": (network.options.interpolation.weights, network.interpolate.estimator),
+        "model.enhancement.flow.weights": (
+            network.options.enhancement.flow.weights,
+            network.enhance.flow if network.enhance is not None else None,
+        ),
+    }
+    for option, (path, part) in parts.items():
+        if path is None:
+            continue
+        if part is None:
+            raise InputError(f"options: {option} is given, but this network has no such part")
+        for line in load_weights(part, path).report():
+            log.info("%s: %s", path, line)
+    return network
 
 
 def _ready(network: DAVSR, device: str | torch.device) -> DAVSR:

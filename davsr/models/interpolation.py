@@ -35,6 +35,11 @@ class Interpolation(nn.Module):
         self.slomo = SuperSloMo() if self.options.method == "slomo" else None
         self.flow = SPyNet() if self.options.method == "flow" and self.options.flow == "spynet" else None
 
+    @property
+    def estimator(self) -> SuperSloMo | SPyNet | None:
+        """The learned part, where the method has one."""
+        return self.slomo if self.slomo is not None else self.flow
+
     def forward(self, lq: Tensor, degradation: Degradation) -> Tensor:
         """lq [b, t, c, h, w] -> x_0 [b, c, T, H, W]."""
         s_t, s_h, s_w = degradation.scale
@@ -48,7 +53,7 @@ class Interpolation(nn.Module):
             estimate = self.flow if self.flow is not None else dis_flow
             return interpolate_along_flow(lq, times, (s_h, s_w), estimate).transpose(1, 2)
         if self.slomo is not None:
-            frames = self.slomo.at(lq, times.tolist())
+            frames = self.slomo(lq, times.tolist())
         elif self.options.method == "nearest":
             frames = lq[:, np.floor(times + 0.5).astype(int)]
         else:
