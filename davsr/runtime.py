@@ -1,0 +1,91 @@
+"""Device, threads, precision and seed: decided here, once, for training, testing and restoration."""
+
+from __future__ import annotations
+
+import random
+import sys
+from typing import Literal
+
+import numpy as np
+import torch
+
+from davsr.errors import InputError
+from davsr.log import logger
+from davsr.ops import log_backend
+from davsr.options import Options
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+def setup(options: Options, *, rank: int = 0) -> torch.device:
+    """Apply `options.device`, `threads`, `precision` and `seed`; say in the log what runs.
+
+    Args:
+        options: the run's options.
+        rank: of this process among several on one machine; process i takes CUDA device i.
+
+    Raises:
+        InputError: when the device is not there or cannot work in the precision.
+    """
+    device = choose_device(options.device, rank)
+    require_precision(options.precision, device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    seed(options.seed + rank)
+    logger.info(f"torch {torch.__version__} on {describe(device)}, {options.precision}")
+    log_backend(device)
+    return device
+
+
+def choose_device(name: str, rank: int = 0) -> torch.device:
+    """The device that an option names; `auto`: CUDA, then MPS, then CPU."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
+    if not there.get(name, False):
+        raise InputError(f"device: {name} is not available here; use auto or one of {', '.join(k for k, v in there.items() if v)}")
+    return torch.device("cuda", rank % torch.cuda.device_count()) if name == "cuda" else torch.device(name)
+
+
+def require_precision(precision: Precision, device: torch.device) -> None:
+    """Raise InputError where autocast does not serve the precision on the device."""
+    if precision == "float16" and device.type == "cpu":
+        raise InputError("precision: float16 must run on a GPU; on the CPU use bfloat16 or float32")
+    if precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise InputError("precision: bfloat16 must run on a GPU that has it; here use float16 or float32")
+
+
+def autocast(precision: Precision, device: torch.device | str) -> torch.autocast:
+    """The context in which the network runs; the data step leaves it by itself."""
+    kind = torch.device(device).type
+    if precision == "float32":
+        return torch.autocast(kind, enabled=False)
+    return torch.autocast(kind, dtype=getattr(torch, precision))
+
+
+def seed(value: int) -> None:
+    """Seed every generator that this package or its libraries may draw from."""
+    random.seed(value)
+    np.random.seed(value % 2**32)  # noqa: NPY002 (for libraries that use the global generator)
+    torch.manual_seed(value)
+
+
+def describe(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({torch.cuda.get_device_properties(device).total_memory / 2**30:.0f} GiB)"
+    if device.type == "mps":
+        return "Apple GPU"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def peak_memory(device: torch.device) -> float:
+    """The largest memory in use so far, GiB: of the GPU, or resident memory of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
