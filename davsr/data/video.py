@@ -20,7 +20,7 @@ from davsr.errors import InputError
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".y4m", ".gif"})
 
 # swscale's fast paths are off by up to 5 levels; these flags make the conversion round correctly.
-_EXACT = (
+EXACT = (
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
 _BT709, _BT601 = 1, 6  # colour matrices as H.273 numbers them
@@ -205,14 +205,14 @@ class VideoReader:
             if frame.pts is not None:
                 yield bisect_left(self.times, frame.pts), frame
 
-    def _rgb(self, frame: Any, i: int) -> np.ndarray:
+    def _rgb(self, frame: Any, i: int, format: str = "rgb24") -> np.ndarray:
         if frame.interlaced_frame:
             raise InputError(f"video {self.path} must be progressive, got interlaced frames; deinterlace it first")
         if int(frame.color_trc) in _HDR:
             raise InputError(f"video {self.path} must be SDR, got {_HDR[int(frame.color_trc)]}; map its tones first")
         if (frame.height, frame.width) != (self.first.height, self.first.width):
             raise InputError(f"frames of video {self.path} must have one size, frame {i} is different")
-        rgb = frame.to_ndarray(format="rgb24", src_colorspace=self.matrix, interpolation=_EXACT)
+        rgb = frame.to_ndarray(format=format, src_colorspace=self.matrix, interpolation=EXACT)
         return np.rot90(rgb, frame.rotation // 90)
 
     def check(self, start: int = 0, stop: int | None = None) -> None:
@@ -288,7 +288,7 @@ class VideoWriter:
             format=self._stream.pix_fmt,
             dst_colorspace=self.tags["matrix"],
             dst_color_range=self.tags["range"],
-            interpolation=_EXACT,
+            interpolation=EXACT,
         )
         frame.pts = self._count if time is None else time
         frame.time_base = self.time_base
