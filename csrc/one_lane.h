@@ -110,7 +110,7 @@ struct OneLane {
   // Packs of 16 bytes move in one transaction: N is 16 / sizeof(Stored) wherever the channels of a group allow it.
   template <class Real, int N, class Stored>
   static DAVSR_FN Channels<Real, N> pack(const Stored* from) {
-    Stored stored[N];
+    alignas(N * sizeof(Stored)) Stored stored[N];
     Self::template copy<N * sizeof(Stored)>(stored, from);
     Channels<Real, N> value;
 DAVSR_UNROLL
@@ -119,7 +119,7 @@ DAVSR_UNROLL
   }
   template <class Real, int N, class Stored>
   static DAVSR_FN void put(Stored* to, const Channels<Real, N>& value) {
-    Stored stored[N];
+    alignas(N * sizeof(Stored)) Stored stored[N];
 DAVSR_UNROLL
     for (int c = 0; c < N; ++c) stored[c] = narrow<Stored>(value.value[c]);
     Self::template copy<N * sizeof(Stored)>(to, stored);

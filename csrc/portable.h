@@ -8,10 +8,14 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define DAVSR_FN __host__ __device__ __forceinline__
-#define DAVSR_UNROLL _Pragma("unroll")
 #else
 #define DAVSR_FN inline __attribute__((always_inline))
-#define DAVSR_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#if defined(__CUDA_ARCH__)
+#define DAVSR_UNROLL _Pragma("unroll")
+#else
+#define DAVSR_UNROLL
 #endif
 
 namespace davsr {
