@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import types
@@ -57,18 +58,21 @@ def parse_yaml(text: str, source: str) -> Any:
         raise InputError(f"{error} of {source}") from None
 
 
-def load(cls: type[T], path: str | Path | None, overrides: Iterable[str] = ()) -> T:
+def load(
+    cls: type[T], path: str | Path | None, overrides: Iterable[str] = (), *, base: Mapping[str, Any] | None = None
+) -> T:
     """Build the dataclass `cls` from a YAML file and `section.key=value` overrides.
 
     Args:
         cls: a frozen dataclass whose fields are dataclasses, scalars, literals, tuples or optional ones.
         path: the YAML file, or None for the defaults.
         overrides: strings `section.key=value`; the value is YAML (`[5, 4, 4]`, `2e-4`, `null`).
+        base: a plain tree (`to_tree`) that takes the file's place where there is none.
 
     Raises:
         InputError: naming the dotted path, the value and the nearest known name.
     """
-    tree: dict[str, Any] = {}
+    tree: dict[str, Any] = copy.deepcopy(dict(base or {}))
     if path is not None:
         path = Path(path)
         if not path.is_file():

@@ -110,7 +110,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
     try:
         tree = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|Unsupported (?:global|class|operand)):? (?:GLOBAL )?([\w.]+)", str(error))
+        named = re.search(r"GLOBAL ([A-Za-z_][\w.]*)", str(error))
         if named:
             message = f"weights: {path} carries code or objects ({named[1]}) and was not loaded; only tensors are"
         else:
@@ -137,12 +137,13 @@ def convert(tree: Mapping[str, Any], source: str = "the checkpoint") -> Conversi
     if tree.get("format") == FORMAT:
         averaged = tree.get("ema")
         tensors = _tensors(averaged if averaged is not None else tree.get("model"), source)
-        return Conversion("davsr", dict(tensors), {name: name for name in tensors})
+        kind: Kind = "spynet" if any(name.startswith("levels.") for name in tensors) else "davsr"  # of train.task flow
+        return Conversion(kind, dict(tensors), {name: name for name in tensors})
     tensors, ignored = _unwrap(tree, source)
-    names = list(tensors)
-    if any(re.match(r"(generator\.)?(vsr|h\.mlp)\.", name) for name in names):
+    names = [short for _, _, short in _stripped(tensors)]
+    if any(re.match(r"(vsr|h\.mlp)\.", name) for name in names):
         conversion = convert_davsr(tensors)
-    elif any(re.match(r"(generator\.)?(backbone|deform_align)\.", name) for name in names):
+    elif any(re.match(r"(backbone|deform_align)\.", name) for name in names):
         conversion = convert_basicvsr_plus_plus(tensors)
     elif any(re.search(r"(^|\.)spynet\.|^basic_module\.|^levels\.", name) for name in names):
         conversion = convert_spynet(tensors)
@@ -326,14 +327,15 @@ def _place(module: nn.Module, conversion: Conversion, source: str) -> str:
     whole = hasattr(module, "enhance")  # a DAVSR, which this file cannot import without a circle
     if conversion.kind == "spynet":
         prefix = "enhance.flow." if whole else ""
-        fits = whole and module.enhance is not None or isinstance(module, SPyNet)
+        fits = isinstance(module, SPyNet) or (whole and module.enhance is not None)
     elif conversion.kind == "superslomo":
         prefix = "interpolate.slomo." if whole else ""
-        fits = whole and module.interpolate.slomo is not None or isinstance(module, SuperSloMo)  # type: ignore[union-attr]
+        fits = isinstance(module, SuperSloMo) or (whole and module.interpolate.slomo is not None)  # type: ignore[union-attr]
     else:
         prefix, fits = "", whole
     if not fits:
-        raise InputError(f"weights: {source} holds a {conversion.kind} network, which has no place in this {type(module).__name__}")
+        name = type(module).__name__
+        raise InputError(f"weights: {source} holds a {conversion.kind} network, which has no place in this {name}")
     return prefix
 
 
@@ -346,7 +348,8 @@ def _may_be_absent(name: str, kind: Kind, prefix: str) -> bool:
     if kind == "published davsr":
         return name.startswith("interpolate.")
     if kind == "basicvsr++":
-        return name.startswith(("interpolate.", "hyper.", "enhance.features.0.", "enhance.features.2.", "enhance.features.4.entry."))
+        inputs = ("enhance.features.0.", "enhance.features.2.", "enhance.features.4.entry.")
+        return name.startswith(("interpolate.", "hyper.", *inputs))
     return False
 
 

@@ -41,8 +41,8 @@ class FlowGuidedAlignment(nn.Module):
         for inputs in (order * (channels + 2) + channels, channels, channels):
             offset += [nn.Conv2d(inputs, channels, 3, padding=1), nn.LeakyReLU(0.1, inplace=True)]
         last = nn.Conv2d(channels, 27 * self.groups, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # starts as plain sampling along the flow
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)  # starts as plain sampling along the flow
         self.offset = nn.Sequential(*offset, last)
         if order == 2:
             self.register_buffer("_one_source", one_source_channels(groups), persistent=False)
@@ -67,9 +67,11 @@ class FlowGuidedAlignment(nn.Module):
             flows.append(torch.zeros_like(flow_1) if flow_2 is None else flow_2)
         hidden = self.offset[:-1](torch.cat([cond, *(flow.to(cond.dtype) for flow in flows)], dim=1))
         last = self.offset[-1]
-        features, weight, groups = p1, self.weight, self.groups
+        features, groups = p1, self.groups
+        weight: Tensor = self.weight
         if self.order == 2 and p2 is None:  # zeros sample to zero: the groups of p2 and their offsets are not needed
-            raw = F.conv2d(hidden, last.weight[self._one_source], last.bias[self._one_source], padding=1)
+            offset_weight, offset_bias = (parameter[self._one_source] for parameter in last.parameters())
+            raw = F.conv2d(hidden, offset_weight, offset_bias, padding=1)
             weight, groups, flow_2 = self.weight[:, : p1.shape[1]], groups // 2, None
         else:
             raw = last(hidden)

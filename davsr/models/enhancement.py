@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.flow import SPyNet
-from davsr.models.warp import sampling_grid, warp, warp_to
+from davsr.models.warp import warp
 from davsr.options import EnhancementOptions
 
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
@@ -56,8 +56,8 @@ class RVE(nn.Module):
         self.conv_hr = nn.Conv2d(o.hr_channels, o.hr_channels, 3, padding=1)
         self.conv_last = nn.Conv2d(o.hr_channels, 3, 3, padding=1)
         with torch.no_grad():
-            self.conv_last.weight.mul_(0.1)  # training starts near the identity: what the data step made
-            self.conv_last.bias.zero_()
+            for parameter in self.conv_last.parameters():
+                parameter.mul_(0.1)  # training starts near the identity: what the data step made
 
     def forward(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
         """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape, float32.
@@ -139,9 +139,9 @@ class RVE(nn.Module):
         features = current[0]
         if p1 is None or flow_1 is None:  # nothing to align yet: zeros, without the work on them
             return self.propagation[name](torch.cat([*current, torch.zeros_like(features)], dim=1))
-        cond = [warp_to(p1, sampling_grid(flow_1)), features]
+        cond = [warp(p1, flow_1), features]
         if self.options.order == 2:
-            cond.append(torch.zeros_like(features) if p2 is None else warp_to(p2, sampling_grid(flow_2)))
+            cond.append(torch.zeros_like(features) if p2 is None or flow_2 is None else warp(p2, flow_2))
         aligned = self.alignment[name](p1, p2, torch.cat(cond, dim=1), flow_1, flow_2)
         return self.propagation[name](torch.cat([*current, aligned], dim=1)).add_(aligned)
 
@@ -158,6 +158,8 @@ class RVE(nn.Module):
         first = inputs[0]
         assert first is not None
         n = max(1, _PIXELS // max(pixels, 1))
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            n = min(n, -(-len(first) // 8))  # what is computed again at once is a fraction of the whole
         chunks = [
             self._saving_memory(function, *(None if x is None else x[i : i + n] for x in inputs))
             for i in range(0, len(first), n)
@@ -191,10 +193,11 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         for conv in (self.conv1, self.conv2):
-            nn.init.kaiming_normal_(conv.weight)
+            weight, bias = conv.parameters()
+            nn.init.kaiming_normal_(weight)
+            nn.init.zeros_(bias)
             with torch.no_grad():
-                conv.weight.mul_(0.1)
-            nn.init.zeros_(conv.bias)
+                weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, channels, h, w] -> the same."""

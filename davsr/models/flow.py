@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -68,12 +69,13 @@ class SPyNet(nn.Module):
 def _level(channels: Sequence[int], kernel: int) -> nn.Sequential:
     widths = [8, *channels, 2]
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in pairwise(widths):
         conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.zeros_(conv.bias)
+        weight, bias = conv.parameters()
+        nn.init.kaiming_normal_(weight, nonlinearity="relu")
+        nn.init.zeros_(bias)
         layers += [conv, nn.ReLU(inplace=True)]
-    nn.init.normal_(layers[-2].weight, std=1e-3)  # flow starts near zero: the identity warp
+    nn.init.normal_(weight, std=1e-3)  # of the last one: flow starts near zero, the identity warp
     return nn.Sequential(*layers[:-1])
 
 

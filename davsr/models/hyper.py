@@ -45,7 +45,7 @@ class HyPaNet(nn.Module):
     def forward(self, sigma: Tensor, scale: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
         """alpha, beta, each [b, K], for the noise `sigma` [b], a fraction of full scale. Not lowered in precision by autocast."""
         s_t, s_h, _ = scale
-        sigma = sigma.to(self.layers[0].weight)
+        sigma = sigma.to(next(self.layers.parameters()))
         inputs = torch.stack([sigma, torch.full_like(sigma, s_t), torch.full_like(sigma, s_h)], dim=1)
         with torch.autocast(sigma.device.type, enabled=False):
             penalties = F.softplus(self.layers(inputs)) + FLOOR

@@ -80,28 +80,25 @@ class UNet(nn.Module):
         x = _leaky(self.conv2(_leaky(self.conv1(x.contiguous(memory_format=torch.channels_last)))))
         skips = [x]
         for down in self.down:
-            x = down.second(down.first(F.avg_pool2d(x, 2)))
+            x = down(F.avg_pool2d(x, 2))
             skips.append(x)
         for up, skip in zip(self.up, skips[-2::-1], strict=True):
-            x = up.first(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
-            x = up.second(torch.cat([x, skip], dim=1))
+            x = up(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), skip)
         x = _leaky(self.conv3(x))
         return x if x.dtype == torch.float64 else x.float()
 
 
 class _Pair(nn.Module):
-    """Two convolutions, each with its LeakyReLU; `second` takes `joined` channels."""
+    """Two convolutions, each with its LeakyReLU; the second one takes `joined` channels, with those of a skip."""
 
     def __init__(self, inputs: int, outputs: int, joined: int, kernel: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
         self.conv2 = nn.Conv2d(joined, outputs, kernel, padding=kernel // 2)
 
-    def first(self, x: Tensor) -> Tensor:
-        return _leaky(self.conv1(x))
-
-    def second(self, x: Tensor) -> Tensor:
-        return _leaky(self.conv2(x))
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        x = _leaky(self.conv1(x))
+        return _leaky(self.conv2(x if skip is None else torch.cat([x, skip], dim=1)))
 
 
 def _leaky(x: Tensor) -> Tensor:

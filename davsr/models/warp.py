@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def sampling_grid(flow: Tensor) -> Tensor:
-    """Positions p + flow of a flow [b, 2, h, w] in pixels (dx, dy), as the grid [b, h, w, 2] that `warp_to` takes.
+    """Positions p + flow of a flow [b, 2, h, w] in pixels (dx, dy): a grid [b, h, w, 2] for `grid_sample`, align_corners=False.
 
     Normalised so that pixel x lies at (2x + 1)/w - 1 (half-pixel form). It samples exactly where the form with aligned
     corners does, and unlike that one it is defined for a side of one pixel.
@@ -22,18 +22,16 @@ def sampling_grid(flow: Tensor) -> Tensor:
     return torch.stack([(2 * (x + flow[:, 0]) + 1) / w - 1, (2 * (y + flow[:, 1]) + 1) / h - 1], dim=-1)
 
 
-def warp_to(x: Tensor, grid: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
-    """`warp` with the grid of `sampling_grid`, for flows that serve more than one tensor."""
-    with torch.autocast(x.device.type, enabled=False):
-        sampled = F.grid_sample(x.to(grid.dtype), grid, mode="bilinear", padding_mode=padding, align_corners=False)
-    return sampled.to(x.dtype)
-
-
 def warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
     """Sample x [b, c, h, w] bilinearly at p + flow(p); returns [b, c, h, w] in the dtype of x.
+
+    Coordinates and sums are float32 (float64 where x or the flow is), also under autocast.
 
     Args:
         flow: [b, 2, h, w] in pixels, (dx, dy).
         padding: what lies outside the image: zeros, or its nearest border pixel.
     """
-    return warp_to(x, sampling_grid(flow), padding=padding)
+    grid = sampling_grid(flow)
+    with torch.autocast(x.device.type, enabled=False):
+        sampled = F.grid_sample(x.to(grid.dtype), grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    return sampled.to(x.dtype)
