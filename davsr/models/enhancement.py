@@ -7,8 +7,9 @@ frame of one step is a view.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,13 @@ from davsr.options import EnhancementOptions
 
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 _PIXELS = 2**16  # HR pixels of one pass: enough to keep every core busy, few enough to stay near the caches
+
+
+class Path(NamedTuple):
+    """Flows [b, 2, h, w] from the frame of a step to those one and two steps ago; None where there is no such frame."""
+
+    flow_1: Tensor | None
+    flow_2: Tensor | None
 
 
 class RVE(nn.Module):
@@ -76,11 +84,11 @@ class RVE(nn.Module):
         height, width = frames.shape[2:]
 
         features = self._chunked(self._features, height * width // 4, frames, self._per_frame(beta, T))
-        scans = [features]
-        to_previous = dict(zip(("backward", "forward"), self._flows(frames, b), strict=True))
+        scans: list[Sequence[Tensor]] = [features.split(b)]  # split: its gradient is one cat, that of slices one sum for each
+        paths = dict(zip(("backward", "forward"), self._paths(frames, b), strict=True))
         for name in BRANCHES:
-            scans.append(self._scan(name, scans, to_previous[name.split("_")[0]], b))
-        enhanced = self._chunked(self._reconstruct, height * width, frames, *scans)
+            scans.append(self._scan(name, scans, paths[name.split("_")[0]]))
+        enhanced = self._chunked(self._reconstruct, height * width, frames, features, *(torch.cat(list(scan)) for scan in scans[1:]))
         return enhanced.unflatten(0, (T, b))[..., :H, :W].permute(1, 2, 0, 3, 4).contiguous()
 
     def _per_frame(self, beta: Tensor | None, T: int) -> Tensor | None:
@@ -93,44 +101,38 @@ class RVE(nn.Module):
             frames = torch.cat([frames, beta.to(frames.dtype).view(n, 1, 1, 1).expand(n, 1, height, width)], dim=1)
         return self.features(frames.contiguous(memory_format=torch.channels_last))
 
-    def _flows(self, frames: Tensor, b: int) -> tuple[Tensor, Tensor]:
-        """Flow of every frame to the next one and to the one before it, [(T-1)*b, 2, h, w] each, frames and order of the clip."""
+    def _paths(self, frames: Tensor, b: int) -> tuple[list[Path], list[Path]]:
+        """Where a backward and a forward scan look, at each of their steps but the first, which looks nowhere."""
         height, width = frames.shape[2:]
         size = (height // 4, width // 4)
         if len(frames) == b:
-            empty = frames.new_zeros(0, 2, *size)
-            return empty, empty
+            return [], []
         small = F.interpolate(frames, size=size, mode="bicubic", align_corners=False)
         before, after = small[:-b], small[b:]
         references, supports = torch.cat([before, after]), torch.cat([after, before])
-        flows = self._chunked(self.flow, size[0] * size[1], references, supports)
-        to_next, to_last = flows.chunk(2)
-        return to_next, to_last
+        to_next, to_last = self._chunked(self.flow, size[0] * size[1], references, supports).chunk(2)
+        to_next = to_next.unflatten(0, (-1, b)).flip(0).flatten(0, 1)  # a backward scan begins at the last frame
+        return self._path(to_next, b), self._path(to_last, b)
 
-    def _scan(self, name: str, inputs: list[Tensor], flows: Tensor, b: int) -> Tensor:
-        """One branch over the clip: features and outputs of earlier branches, each [T*b, m, h, w] -> its output, likewise."""
-        T = len(inputs[0]) // b
-        backward = name.startswith("backward")
-        order = range(T - 1, -1, -1) if backward else range(T)
-        to_p1, to_p2 = self._path(flows, backward, b)
+    def _path(self, flow_1: Tensor, b: int) -> list[Path]:
+        """Flows [n*b, 2, h, w] of n steps, each to the step before -> those one and two steps back (None at the first)."""
+        if self.options.order == 1 or len(flow_1) == b:
+            return [Path(flow, None) for flow in flow_1.split(b)]
+        flow_2 = flow_1[b:] + warp(flow_1[:-b], flow_1[b:])
+        return [Path(*both) for both in zip(flow_1.split(b), [None, *flow_2.split(b)], strict=True)]
+
+    def _scan(self, name: str, inputs: list[Sequence[Tensor]], path: list[Path]) -> list[Tensor]:
+        """One branch over the clip: features and outputs of earlier branches, frames [b, m, h, w] each -> its output, so too."""
+        order = range(len(inputs[0]))
+        if name.startswith("backward"):
+            order = order[::-1]
         outputs: list[Tensor] = []
         for step, i in enumerate(order):
-            current = [x[i * b : (i + 1) * b] for x in inputs]
             p1 = outputs[-1] if step >= 1 else None
             p2 = outputs[-2] if step >= 2 and self.options.order == 2 else None
-            # the flows of step 1 come first, those to p2 begin at step 2
-            flow_1 = to_p1[(step - 1) * b : step * b] if p1 is not None else None
-            flow_2 = to_p2[(step - 2) * b : (step - 1) * b] if p2 is not None else None
-            outputs.append(self._saving_memory(self._step, name, p1, p2, flow_1, flow_2, *current))
-        return torch.cat(outputs[::-1] if backward else outputs)
-
-    def _path(self, flows: Tensor, backward: bool, b: int) -> tuple[Tensor, Tensor]:
-        """Flows from the current frame to those one and two steps ago, in the order of the scan."""
-        if backward:
-            flows = flows.unflatten(0, (-1, b)).flip(0).flatten(0, 1) if len(flows) else flows
-        if self.options.order == 1 or len(flows) < 2 * b:
-            return flows, flows[:0]
-        return flows, flows[b:] + warp(flows[:-b], flows[b:])
+            flows = path[step - 1] if step >= 1 else Path(None, None)
+            outputs.append(self._saving_memory(self._step, name, p1, p2, *flows, *(x[i] for x in inputs)))
+        return outputs[::-1] if name.startswith("backward") else outputs
 
     def _step(
         self, name: str, p1: Tensor | None, p2: Tensor | None, flow_1: Tensor | None, flow_2: Tensor | None, *current: Tensor
@@ -160,10 +162,8 @@ class RVE(nn.Module):
         n = max(1, _PIXELS // max(pixels, 1))
         if self.gradient_checkpointing and torch.is_grad_enabled():
             n = min(n, -(-len(first) // 8))  # what is computed again at once is a fraction of the whole
-        chunks = [
-            self._saving_memory(function, *(None if x is None else x[i : i + n] for x in inputs))
-            for i in range(0, len(first), n)
-        ]
+        parts = [itertools.repeat(None) if x is None else x.split(n) for x in inputs]
+        chunks = [self._saving_memory(function, *part) for part in zip(*parts, strict=False)]
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
     def _saving_memory(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
