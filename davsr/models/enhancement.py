@@ -84,11 +84,12 @@ class RVE(nn.Module):
         height, width = frames.shape[2:]
 
         features = self._chunked(self._features, height * width // 4, frames, self._per_frame(beta, T))
-        scans: list[Sequence[Tensor]] = [features.split(b)]  # split: its gradient is one cat, that of slices one sum for each
+        # Frames by themselves come from split: its gradient is one cat, that of slices is one sum over the clip for each.
+        scans: list[Sequence[Tensor]] = [features.split(b)]
         paths = dict(zip(("backward", "forward"), self._paths(frames, b), strict=True))
         for name in BRANCHES:
             scans.append(self._scan(name, scans, paths[name.split("_")[0]]))
-        enhanced = self._chunked(self._reconstruct, height * width, frames, features, *(torch.cat(list(scan)) for scan in scans[1:]))
+        enhanced = self._chunked(self._reconstruct, height * width, frames, *(torch.cat(list(scan)) for scan in scans))
         return enhanced.unflatten(0, (T, b))[..., :H, :W].permute(1, 2, 0, 3, 4).contiguous()
 
     def _per_frame(self, beta: Tensor | None, T: int) -> Tensor | None:
