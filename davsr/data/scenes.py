@@ -11,6 +11,7 @@ import numpy as np
 _SIZE = (64, 36)  # of the thumbnails that are compared: motion of a few pixels is gone at this size
 _BINS = 8  # a channel, for the colour histogram
 _MEMORY = 8  # frames whose changes tell how much the shot moves
+_UNKNOWN = 5.0  # 8-bit levels that a shot is taken to change by itself before that is known
 _CHANGE = 10.0  # 8-bit levels that a cut changes beyond three times what the shot does by itself
 _COLOURS = 0.3  # Hellinger distance between the colour histograms across a cut
 
@@ -35,7 +36,7 @@ class CutDetector:
             return False
         change = float(np.abs(small.astype(np.int16) - last[0]).mean())
         colours = cv2.compareHist(last[1], histogram, cv2.HISTCMP_BHATTACHARYYA)
-        usual = float(np.median(self._changes)) if self._changes else 0.0
+        usual = float(np.median(self._changes)) if self._changes else _UNKNOWN
         if change > 3 * usual + _CHANGE and colours > _COLOURS:
             self._changes.clear()
             return True
