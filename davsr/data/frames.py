@@ -114,7 +114,8 @@ class FrameFolder:
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder)
-        self.name = self.path.resolve().name
+        # The name it is called by: REDS clips are links whose targets have other numbers. `.` and `..` name nothing.
+        self.name = (self.path.resolve() if self.path.name in ("", "..") else self.path).name
         self.files = list_frames(folder)
         if not self.files:
             raise InputError(f"folder {folder} holds no frames ({' '.join(sorted(IMAGE_SUFFIXES))})")
