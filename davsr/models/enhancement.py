@@ -67,6 +67,8 @@ class RVE(nn.Module):
             for parameter in self.conv_last.parameters():
                 parameter.mul_(0.1)  # training starts near the identity: what the data step made
 
+        self.to(memory_format=torch.channels_last)  # of weights too: convolutions would convert them at every call
+
     def forward(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
         """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape, float32.
 

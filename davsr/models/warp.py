@@ -23,7 +23,7 @@ def sampling_grid(flow: Tensor) -> Tensor:
 
 
 def warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
-    """Sample x [b, c, h, w] bilinearly at p + flow(p); returns [b, c, h, w] in the dtype of x.
+    """Sample x [b, c, h, w] bilinearly at p + flow(p); returns [b, c, h, w] in the dtype and memory format of x.
 
     Coordinates and sums are float32 (float64 where x or the flow is), also under autocast.
 
@@ -34,4 +34,5 @@ def warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zero
     grid = sampling_grid(flow)
     with torch.autocast(x.device.type, enabled=False):
         sampled = F.grid_sample(x.to(grid.dtype), grid, mode="bilinear", padding_mode=padding, align_corners=False)
-    return sampled.to(x.dtype)
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return sampled.to(x.dtype, memory_format=torch.channels_last if last else torch.preserve_format)
