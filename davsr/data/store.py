@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import weakref
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +30,7 @@ TILE = 128
 FORMAT = "davsr-frames-1"
 _LIST = b"list"  # key of the list of clips; frames have the keys frame/<clip>/<index>
 _BATCH = 64 << 20  # bytes that are written in one transaction
+_MAP = 1 << 28  # bytes of address space that a new store begins with; doubled when they are full
 # Film-like tiles deflate best by matches, noisy ones by Huffman codes alone (13 % smaller, 8 % faster to decode).
 _STRATEGIES = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY)
 
@@ -203,10 +204,11 @@ class StoreWriter:
         self.path.mkdir(parents=True, exist_ok=True)
         lmdb = _lmdb()
         try:
-            self._environment = lmdb.open(str(self.path), map_size=1 << 28, readahead=False, meminit=False)
+            self._environment = lmdb.open(str(self.path), map_size=_MAP, readahead=False, meminit=False)
         except lmdb.Error as error:
             raise InputError(f"LMDB {path} cannot be written: {error}") from None
         self._pending: dict[bytes, bytes] = {}
+        self._bytes = 0
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -214,16 +216,16 @@ class StoreWriter:
     def __exit__(self, *_: object) -> None:
         self._environment.close()
 
-    def missing(self, name: str, frames: int) -> Iterator[int]:
+    def missing(self, name: str, frames: int) -> list[int]:
         """The indices of a clip that are still to be written."""
         with self._environment.begin() as transaction, transaction.cursor() as cursor:
-            held = {i for i in range(frames) if cursor.set_key(_frame_key(name, i))}
-        return iter([i for i in range(frames) if i not in held])
+            return [i for i in range(frames) if not cursor.set_key(_frame_key(name, i))]
 
     def put(self, name: str, index: int, value: bytes) -> None:
         """Add an encoded frame; it is on the disk after the next `commit`."""
         self._pending[_frame_key(name, index)] = value
-        if sum(map(len, self._pending.values())) >= _BATCH:
+        self._bytes += len(value)
+        if self._bytes >= _BATCH:
             self.commit()
 
     def commit(self) -> None:
@@ -238,7 +240,7 @@ class StoreWriter:
                 with self._environment.begin(write=True) as transaction:
                     for key, value in self._pending.items():
                         transaction.put(key, value)
-                self._pending = {}
+                self._pending, self._bytes = {}, 0
             except lmdb.MapFullError:
                 self._environment.set_mapsize(2 * self._environment.info()["map_size"])
             except lmdb.Error as error:

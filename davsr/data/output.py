@@ -1,0 +1,133 @@
+"""Prepared folders that never look complete when they are not, and threads to fill them.
+
+A folder is made under a hidden name beside its target (`.name.partial`, which no reader takes for a clip), and gets its own
+name when everything in it is whole. `prepared.json` in it says how it was made: the same command goes on where an
+interrupted one stopped, another one is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+
+from davsr.errors import InputError
+
+RECORD = "prepared.json"
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Output:
+    """A folder in the making, or one that a run before has finished (`complete`, with the `facts` it noted).
+
+    Args:
+        target: where it will lie; `folder` is where it is made.
+        recipe: what determines its content (JSON values).
+
+    Raises:
+        InputError: when target, or what was begun for it, holds something made by another recipe.
+    """
+
+    def __init__(self, target: str | Path, recipe: dict[str, Any]) -> None:
+        self.target = Path(target)
+        self.folder = self.target.with_name(f".{self.target.name}.partial")
+        self.recipe = json.loads(json.dumps(recipe))
+        self.facts: dict[str, Any] = {}
+        self.complete = self.target.exists()
+        if self.complete:
+            self._require_same(self.target)
+        elif self.folder.exists():
+            self._require_same(self.folder)
+        else:
+            self.folder.mkdir(parents=True)
+            self._record({})
+
+    def finish(self, **facts: Any) -> None:
+        """Add facts to the record and give the folder its name."""
+        self._record(facts)
+        self.folder.rename(self.target)
+
+    def _record(self, facts: dict[str, Any]) -> None:
+        record = json.dumps({"recipe": self.recipe, **facts}, indent=1)
+        write_file(self.folder / RECORD, record.encode())
+
+    def _require_same(self, folder: Path) -> None:
+        try:
+            self.facts = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            held = self.facts.pop("recipe")
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(f"{folder} exists, and no `davsr prepare` made it: choose another --output") from None
+        changed = [k for k in self.recipe.keys() | held.keys() if self.recipe.get(k) != held.get(k)]
+        if changed:
+            raise InputError(
+                f"{folder} was made with another {' and '.join(sorted(changed))}: delete it or choose another --output"
+            )
+
+
+def write_file(path: Path, content: bytes | memoryview) -> None:
+    """Write a file that is whole or absent.
+
+    Raises:
+        InputError: naming the file, when it cannot be written, for instance because the disk is full.
+    """
+    partial = path.with_name(f".{path.name}.tmp")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def write_png(path: Path, frame: np.ndarray) -> None:
+    """Write a frame, uint8 RGB [h, w, 3], as a PNG that is whole or absent."""
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(frame[..., ::-1]))
+    write_file(path, encoded.data)
+
+
+class Workers:
+    """Threads for work that is done outside of Python's lock: decoding, filtering, compressing.
+
+    At most 2 tasks a thread wait, so that memory stays bounded. An error or Ctrl-C drops what has not begun, and leaves
+    the context when what has begun is done.
+    """
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count or os.cpu_count() or 1
+        self._executor = ThreadPoolExecutor(self.count)
+        self._pending: deque[Future[Any]] = deque()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            while kind is None and self._pending:
+                self._pending.popleft().result()
+        finally:
+            self._executor.shutdown(cancel_futures=True)
+
+    def submit(self, function: Callable[..., None], *args: Any) -> None:
+        """Call function(*args) soon; its error, if any, is raised by a later call or at the end."""
+        self._pending.append(self._executor.submit(function, *args))
+        if len(self._pending) > 2 * self.count:
+            self._pending.popleft().result()
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """function(item) for each item, in order."""
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(self._executor.submit(function, item))
+            if len(pending) > 2 * self.count:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
