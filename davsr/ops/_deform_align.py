@@ -82,8 +82,8 @@ def deform_align_reference(
     b, c, h, w = features.shape
     dtype = _coordinate_dtype(features)
     with torch.autocast(features.device.type, enabled=False):
-        y, x, mask = _coordinates(raw.to(dtype), flow_1.to(dtype), flow_2, groups, max_residue)  # each [b, G, 9, h, w]
-        samples = _sample(features.to(dtype).reshape(b, groups, c // groups, h, w), y, x) * mask.unsqueeze(2)
+        dy, dx, mask = _displacements(raw.to(dtype), flow_1.to(dtype), flow_2, groups, max_residue)  # each [b, G, 9, h, w]
+        samples = _sample(features.to(dtype).reshape(b, groups, c // groups, h, w), dy, dx) * mask.unsqueeze(2)
         # the weight's input channels are (group, channel of the group); samples are [b, G, c/G, 9, h, w]
         out = torch.einsum("bgckyx,ogck->boyx", samples, weight.to(dtype).reshape(-1, groups, c // groups, TAPS))
         if bias is not None:
@@ -99,10 +99,10 @@ def one_source_channels(groups: int) -> Tensor:
     return torch.cat([offsets, masks])
 
 
-def _coordinates(
+def _displacements(
     raw: Tensor, flow_1: Tensor, flow_2: Tensor | None, groups: int, max_residue: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Absolute sampling coordinates y, x and the mask of every group and tap, each [b, groups, 9, h, w]."""
+    """dy, dx from each tap's own pixel, and the mask: of every group and tap, each [b, groups, 9, h, w]."""
     b, _, h, w = raw.shape
     residue = max_residue * torch.tanh(raw[:, : 18 * groups]).reshape(b, groups, TAPS, 2, h, w)
     mask = torch.sigmoid(raw[:, 18 * groups :]).reshape(b, groups, TAPS, h, w)
@@ -110,26 +110,33 @@ def _coordinates(
     if flow_2 is not None:
         half = groups // 2
         flow = torch.cat([flow[:, :half], flow_2.to(raw.dtype).unsqueeze(1).expand(b, half, 2, h, w)], dim=1)
-    rows = torch.arange(h, dtype=raw.dtype, device=raw.device)[:, None]
-    columns = torch.arange(w, dtype=raw.dtype, device=raw.device)
-    tap = torch.arange(3, dtype=raw.dtype, device=raw.device) - 1
-    tap_y, tap_x = tap.repeat_interleave(3)[:, None, None], tap.repeat(3)[:, None, None]
-    y = residue[:, :, :, 0] + flow[:, :, None, 1] + (rows + tap_y)
-    x = residue[:, :, :, 1] + flow[:, :, None, 0] + (columns + tap_x)
-    return y, x, mask
+    return residue[:, :, :, 0] + flow[:, :, None, 1], residue[:, :, :, 1] + flow[:, :, None, 0], mask
 
 
-def _sample(source: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Bilinear samples of ``source`` [b, G, c, h, w] at (y, x) [b, G, k, h, w]; zeros outside; returns [b, G, c, k, h, w].
+def _split(delta: Tensor, base: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Cell of the padded axis at or before base + delta, and the fraction of a cell beyond it.
 
-    The zero border (one cell before, two after) takes every coordinate once it is clamped to [-1, size], so no corner needs a test.
+    The fraction comes from the displacement, not from the coordinate, so that its error does not grow with the frame.
+    """
+    delta = delta.clamp(-(2.0**24), 2.0**24)
+    whole = delta.detach().floor().nan_to_num(2.0**24)
+    cell = base + whole
+    return torch.where((cell >= -1) & (cell < size), cell + 1, size + 1).long(), delta - whole
+
+
+def _sample(source: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
+    """Bilinear samples of ``source`` [b, G, c, h, w] around each pixel, taps apart by one: [b, G, c, 9, h, w]; zeros outside.
+
+    A border of zeros (one cell before, two after) takes what falls outside, so no corner needs a test.
     """
     b, groups, c, h, w = source.shape
     padded = F.pad(source, (1, 2, 1, 2)).reshape(b, groups, c, (h + 3) * (w + 3))
-    y, x = y.clamp(-1, h), x.clamp(-1, w)
-    top, left = y.detach().floor().nan_to_num(-1), x.detach().floor().nan_to_num(-1)
-    down, right = (y - top).unsqueeze(2), (x - left).unsqueeze(2)
-    corner = ((top + 1).long() * (w + 3) + (left + 1).long()).reshape(b, groups, 1, -1).expand(-1, -1, c, -1)
+    tap = torch.arange(3, dtype=dy.dtype, device=dy.device) - 1
+    rows, columns = (torch.arange(size, dtype=dy.dtype, device=dy.device) for size in (h, w))
+    y, down = _split(dy, rows[:, None] + tap.repeat_interleave(3)[:, None, None], h)
+    x, right = _split(dx, columns + tap.repeat(3)[:, None, None], w)
+    down, right = down.unsqueeze(2), right.unsqueeze(2)
+    corner = (y * (w + 3) + x).reshape(b, groups, 1, TAPS * h * w).expand(-1, -1, c, -1)
     shape = (b, groups, c, *y.shape[2:])
     top_left, top_right, low_left, low_right = (
         padded.gather(3, corner + step).reshape(shape) for step in (0, 1, w + 3, w + 4)
