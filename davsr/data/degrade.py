@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from davsr.data.clips import Clip
 from davsr.data.frames import FrameFolder
 from davsr.data.integrity import require_whole
 from davsr.data.output import Output, Workers, write_png
+from davsr.data.views import Degraded, Part
 from davsr.degradation import Degradation
 from davsr.errors import InputError
-from davsr.psf import extend_index
 
 _CHUNK = 1 << 25  # samples of an HR chunk: 128 MiB in float32
 
@@ -75,7 +74,7 @@ def degrade_clips(
     )
     total = sum(len(clip) // s_t for clip in clips)
     with tqdm(total=total, desc="degrading", unit="frame") as progress, Workers(workers) as threads:
-        for count in threads.map(_degrade, tasks):
+        for count in threads.map(_write, tasks):
             progress.update(count)
     output.finish()
     return left_over
@@ -85,61 +84,51 @@ def degrade_clips(
 class _Task:
     """LR frames [start, stop) of a clip, to be written to `folder`."""
 
-    clip: Clip
-    degradation: Degradation
+    observed: Degraded
     start: int
     stop: int
     folder: Path
-    hr: np.ndarray | None  # what they need of the clip, where that is read already
-
-    def files(self) -> list[Path]:
-        return [self.folder / f"{i:08d}.png" for i in range(self.start, self.stop)]
 
 
 def _tasks(clip: Clip, degradation: Degradation, folder: Path) -> Iterator[_Task]:
     folder.mkdir(exist_ok=True)
-    s_t = degradation.scale[0]
-    frames = len(clip) // s_t
-    step = max(1, _CHUNK // (3 * s_t * clip.size[0] * clip.size[1]))
-    for start in range(0, frames, step):
-        task = _Task(clip, degradation, start, min(start + step, frames), folder, None)
-        # A folder is decoded by the threads; a video has one decoder, which must not jump about.
-        if not (isinstance(clip, FrameFolder) or _done(task)):
-            task = replace(task, hr=_window(task))
-        yield task
-
-
-def _degrade(task: _Task) -> int:
-    """Carry out a task; returns its number of frames."""
-    if not _done(task):
-        hr = _window(task) if task.hr is None else task.hr
-        x = torch.from_numpy(hr).permute(3, 0, 1, 2)[None].float() / 255
-        first = _margin(task.degradation)
-        y = task.degradation.apply(x)[0, :, first : first + task.stop - task.start]
-        frames = y.clamp(0, 1).mul(255).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
-        for file, frame in zip(task.files(), frames, strict=True):
-            write_png(file, frame)
-    return task.stop - task.start
-
-
-def _done(task: _Task) -> bool:
-    """A run before has written it: files are there only when they are whole."""
-    return all(file.exists() for file in task.files())
-
-
-def _window(task: _Task) -> np.ndarray:
-    """The HR frames that the LR frames and their margins cover, extended beyond the clip's ends as the operator does."""
-    clip, degradation, m = task.clip, task.degradation, _margin(task.degradation)
     s_t, s_h, s_w = degradation.scale
     h, w = clip.size
-    positions = np.arange(s_t * (task.start - m), s_t * (task.stop + m))
-    indices = extend_index(positions, len(clip) // s_t * s_t, degradation.boundary)
-    return clip.crop(indices.tolist(), 0, 0, h - h % s_h, w - w % s_w)
+    shared = clip if isinstance(clip, FrameFolder) else _Shared(clip)
+    sharp = Part(shared, 0, len(clip) - len(clip) % s_t, (h - h % s_h, w - w % s_w))
+    observed = Degraded(sharp, degradation)
+    step = max(1, _CHUNK // (3 * s_t * h * w))
+    for start in range(0, len(observed), step):
+        yield _Task(observed, start, min(start + step, len(observed)), folder)
 
 
-def _margin(degradation: Degradation) -> int:
-    """How many LR frames before and after it an LR frame's exposure reaches into."""
-    s_t = degradation.scale[0]
-    before = -math.floor(degradation.phase)
-    after = math.ceil(degradation.phase + degradation.exposure) - s_t
-    return max(math.ceil(max(before, after) / s_t), 0)
+def _write(task: _Task) -> int:
+    """Carry out a task, unless a run before has: files are there only when they are whole. Returns its number of frames."""
+    files = [task.folder / f"{i:08d}.png" for i in range(task.start, task.stop)]
+    if not all(file.exists() for file in files):
+        for file, frame in zip(files, task.observed.observe(task.start, task.stop), strict=True):
+            write_png(file, frame)
+    return len(files)
+
+
+class _Shared:
+    """A clip with one decoder, which threads take turns to use."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.clip, self.name, self.path, self.size, self.rate = clip, clip.name, clip.path, clip.size, clip.rate
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    def frames(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        with self._lock:
+            return self.clip.frames(start, stop, step)
+
+    def crop(self, indices: Sequence[int], top: int, left: int, height: int, width: int) -> np.ndarray:
+        with self._lock:
+            return self.clip.crop(indices, top, left, height, width)
+
+    def check(self, start: int = 0, stop: int | None = None) -> None:
+        with self._lock:
+            self.clip.check(start, stop)

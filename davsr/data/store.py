@@ -13,6 +13,7 @@ unfinished.
 from __future__ import annotations
 
 import json
+import threading
 import weakref
 import zlib
 from collections.abc import Sequence
@@ -136,7 +137,7 @@ class Store:
             self._environment = _open(self.path)
         lmdb = _lmdb()
         try:
-            return self._environment.transaction.get(key)
+            return self._environment.get(key)
         except lmdb.Error as error:
             raise InputError(f"LMDB {self.path} is damaged: {error}") from None
 
@@ -271,7 +272,12 @@ class _Environment:
         if size < needed:
             self.environment.close()
             raise InputError(f"LMDB {path} is damaged: data.mdb must have {needed} bytes, got {size}")
-        self.transaction = self.environment.begin(buffers=True)
+        self._transaction = self.environment.begin(buffers=True)
+        self._lock = threading.Lock()  # a transaction serves one thread at a time
+
+    def get(self, key: bytes) -> Any:
+        with self._lock:
+            return self._transaction.get(key)
 
 
 # LMDB allows a file to be opened once per process, so stores of the same path share what is open.
