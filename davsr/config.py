@@ -47,6 +47,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
+        """YAML 1.1 reads 1:30 as the number 90, in base sixty; here it stays the text that it is: a range of frames."""
+        return node.value if ":" in node.value else super().construct_yaml_int(node)
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _UniqueKeyLoader.construct_yaml_int)
+
 
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML with the safe loader, refusing duplicate keys. `source` names the text in errors."""
@@ -72,6 +79,13 @@ def load(
     Raises:
         InputError: naming the dotted path, the value and the nearest known name.
     """
+    return build(cls, read_tree(path, overrides, base=base))
+
+
+def read_tree(
+    path: str | Path | None, overrides: Iterable[str] = (), *, base: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Only what a YAML file and `section.key=value` overrides say, as nested dicts (see `load`)."""
     tree: dict[str, Any] = copy.deepcopy(dict(base or {}))
     if path is not None:
         path = Path(path)
@@ -82,7 +96,7 @@ def load(
             raise InputError(f"options: {path} must hold sections with keys, got {type(tree).__name__}")
     for override in overrides:
         _set(tree, override)
-    return build(cls, tree)
+    return tree
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

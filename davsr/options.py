@@ -99,15 +99,31 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """One source of training clips."""
+    """One source of clips."""
 
     kind: Literal["video", "frames", "pairs", "synthetic"] = "frames"
     path: str = ""  # video file, folder of frames, folder of clip folders; synthetic: folder of photographs
     lq_path: str = ""  # pairs: the LR side, laid out like `path`
     weight: float = option(1.0, above=0)  # share of the samples, relative to the other sources
-    reduce: int = option(1, minimum=1)  # average frames down by this first: a clean truth from a compressed film
+    reduce: int = option(1, minimum=1)  # frames are averaged down by this factor first: a clean truth from a compressed film
     strides: tuple[int, ...] = option((1,), minimum=1)  # every n-th frame, n drawn from here: faster motion
-    exclude: tuple[str, ...] = ()  # names of clips that are never trained on
+    candidates: int = option(1, minimum=1)  # of so many random crops the one that changes most in time becomes the sample
+    cuts: bool = True  # look for scene cuts, which no sample crosses
+    exclude: tuple[str, ...] = ()  # names of clips or photographs that are never trained on
+    speed: tuple[float, float] = option((0.1, 4.0), above=0)  # synthetic: pixels per HR frame, drawn log-uniformly
+    layers: int = option(3, minimum=0)  # synthetic: at most so many moving things before the background
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """Cuts of unseen clips, degraded by `degradation` and scored while training goes on."""
+
+    sources: tuple[SourceOptions, ...] = ()  # video, frames or pairs; every stride of a source is scored
+    frames: int = option(5, minimum=1)  # LR frames of a cut
+    cuts: int = option(1, minimum=1)  # of each clip and stride, evenly spaced
+    crop: int = option(0, minimum=0)  # HR side of the central crop; 0: whole frames
+    every: int = option(5000, minimum=1)  # iterations
+    pictures: int = option(4, minimum=0)  # comparison strips per validation
 
 
 @dataclass(frozen=True)
@@ -117,35 +133,44 @@ class DataOptions:
     sources: tuple[SourceOptions, ...] = ()
     frames: int = option(5, minimum=1)  # LR frames of a sample
     patch: int = option(256, minimum=16)  # HR side of a sample
-    exposures: tuple[float, ...] = option((), above=0)  # drawn per sample; empty: degradation.exposure
-    sigma: tuple[float, float] = option((0.0, 0.0), minimum=0)  # range of the noise, fraction of full scale
+    exposures: tuple[float, ...] = option((), above=0)  # drawn per step; empty: degradation.exposure
+    sigma: tuple[float, float] = option((0.0, 0.0), minimum=0, maximum=1)  # range of the noise, fraction of full scale
     compression: float = option(0.0, minimum=0, maximum=1)  # share of samples that pass through light JPEG
     flips: bool = True  # flips, transposes and time reversal
+    flow_motion: float = option(8.0, above=0)  # task flow: largest motion between two frames, pixels
     workers: int = option(1, minimum=0)
-    cache: str = ""  # folder for decoded frames; empty: next to nothing, in memory
+    cache: str = ""  # folder for decoded films, each decoded once; empty: in memory
+    validation: ValidationOptions = ValidationOptions()
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in {"sigma": self.sigma}.items():
+            if low > high:
+                raise InputError(f"{name} must be a range from low to high, got {[low, high]}")
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """The training loop."""
 
+    task: Literal["video", "flow"] = "video"  # flow: only model.enhancement.flow, on the exact flow of synthetic data
     iterations: int = option(300_000, minimum=1)
-    batch: int = option(1, minimum=1)  # samples per process and step
-    accumulate: int = option(1, minimum=1)  # gradients of this many batches make one step
+    batch: int = option(8, minimum=1)  # samples of a step, of all processes together: the run is the same on any number
+    accumulate: int = option(1, minimum=1)  # each process takes its share of the batch in so many parts
     rate: float = option(1e-4, above=0)
     rate_end: float = option(1e-7, minimum=0)
-    warmup: int = option(0, minimum=0)
+    warmup: int = option(0, minimum=0)  # iterations over which the rate rises to its value
     flow_factor: float = option(0.25, minimum=0)  # of the rate, for the flow network
     offset_factor: float = option(1.0, minimum=0)  # of the rate, for the offset convolutions
     flow_frozen: int = option(0, minimum=0)  # iterations before the flow network starts to learn
     betas: tuple[float, float] = option((0.9, 0.99), minimum=0, maximum=1)
     loss_epsilon: float = option(1e-12, above=0)  # Charbonnier sqrt(d^2 + epsilon), mean
+    stage_weight: float = option(0.0, minimum=0)  # of the same loss on x_1 .. x_{K-1}
     clip_norm: float = option(0.0, minimum=0)  # 0: no gradient clipping
     ema: float = option(0.0, minimum=0, maximum=1)  # decay of the averaged weights; 0: none
-    nonfinite_limit: int = option(10, minimum=1)  # non-finite losses in a row that end the run
+    nonfinite_limit: int = option(10, minimum=1)  # non-finite steps in a row that end the run
+    minutes: float = option(0.0, minimum=0)  # save and stop after this time; 0: no limit
     checkpoint_every: int = option(1000, minimum=1)
     checkpoints_kept: int = option(3, minimum=1)
-    validate_every: int = option(5000, minimum=1)
     log_every: int = option(100, minimum=1)
     gradient_checkpointing: bool = False
     compile: bool = False
@@ -163,12 +188,40 @@ class TestOptions:
     clips: tuple[str, ...] = ()  # names of clip folders; empty: all
     frames: str = ""  # LR frames start:stop of each clip; empty: all
     crop: bool = False  # crop truth whose sizes the scale does not divide
+    sigma: float = option(0.0, minimum=0, maximum=1)  # noise, fraction of full scale: told to the model, added on the fly
     num_frame_testing: int = option(10, minimum=0)  # LR frames per window; 0: the whole clip
+    num_frame_overlap: int = option(0, minimum=0)  # LR frames that two windows share and fade over; the protocol has none
     size_patch_testing: int = option(0, minimum=0)  # LR side of a tile; 0: whole frames
+    size_patch_margin: int = option(24, minimum=0)  # LR pixels of context on each side of a tile
     border: int = option(2, minimum=0)  # first and last HR frames of a clip that are not scored
     save: Literal["none", "frames", "video", "both"] = "both"
+    rate: float = option(0.0, minimum=0)  # LR frames per second; 0: as the clip says, 24 where it does not
     pictures: int = option(3, minimum=0)  # comparison pictures per clip
+    reference: Literal["none", "reds4"] = "none"  # published rows to print beside the table
     stages: bool = True  # score x_0, z_1, x_1, ... too
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """`davsr restore` and `davsr polish`: any video, of any length and size, in bounded memory."""
+
+    model: str = ""  # a checkpoint, `training-free`, or empty: the shipped model
+    sigma: float = option(0.0, minimum=0, maximum=1)  # standard deviation of the input's noise, fraction of full scale
+    response: Literal["srgb", "linear"] = "srgb"  # linear: exposure and PSF average light, not the sRGB values of it
+    num_frame_testing: int | Literal["auto"] = option("auto", minimum=0)  # LR frames per window; 0: the whole scene
+    num_frame_overlap: int | Literal["auto"] = option("auto", minimum=0)  # LR frames that two windows share
+    size_patch_testing: int | Literal["auto"] = option("auto", minimum=0)  # LR side of a tile; 0: whole frames
+    size_patch_margin: int = option(24, minimum=0)  # LR pixels of context on each side of a tile
+    memory: float = option(0.0, minimum=0)  # GB that auto plans for; 0: what is free
+    cuts: bool = True  # scene cuts end a window
+    slow_motion: bool = False  # keep the frame rate, so that time runs s_t times slower; without sound
+    rate: str = ""  # LR frames per second, such as 24000/1001, instead of what the input says
+    codec: Literal["h264", "h265", "ffv1"] = "h264"
+    crf: float = option(16.0, minimum=0, maximum=51)  # of h264 and h265, lower is better; ffv1 is lossless
+    preset: str = "medium"  # of h264 and h265
+    audio: bool = True
+    overwrite: bool = False  # an output that exists is replaced once the new one is whole
+    log: bool = True  # write <output>.log
 
 
 @dataclass(frozen=True)
@@ -185,6 +238,7 @@ class Options:
     data: DataOptions = DataOptions()
     train: TrainOptions = TrainOptions()
     test: TestOptions = TestOptions()
+    restore: RestoreOptions = RestoreOptions()
 
 
 def load_options(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Options:
