@@ -19,45 +19,12 @@ from torch import Tensor, nn
 from davsr.errors import InputError
 from davsr.models.flow import SPyNet
 from davsr.models.superslomo import SuperSloMo
+from davsr.naming import DAVSR_RULES, RVE_RULES, SPYNET_RULES, SUPER_SLOMO, SUPER_SLOMO_RULES, rename
 
 FORMAT = "davsr-checkpoint-1"
 Kind = Literal["davsr", "published davsr", "basicvsr++", "spynet", "superslomo"]
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model", "generator")
-_SUPER_SLOMO = {"state_dictFC": "flow", "state_dictAT": "refine"}
-_BRANCH = r"((?:backward|forward)_[12])"
-_TENSOR = r"(weight|bias)"
-# Published name -> ours. `$` closes every pattern; the first one that matches counts.
-_SPYNET_RULES = (
-    (r"(mean|std)", r"\1"),
-    (rf"levels\.(\d+)\.(\d+)\.{_TENSOR}", r"levels.\1.\2.\3"),
-    (rf"basic_module\.(\d+)\.basic_module\.(\d+)\.{_TENSOR}", r"levels.\1.\2.\3"),  # BasicSR counts the ReLUs as layers
-    *((rf"basic_module\.(\d+)\.basic_module\.{n}\.conv\.{_TENSOR}", rf"levels.\1.{2 * n}.\2") for n in range(16)),
-)
-_BLOCKS_RULES = (
-    (rf"main\.0\.{_TENSOR}", r"entry.\1"),
-    (rf"main\.2\.(\d+)\.(conv[12])\.{_TENSOR}", r"blocks.\1.\2.\3"),
-)
-_RVE_RULES = (
-    *((rf"spynet\.{old}", rf"flow.{new}") for old, new in _SPYNET_RULES),
-    (rf"feat_extract\.([02])\.{_TENSOR}", r"features.\1.\2"),
-    *((rf"feat_extract\.(?:4\.)?{old}", rf"features.4.{new}") for old, new in _BLOCKS_RULES),
-    (rf"deform_align\.{_BRANCH}\.{_TENSOR}", r"alignment.\1.\2"),
-    (rf"deform_align\.{_BRANCH}\.conv_offset\.(\d+)\.{_TENSOR}", r"alignment.\1.offset.\2.\3"),
-    (rf"backbone\.{_BRANCH}\.main\.0\.{_TENSOR}", r"propagation.\1.entry.\2"),
-    (rf"backbone\.{_BRANCH}\.main\.2\.(\d+)\.(conv[12])\.{_TENSOR}", r"propagation.\1.blocks.\2.\3.\4"),
-    *((rf"reconstruction\.{old}", rf"reconstruction.{new}") for old, new in _BLOCKS_RULES),
-    (rf"upsample([12])\.upsample_conv\.{_TENSOR}", r"upsample\1.\2"),
-    (rf"(conv_hr|conv_last)\.{_TENSOR}", r"\1.\2"),
-)
-_DAVSR_RULES = (
-    (rf"h\.mlp\.(\d+)\.{_TENSOR}", r"hyper.layers.\1.\2"),
-    *((rf"vsr\.{old}", rf"enhance.{new}") for old, new in _RVE_RULES),
-)
-_SUPER_SLOMO_RULES = (
-    (rf"(conv[123])\.{_TENSOR}", r"\1.\2"),
-    *((rf"(down|up){n}\.(conv[12])\.{_TENSOR}", rf"\1.{n - 1}.\2.\3") for n in range(1, 6)),
-)
 
 
 class WeightsError(InputError):
@@ -132,7 +99,7 @@ def convert(tree: Mapping[str, Any], source: str = "the checkpoint") -> Conversi
     Raises:
         davsr.errors.InputError: the naming is none of these.
     """
-    if any(key in tree for key in _SUPER_SLOMO):
+    if any(key in tree for key in SUPER_SLOMO):
         return convert_superslomo(tree)
     if tree.get("format") == FORMAT:
         averaged = tree.get("ema")
@@ -169,7 +136,7 @@ def convert_davsr(tensors: Mapping[str, Tensor]) -> Conversion:
         elif short == "step_counter":
             result.ignored[name] = "a counter of training steps"
         else:
-            ours = _rename(short, _DAVSR_RULES)
+            ours = rename(short, DAVSR_RULES)
             if ours and ours.startswith("hyper."):
                 tensor = tensor.flatten(1) if tensor.dim() == 5 else tensor  # 1x1x1 convolutions are linear layers here
             _take(result, name, ours, tensor)
@@ -190,7 +157,7 @@ def convert_basicvsr_plus_plus(tensors: Mapping[str, Tensor]) -> Conversion:
         elif reads_rgb and short.startswith("feat_extract.main.0."):
             result.ignored[name] = "reads LR frames of 3 channels, ours reads features"
         else:
-            ours = _rename(short, _RVE_RULES)
+            ours = rename(short, RVE_RULES)
             _take(result, name, ours and f"enhance.{ours}", tensor)
     return result
 
@@ -204,7 +171,7 @@ def convert_spynet(tensors: Mapping[str, Tensor]) -> Conversion:
             result.ignored[name] = "not of the flow network"
         else:
             short = re.sub(r"^(.*\.)?spynet\.", "", short)
-            _take(result, name, _rename(short, _SPYNET_RULES), tensor)
+            _take(result, name, rename(short, SPYNET_RULES), tensor)
     return result
 
 
@@ -212,12 +179,12 @@ def convert_superslomo(tree: Mapping[str, Any]) -> Conversion:
     """Super SloMo's `state_dictFC` (flow) and `state_dictAT` (refinement) to the names of `SuperSloMo`."""
     result = Conversion("superslomo")
     for key, value in tree.items():
-        if key not in _SUPER_SLOMO:
+        if key not in SUPER_SLOMO:
             result.ignored[key] = "not of the network"
             continue
         for name, tensor, short in _stripped(_tensors(value, key)):
-            ours = _rename(short, _SUPER_SLOMO_RULES)
-            _take(result, f"{key}.{name}", ours and f"{_SUPER_SLOMO[key]}.{ours}", tensor)
+            ours = rename(short, SUPER_SLOMO_RULES)
+            _take(result, f"{key}.{name}", ours and f"{SUPER_SLOMO[key]}.{ours}", tensor)
     return result
 
 
@@ -371,14 +338,6 @@ def _tensors(value: Any, source: str) -> dict[str, Tensor]:
 def _stripped(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor, str]]:
     """(name, tensor, name without the prefixes that wrappers add)."""
     return [(name, tensor, re.sub(r"^(module\.)?(generator\.)?", "", name)) for name, tensor in tensors.items()]
-
-
-def _rename(name: str, rules: Iterable[tuple[str, str]]) -> str | None:
-    for pattern, replacement in rules:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return match.expand(replacement)
-    return None
 
 
 def _take(result: Conversion, name: str, ours: str | None, tensor: Tensor) -> None:
