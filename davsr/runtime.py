@@ -45,7 +45,9 @@ def choose_device(name: str, rank: int = 0) -> torch.device:
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
     if not there.get(name, False):
-        raise InputError(f"device: {name} is not available here; use auto or one of {', '.join(k for k, v in there.items() if v)}")
+        raise InputError(
+            f"device: {name} is not available here; use auto or one of {', '.join(k for k, v in there.items() if v)}"
+        )
     return torch.device("cuda", rank % torch.cuda.device_count()) if name == "cuda" else torch.device(name)
 
 

@@ -1,0 +1,74 @@
+"""The command line: one table of subcommands; a subcommand's arguments and work live with its module."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from davsr import __version__
+from davsr.errors import InputError
+
+COMMANDS = {  # name: (module with add_arguments and run, what it does)
+    "train": ("davsr.trainer", "train a network"),
+    "test": ("davsr.tester", "restore clips and measure; without arguments: the sample clip"),
+    "restore": ("davsr.restoration", "restore a video of any length: sharper, larger, faster"),
+    "polish": ("davsr.polishing", "one data step on the output of any other program"),
+    "prepare": ("davsr.data.prepare", "make training clips of footage"),
+    "weights": ("davsr.weights_cli", "inspect and convert checkpoints"),
+    "doctor": ("davsr.doctor", "say what this installation consists of and can do"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; wrong input is one sentence on stderr and exit code 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _top_parser()
+    if not arguments or arguments[0] not in COMMANDS:
+        parser.parse_args(arguments or ["--help"])  # --help, --version, or an error: each of them exits
+    name, *rest = arguments
+    # The module is imported only now: `davsr --help` answers without loading torch.
+    module = importlib.import_module(COMMANDS[name][0])
+    subparser = argparse.ArgumentParser(prog=f"davsr {name}", description=COMMANDS[name][1])
+    module.add_arguments(subparser)
+    args = subparser.parse_args(rest)
+    try:
+        return int(module.run(args) or 0)
+    except InputError as error:
+        print(f"davsr: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("davsr: interrupted", file=sys.stderr)
+        return 130
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name.ljust(width)}  {purpose}" for name, (_, purpose) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="davsr",
+        description="Space-time video super-resolution.",
+        epilog=f"commands:\n{listing}\n\ndavsr COMMAND --help says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"davsr {__version__}")
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="one of the commands below")
+    return parser
+
+
+def add_option_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that every command with options shares: -opt, --set, --dry-run."""
+    parser.add_argument("-opt", "--opt", metavar="FILE.yml", help="options that differ from the defaults")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="one option, over those of the file; may be repeated",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved options and stop")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

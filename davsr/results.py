@@ -1,0 +1,186 @@
+"""What a test measured: scores of every frame and stage, their means, and how they are printed and kept."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from davsr.errors import InputError
+
+BASELINE = "bicubic + linear"
+# PSNR / SSIM as published for REDS4, from the paper's table.
+PUBLISHED_REDS4 = (
+    ("bicubic + linear", (22.78, 0.624)),
+    ("EDVR + Zooming Slow-Mo", (26.12, 0.764)),
+    ("SuperSloMo + BasicVSR++, fine-tuned", (26.93, 0.785)),
+    ("DAVSR", (29.12, 0.859)),
+)
+PUBLISHED_REDS4_CLIPS = {"000": (27.23, 0.820), "011": (30.15, 0.865), "015": (31.05, 0.894), "020": (28.06, 0.858)}
+
+
+@dataclass
+class StageScores:
+    """Scores of one stage of a clip, frame by frame."""
+
+    psnr: list[float] = field(default_factory=list)  # dB, per HR frame
+    ssim: list[float] = field(default_factory=list)  # per HR frame
+    residual: list[float] = field(default_factory=list)  # root mean square of y - A x per LR frame, full scale is 1
+
+
+@dataclass
+class ClipResult:
+    """One restored clip."""
+
+    name: str
+    lr: tuple[int, int, int]  # frames, height, width
+    hr: tuple[int, int, int]
+    seconds: float  # in the model
+    border: int  # HR frames at each end that are not scored
+    stages: dict[str, StageScores]  # in the order in which they are made; the baseline first, the output last
+
+    def mean(self, stage: str, metric: str) -> float:
+        """Mean over the scored frames; nan where there is nothing to score. Residuals: over all LR frames."""
+        values = getattr(self.stages[stage], metric)
+        if metric != "residual":
+            values = values[self.border : len(values) - self.border]
+        known = [v for v in values if not math.isnan(v)]
+        return float(np.mean(known)) if known else math.nan
+
+    @property
+    def measured(self) -> bool:
+        """Whether there was a truth to compare with."""
+        return any(scores.psnr for scores in self.stages.values())
+
+
+def mean(results: Sequence[ClipResult], stage: str, metric: str) -> float:
+    """Mean over clips."""
+    values = [value for r in results if stage in r.stages and not math.isnan(value := r.mean(stage, metric))]
+    return float(np.mean(values)) if values else math.nan
+
+
+def scored_border(frames: int, border: int) -> int:
+    """The border, unless a clip has no frames besides."""
+    return border if frames > 2 * border else 0
+
+
+def clip_table(results: Sequence[ClipResult], label: str) -> str:
+    """Every clip, and the average, beside bicubic + linear."""
+    rows: list[Sequence[str]] = [("clip", "frames", f"{BASELINE}", label, "gain")]
+    for result in results:
+        if result.measured:
+            output = list(result.stages)[-1]
+            values = [(result.mean(s, "psnr"), result.mean(s, "ssim")) for s in (BASELINE, output)]
+            rows.append((result.name, str(result.hr[0] - 2 * result.border), *_compared(values)))
+    measured = [r for r in results if r.measured]
+    if len(measured) > 1:
+        output = list(measured[0].stages)[-1]
+        values = [(mean(measured, s, "psnr"), mean(measured, s, "ssim")) for s in (BASELINE, output)]
+        rows.append(("average", "", *_compared(values)))
+    return aligned(rows)
+
+
+def stage_table(results: Sequence[ClipResult]) -> str:
+    """What every stage contributes, mean over clips."""
+    rows = [("stage", "PSNR", "SSIM", "rms y - A x")]
+    for stage in results[0].stages:
+        psnr, ssim, residual = (mean(results, stage, metric) for metric in ("psnr", "ssim", "residual"))
+        rows.append((stage, _number(psnr, 2), _number(ssim, 4), _number(residual, 5)))
+    return aligned(rows)
+
+
+def published_table() -> str:
+    """The published rows of REDS4."""
+    rows = [("published", "PSNR", "SSIM")]
+    rows += [(name, f"{p:.2f}", f"{s:.3f}") for name, (p, s) in PUBLISHED_REDS4]
+    rows += [(f"DAVSR, clip {name}", f"{p:.2f}", f"{s:.3f}") for name, (p, s) in PUBLISHED_REDS4_CLIPS.items()]
+    return aligned(rows)
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of a table with a rule under the first; the first column to the left, the others to the right."""
+    table = [list(row) for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in table
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _compared(values: Sequence[tuple[float, float]]) -> list[str]:
+    (psnr_0, ssim_0), (psnr_1, ssim_1) = values
+    cells = [f"{_number(p, 2)} / {_number(s, 4)}" for p, s in values]
+    return [*cells, f"{psnr_1 - psnr_0:+.2f} dB / {ssim_1 - ssim_0:+.4f}"]
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def summary(results: Sequence[ClipResult]) -> dict[str, Any]:
+    """Everything as plain values for JSON: infinite PSNR (equal frames) as "inf", missing values as null."""
+    stages = results[0].stages
+    metrics = ("psnr", "ssim", "residual")
+    return {
+        "average": {s: {m: _plain(mean(results, s, m)) for m in metrics} for s in stages},
+        "clips": [
+            {
+                "name": r.name,
+                "lr": list(r.lr),
+                "hr": list(r.hr),
+                "seconds": round(r.seconds, 3),
+                "unscored_frames_at_each_end": r.border,
+                "stages": {
+                    s: {
+                        **{m: _plain(r.mean(s, m)) for m in metrics},
+                        **{f"{m}_per_frame": [_plain(v) for v in getattr(scores, m)] for m in metrics},
+                    }
+                    for s, scores in r.stages.items()
+                },
+            }
+            for r in results
+        ],
+    }
+
+
+def _plain(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else "inf"
+
+
+def write_tables(folder: Path, results: Sequence[ClipResult], facts: dict[str, Any]) -> None:
+    """`metrics.json` (everything), `metrics.csv` (clips and stages), `frames.csv` (frames); each written whole."""
+    _write(folder / "metrics.json", json.dumps({**facts, **summary(results)}, indent=1, ensure_ascii=False) + "\n")
+    means: list[Sequence[Any]] = [("clip", "stage", "psnr", "ssim", "rms_residual")]
+    frames: list[Sequence[Any]] = [("clip", "stage", "hr_frame", "psnr", "ssim")]
+    for result in results:
+        for stage, scores in result.stages.items():
+            means.append((result.name, stage, *(_cell(result.mean(stage, m)) for m in ("psnr", "ssim", "residual"))))
+            pairs = zip(scores.psnr, scores.ssim, strict=True)
+            frames += [(result.name, stage, p, _cell(a), _cell(b)) for p, (a, b) in enumerate(pairs)]
+    for name, rows in (("metrics.csv", means), ("frames.csv", frames)):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        _write(folder / name, text.getvalue())
+
+
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
