@@ -1,0 +1,164 @@
+"""Footage to draw training samples from: clips decoded once, kept in memory or in a cache folder, with their shots."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from davsr.data.clips import Clip, open_clip, open_clips
+from davsr.data.scenes import shots_of
+from davsr.errors import InputError
+from davsr.options import SourceOptions
+
+_CHUNK = 32  # frames decoded at a time
+_MEMORY = 4 * 2**30  # bytes of one clip that are kept in memory; longer films need a cache folder
+
+
+class FrameStore(Protocol):
+    """Frames that can be read in any order."""
+
+    shape: tuple[int, int, int]  # frames, h, w
+
+    def crop(self, indices: Sequence[int], top: int, left: int, side: tuple[int, int]) -> np.ndarray:
+        """uint8 [n, *side, 3]."""
+
+
+class DecodedFrames:
+    """Frames as one array [n, h, w, 3], in memory or mapped from a file."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self.frames = frames
+        self.shape = (frames.shape[0], frames.shape[1], frames.shape[2])
+
+    def crop(self, indices: Sequence[int], top: int, left: int, side: tuple[int, int]) -> np.ndarray:
+        """Copies of the crops: what is mapped is read only here."""
+        return np.stack([self.frames[i, top : top + side[0], left : left + side[1]] for i in indices])
+
+
+class FramesOnDisk:
+    """Frames that are read, and reduced, whenever a crop is taken."""
+
+    def __init__(self, clip: Clip, reduce: int) -> None:
+        self.clip, self.reduce = clip, reduce
+        h, w = clip.size
+        self.shape = (len(clip), h // reduce, w // reduce)
+
+    def crop(self, indices: Sequence[int], top: int, left: int, side: tuple[int, int]) -> np.ndarray:
+        """As `DecodedFrames.crop`."""
+        r = self.reduce  # a crop on the grid of reduced pixels is reduced like the frame: an LMDB decodes no more than it
+        return reduced(self.clip.crop(indices, top * r, left * r, side[0] * r, side[1] * r), r)
+
+
+@dataclass(frozen=True)
+class Footage:
+    """One clip with its shots: [start, stop) runs of frames without a cut."""
+
+    name: str
+    store: FrameStore
+    shots: tuple[tuple[int, int], ...]
+
+
+def open_footage(options: SourceOptions, path: str, cache: str = "") -> list[Footage]:
+    """The clips of a source of kind `video` or `frames`.
+
+    Films are decoded once: into memory, or into `cache`, where they stay for the next run. Folders of frames are read as they
+    are needed unless there is a cache folder.
+
+    Args:
+        path: the option's dotted path, for errors.
+
+    Raises:
+        InputError: naming what cannot be read.
+    """
+    if not options.path:
+        raise InputError(f"{path}.path: must name a video, a folder of frames or a folder of clips, got ''")
+    clips = [open_clip(options.path)] if options.kind == "video" else open_clips(options.path)
+    clips = [clip for clip in clips if clip.name not in options.exclude]
+    if not clips:
+        raise InputError(f"{path}.path: {options.path} holds no clip that is not excluded")
+    return [_footage(clip, options, path, cache) for clip in clips]
+
+
+def reduced(frames: np.ndarray, factor: int) -> np.ndarray:
+    """Means over squares of `factor` pixels: uint8 [n, h, w, 3] -> [n, h // factor, w // factor, 3]."""
+    if factor == 1:
+        return frames
+    height, width = frames.shape[1] // factor, frames.shape[2] // factor
+    frames = frames[:, : height * factor, : width * factor]
+    return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
+
+
+def _footage(clip: Clip, options: SourceOptions, path: str, cache: str) -> Footage:
+    if cache:
+        frames, shots = _cached(clip, options.reduce, Path(cache))
+        return Footage(clip.name, DecodedFrames(frames), shots if options.cuts else ((0, len(frames)),))
+    if options.kind == "frames":
+        store = FramesOnDisk(clip, options.reduce)
+        whole = ((0, len(clip)),)
+        return Footage(clip.name, store, _shots(clip) if options.cuts else whole)
+    shape = (len(clip), *(n // options.reduce for n in clip.size), 3)
+    if int(np.prod(shape)) > _MEMORY:
+        raise InputError(
+            f"{path}.path: {options.path} is {np.prod(shape) / 2**30:.1f} GiB decoded; "
+            "set data.cache to a folder where it is decoded once"
+        )
+    frames = np.empty(shape, dtype=np.uint8)
+    _decode(clip, options.reduce, frames)
+    return Footage(clip.name, DecodedFrames(frames), shots_of(frames) if options.cuts else ((0, len(frames)),))
+
+
+def _shots(clip: Clip) -> tuple[tuple[int, int], ...]:
+    return shots_of(frame for i in range(len(clip)) for frame in clip.frames(i, i + 1))
+
+
+def _cached(clip: Clip, reduce: int, folder: Path) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
+    """Frames mapped from the cache, decoded into it first where they are missing.
+
+    The description is written last, each file under its final name only when it is whole: what an interrupted run left behind
+    is never used.
+    """
+    identity = {"source": str(clip.path), **_stamp(clip.path), "frames": len(clip), "reduce": reduce}
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    array, description = folder / f"{clip.name}-{key}.npy", folder / f"{clip.name}-{key}.json"
+    if not (array.exists() and description.exists()):
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = array.with_suffix(f".{os.getpid()}.partial")
+        shape = (len(clip), *(n // reduce for n in clip.size), 3)
+        frames = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        try:
+            _decode(clip, reduce, frames)
+            frames.flush()
+            shots = shots_of(frames)
+            os.replace(partial, array)
+        finally:
+            partial.unlink(missing_ok=True)
+        written = description.with_suffix(f".{os.getpid()}.partial")
+        written.write_text(json.dumps({**identity, "shots": shots}, indent=1), encoding="utf-8")
+        os.replace(written, description)
+    shots = tuple((int(a), int(b)) for a, b in json.loads(description.read_text(encoding="utf-8"))["shots"])
+    return np.load(array, mmap_mode="r"), shots
+
+
+def _stamp(path: Path) -> dict[str, int]:
+    """Size and time of a file, or of all files of a folder: a changed source is decoded anew."""
+    files = [f for f in sorted(path.iterdir()) if f.is_file()] if path.is_dir() else [path]
+    stats = [f.stat() for f in files]
+    return {"bytes": sum(s.st_size for s in stats), "modified": max(s.st_mtime_ns for s in stats)}
+
+
+def _decode(clip: Clip, reduce: int, frames: np.ndarray) -> None:
+    count = len(clip)
+    with tqdm(total=count, desc=f"decoding {clip.name}", unit="frame", disable=count < 1000) as progress:
+        for start in range(0, count, _CHUNK):
+            stop = min(start + _CHUNK, count)
+            frames[start:stop] = reduced(clip.frames(start, stop), reduce)
+            progress.update(stop - start)

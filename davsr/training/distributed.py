@@ -1,0 +1,154 @@
+"""One process or many: collectives that also work alone, and a watch that names a rank that died."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from davsr.errors import InputError
+
+_BEAT = 2.0  # seconds between signs of life
+_DEAD = 30.0  # seconds of silence after which a rank counts as dead
+_TIMEOUT = timedelta(minutes=30)  # of collectives: validation on one rank may take long
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among `world` equal ones, as torchrun started them."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        """As torchrun's variables say; alone without them.
+
+        Raises:
+            InputError: the variables are incomplete.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls()
+        missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        if missing:
+            raise InputError(f"train: WORLD_SIZE is set but {missing[0]} is not; start several processes with torchrun")
+        return cls(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]))
+
+    def join(self, device: torch.device) -> None:
+        """Meet the other processes."""
+        if self.world > 1:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that writes."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of all ranks' `values`."""
+        if self.world > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """All ranks' values, by rank."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world > 1:
+            dist.barrier()
+
+    def leave(self) -> None:
+        """The end of an orderly run."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+class Watch:
+    """Signs of life of all ranks, by a thread of each: a rank that falls silent ends the others, which name it.
+
+    Without it a killed rank leaves the others waiting in a collective until its timeout.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        if ranks.world > 1:
+            # A connection of its own: the main thread may be blocked in the one of the process group.
+            host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+            self._store = dist.TCPStore(
+                host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=20)
+            )
+            self._store.set(f"davsr/host/{ranks.rank}", f"{socket.gethostname()}, process {os.getpid()}")
+            self._store.set(f"davsr/beat/{ranks.rank}", "0")
+            ranks.barrier()
+            self._seen = dict.fromkeys(range(ranks.world), (b"", time.monotonic()))
+            self._lock = threading.Lock()
+            self._thread = threading.Thread(target=self._run, name="davsr-watch", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching: the run ends in order."""
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._store.set(f"davsr/beat/{self.ranks.rank}", "done")
+
+    def explain(self, error: Exception) -> str:
+        """Which rank is gone, after a collective failed with `error`."""
+        deadline = time.monotonic() + _DEAD
+        while time.monotonic() < deadline:
+            silent = self._silent(3 * _BEAT)
+            if silent:
+                return self._name(silent)
+            time.sleep(_BEAT / 2)
+        return f"a collective operation failed on rank {self.ranks.rank}, though all ranks are alive: {error}"
+
+    def _run(self) -> None:
+        count = 0
+        while not self._stop.wait(_BEAT):
+            count += 1
+            try:
+                self._store.set(f"davsr/beat/{self.ranks.rank}", str(count))
+                silent = self._silent(_DEAD)
+            except Exception as error:  # the store's host is gone, whatever type that surfaces as
+                self._abort(f"the process that holds the ranks together (rank 0 or torchrun) is gone: {error}")
+                return
+            if silent and not self._stop.is_set():
+                self._abort(self._name(silent))
+
+    def _silent(self, limit: float) -> list[int]:
+        with self._lock:
+            now, silent = time.monotonic(), []
+            for rank in range(self.ranks.world):
+                beat = self._store.get(f"davsr/beat/{rank}")
+                if beat != self._seen[rank][0]:
+                    self._seen[rank] = (beat, now)
+                elif beat != b"done" and rank != self.ranks.rank and now - self._seen[rank][1] > limit:
+                    silent.append(rank)
+            return silent
+
+    def _name(self, ranks: list[int]) -> str:
+        who = ", ".join(f"rank {rank} ({self._store.get(f'davsr/host/{rank}').decode()})" for rank in ranks)
+        return f"{who} died: it gives no sign of life; go on with --auto-resume from the last checkpoint"
+
+    def _abort(self, message: str) -> None:
+        print(f"davsr: train: {message}", file=sys.stderr, flush=True)
+        os._exit(1)  # the main thread hangs in a collective that cannot end

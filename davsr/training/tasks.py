@@ -1,0 +1,205 @@
+"""What is learned: the whole network from clips, or its flow network from exact motion. Both serve the same loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from davsr.data.dataset import FlowBatch, FlowSamples, VideoBatch, VideoSamples, draw_exposure, observe
+from davsr.degradation import Degradation
+from davsr.loading import initial_model
+from davsr.log import logger
+from davsr.models.alignment import FlowGuidedAlignment
+from davsr.models.davsr import DAVSR
+from davsr.models.flow import SPyNet
+from davsr.options import Options
+from davsr.runtime import autocast
+from davsr.training.distributed import Ranks
+from davsr.training.validation import Score, known_shifts, load_cuts, score_cut, write_strip
+from davsr.weights import load_weights
+
+_HELD_OUT = 2**40  # samples from this index on are never trained on
+_FLOW_SAMPLES = 64
+
+
+class Task(Protocol):
+    """A network, its samples, its loss and its validation. `fresh`: initial weights are wanted, not those of a checkpoint."""
+
+    model: nn.Module  # what is saved
+    objective: nn.Module  # forward(*inputs) -> (loss, named scalars); what DDP and the compiler wrap
+    samples: VideoSamples | FlowSamples
+    score: str  # the figure of `validate` that decides which checkpoint is best, higher is better
+
+    def inputs(self, batch: Any, step: int) -> tuple[Any, ...]:
+        """The arguments of `objective` for a batch of `samples` at `step`."""
+
+    def validate(self, model: nn.Module, ranks: Ranks, pictures: Path) -> dict[str, float]:
+        """Figures of `model`, the same on every rank; comparison strips go into the folder `pictures`."""
+
+
+def charbonnier(x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+    """mean sqrt((x - y)^2 + epsilon), in float32."""
+    return ((x.float() - y.float()).square() + epsilon).sqrt().mean()
+
+
+class VideoObjective(nn.Module):
+    """The Charbonnier loss of a restoration, with `stage_weight` times that of the earlier x_k."""
+
+    def __init__(self, model: DAVSR, options: Options) -> None:
+        super().__init__()
+        self.model = model
+        self.epsilon, self.stage_weight = options.train.loss_epsilon, options.train.stage_weight
+
+    def forward(
+        self, lq: Tensor, gt: Tensor, sigma: Tensor, degradation: Degradation | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """lq [b, t, c, h, w], gt [b, T, c, H, W], sigma [b] -> loss, and means over the batch to log."""
+        frames, stages = self.model(lq, sigma, degradation=degradation, return_stages=True)
+        loss = charbonnier(frames, gt, self.epsilon)
+        scalars = {"loss_final": loss.detach()}
+        for name, values in (("alpha", stages.alpha), ("beta", stages.beta)):
+            scalars.update({f"{name}_{k}": v for k, v in enumerate(values.detach().mean(dim=0), start=1)})
+        if self.stage_weight:
+            target = gt.transpose(1, 2)
+            earlier = [charbonnier(x, target, self.epsilon) for x in stages.x[:-1]]
+            loss = loss + self.stage_weight * sum(earlier, loss.new_zeros(()))
+        return loss, scalars
+
+
+class VideoTask:
+    """Restoration of degraded clips."""
+
+    score = "psnr"
+
+    def __init__(self, options: Options, device: torch.device, fresh: bool) -> None:
+        self.options, self.device = options, device
+        self.samples = VideoSamples(options)
+        self.cuts = load_cuts(options)
+        self.model = initial_model(options.model, options.degradation) if fresh else DAVSR.from_options(options)
+        if fresh and options.model.weights:
+            for line in load_weights(self.model, options.model.weights).report():
+                logger.info(f"{options.model.weights}: {line}")
+        if self.model.enhance is not None:
+            self.model.enhance.gradient_checkpointing = options.train.gradient_checkpointing
+        self.objective = VideoObjective(self.model, options)
+        self.degradation = self.model.degradation
+        self._operators: dict[float, Degradation] = {}
+
+    def operator(self, step: int) -> Degradation:
+        """The degradation of all samples of a step."""
+        exposure = draw_exposure(self.options, step)
+        if exposure is None:
+            return self.degradation
+        if exposure not in self._operators:
+            self._operators[exposure] = Degradation.from_options(replace(self.options.degradation, exposure=exposure))
+        return self._operators[exposure]
+
+    def inputs(self, batch: VideoBatch, step: int) -> tuple[Any, ...]:
+        """(lq, gt, sigma, degradation)."""
+        degradation = self.operator(step)
+        return (*observe(batch, degradation, self.options.seed, self.device), degradation)
+
+    def validate(self, model: nn.Module, ranks: Ranks, pictures: Path) -> dict[str, float]:
+        """Mean PSNR over the cuts and that of each; every rank restores its share."""
+        border = self.options.test.border
+        mine: list[tuple[int, Score]] = []
+        for number in range(ranks.rank, len(self.cuts), ranks.world):
+            cut = self.cuts[number]
+            score, strip = score_cut(model, cut, self.degradation, border, self.device, self.options.precision)
+            mine.append((number, score))
+            if number < self.options.data.validation.pictures:
+                write_strip(pictures / f"{cut.name}.png", strip)
+        scores = dict(pair for part in ranks.gather(mine) for pair in part)
+        if not scores:
+            return {}
+        names = [f.name for f in fields(Score)]
+        means = {name: float(np.mean([getattr(score, name) for score in scores.values()])) for name in names}
+        return {**means, **{f"psnr/{cut.name}": scores[number].psnr for number, cut in enumerate(self.cuts)}}
+
+
+class FlowObjective(nn.Module):
+    """The end-point error sqrt(|d|^2 + epsilon), mean over pixels."""
+
+    def __init__(self, model: SPyNet, options: Options) -> None:
+        super().__init__()
+        self.model, self.epsilon = model, options.train.loss_epsilon
+
+    def forward(self, reference: Tensor, support: Tensor, flow: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Images [b, 3, h, w], flow [b, 2, h, w] in pixels."""
+        error = (self.model(reference, support).float() - flow).square().sum(dim=1)
+        return (error + self.epsilon).sqrt().mean(), {}
+
+
+class FlowTask:
+    """Pretraining of the flow network on motion that is known exactly."""
+
+    score = "negative_epe"
+
+    def __init__(self, options: Options, device: torch.device, fresh: bool) -> None:
+        self.options, self.device = options, device
+        flow = options.model.enhancement.flow
+        self.samples = FlowSamples(options)
+        self.shifts = known_shifts(options)
+        self.model = SPyNet(flow.levels, flow.channels, flow.kernel)
+        if fresh and flow.weights:
+            load_weights(self.model, flow.weights)
+        self.objective = FlowObjective(self.model, options)
+
+    def inputs(self, batch: FlowBatch, step: int) -> tuple[Any, ...]:
+        """(reference, support, flow)."""
+        images = (batch[name].to(self.device, non_blocking=True).float() / 255 for name in ("reference", "support"))
+        return (*images, batch["flow"].to(self.device, non_blocking=True))
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, ranks: Ranks, pictures: Path) -> dict[str, float]:
+        """End-point errors in pixels: on held-out scenes (all pixels, visible ones), and on known shifts of real frames."""
+        sums = torch.zeros(4, dtype=torch.float64)
+        for number in range(ranks.rank, _FLOW_SAMPLES, ranks.world):
+            sample = self.samples[_HELD_OUT + number]
+            reference, support, flow = self.inputs(sample, 0)
+            error = (self._predict(model, reference, support) - flow).norm(dim=1).cpu()
+            visible = sample["visible"]
+            sums += torch.stack(
+                [error.sum(), error[visible].sum(), torch.tensor(error.numel()), visible.sum()]
+            ).double()
+        total, seen, pixels, seen_pixels = ranks.sum(sums.to(self.device)).tolist()
+        figures = {"epe": total / pixels, "epe_visible": seen / seen_pixels, "negative_epe": -total / pixels}
+        if self.shifts:
+            errors = []
+            for reference, support, flow in self.shifts:
+                images = (image.to(self.device).float() / 255 for image in (reference, support))
+                error = (self._predict(model, *images) - flow.to(self.device).view(1, 2, 1, 1)).norm(dim=1)
+                errors.append(float(error[..., 8:-8, 8:-8].mean()))
+            figures["epe_shift"] = float(np.mean(errors))
+        return figures
+
+    def _predict(self, model: nn.Module, reference: Tensor, support: Tensor) -> Tensor:
+        with autocast(self.options.precision, self.device):
+            return model(reference, support).float()
+
+
+@contextmanager
+def offset_magnitude(model: nn.Module, wanted: bool) -> Iterator[list[Tensor]]:
+    """Collects, for every alignment that runs inside, the mean length of the learned offset in feature pixels."""
+    found: list[Tensor] = []
+    handles = []
+    for module in model.modules():
+        if wanted and isinstance(module, FlowGuidedAlignment):
+
+            def note(_: nn.Module, __: Any, raw: Tensor, reach: float = module.max_residue) -> None:
+                offsets = reach * torch.tanh(raw.detach()[:, : raw.shape[1] * 2 // 3].float())
+                found.append(offsets.unflatten(1, (-1, 2)).norm(dim=2).mean())
+
+            handles.append(module.offset[-1].register_forward_hook(note))
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
