@@ -93,16 +93,19 @@ class Degradation:
                 psf = torch.from_numpy(np.load(options.psf, allow_pickle=False).astype(np.float64))
             except (OSError, ValueError) as error:
                 raise InputError(f"degradation.psf: {options.psf} is not a readable .npy array ({error})") from None
-        return cls(
-            options.scale,
-            options.exposure,
-            options.phase,
-            psf,
-            options.boundary,
-            options.solver,
-            psf_sigma=options.psf_sigma,
-            origin=options.psf_origin,
-        )
+        try:
+            return cls(
+                options.scale,
+                options.exposure,
+                options.phase,
+                psf,
+                options.boundary,
+                options.solver,
+                psf_sigma=options.psf_sigma,
+                origin=options.psf_origin,
+            )
+        except ValueError as error:  # the values are the user's here
+            raise InputError(str(error)) from None
 
     def apply(self, x: Tensor) -> Tensor:
         """A x: the LR video [b, c, t, h, w] that a camera makes of the HR video x [b, c, T, H, W]."""
