@@ -44,11 +44,12 @@ class Conversion:
     sources: dict[str, str] = field(default_factory=dict)  # our name -> name in the file
     ignored: dict[str, str] = field(default_factory=dict)  # name in the file -> why it is not used
     unknown: list[str] = field(default_factory=list)  # names in the file that no rule knows
+    notes: list[str] = field(default_factory=list)  # sentences on what was changed to fit
     initial: list[str] = field(default_factory=list)  # our names that stay at their initialisation; filled by `load_into`
 
     def report(self) -> list[str]:
         """Sentences on what was not used and not filled; empty where everything has its counterpart."""
-        lines = []
+        lines = list(self.notes)
         reasons: dict[str, list[str]] = {}
         for name, reason in self.ignored.items():
             reasons.setdefault(reason, []).append(name)
@@ -199,7 +200,7 @@ def load_into(module: nn.Module, conversion: Conversion, source: str = "the chec
     """
     prefix = _place(module, conversion, source)
     own = module.state_dict()
-    given = {prefix + name: tensor for name, tensor in conversion.tensors.items()}
+    given = {prefix + name: tensor for name, tensor in _to_iterations(conversion, own).items()}
     origin = {prefix + name: source_name for name, source_name in conversion.sources.items()}
     absent = [name for name in own if name not in given]
     initial = [name for name in absent if _may_be_absent(name, conversion.kind, prefix)]
@@ -227,6 +228,24 @@ def load_into(module: nn.Module, conversion: Conversion, source: str = "the chec
             own[name].copy_(tensor)
     conversion.initial = [name for name in initial if not name.endswith((".mean", ".std")) and name not in ("mean", "std")]
     return conversion
+
+
+def _to_iterations(conversion: Conversion, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with HyPaNet's last layer brought to the network's number of iterations K.
+
+    All rounds share the enhancement, so K may change between a checkpoint and the network that it starts: further rounds get
+    the alpha and beta of the file's last one, and rounds too many are dropped.
+    """
+    tensors = dict(conversion.tensors)
+    names = [name for name in ("hyper.layers.4.weight", "hyper.layers.4.bias") if name in own and name in tensors]
+    if conversion.kind != "davsr" or not names:
+        return tensors
+    given, wanted = (len(source[names[0]]) // 2 for source in (tensors, own))
+    if given != wanted:
+        rounds = torch.arange(wanted).clamp(max=given - 1)
+        tensors.update({name: tensors[name][torch.cat([rounds, given + rounds])] for name in names})
+        conversion.notes.append(f"trained with {given} iterations, used with {wanted}: alpha and beta of round {given} repeat")
+    return tensors
 
 
 def load_weights(module: nn.Module, path: str | Path) -> Conversion:

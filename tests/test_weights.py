@@ -14,7 +14,9 @@ from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.models.flow import SPyNet
 from davsr.models.superslomo import SuperSloMo
+from davsr.options import EnhancementOptions, ModelOptions
 from davsr.weights import (
+    FORMAT,
     WeightsError,
     convert,
     load_into,
@@ -335,3 +337,16 @@ def test_a_folder_that_does_not_exist_is_named(published, tmp_path):
     torch.save(published, tmp_path / "published.pth")
     with pytest.raises(InputError, match="cannot be written"):
         command("convert", str(tmp_path / "published.pth"), str(tmp_path / "none" / "ours.pth"))
+
+
+def test_other_number_of_iterations():
+    small = EnhancementOptions(channels=8, blocks=1, groups=2, hr_channels=8)
+    source = DAVSR(ModelOptions(iterations=2, enhancement=small))
+    target = DAVSR(ModelOptions(iterations=3, enhancement=small))
+    conversion = convert({"format": FORMAT, "model": source.state_dict()})
+    report = load_into(target, conversion).report()
+    assert any("trained with 2 iterations, used with 3" in line for line in report)
+    alpha, beta = source.hyper(torch.zeros(1), (5, 4, 4))
+    more_alpha, more_beta = target.hyper(torch.zeros(1), (5, 4, 4))
+    torch.testing.assert_close(more_alpha, alpha[:, [0, 1, 1]])
+    torch.testing.assert_close(more_beta, beta[:, [0, 1, 1]])
