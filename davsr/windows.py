@@ -50,7 +50,7 @@ class LowFrame:
     """One LR frame as it is read, ready to be stacked."""
 
     image: Tensor  # [c, h, w], RGB in [0, 1]
-    estimate: Tensor | None = None  # [s_t, c, H, W], another program's HR frames for the same time
+    estimate: Frames | None = None  # [s_t, c, H, W], another program's HR frames for the same time
     first: bool = False  # of a scene: no window reaches across
 
 
@@ -69,7 +69,7 @@ class Run:
 
 
 def restore_clip(
-    step: Step, lq: Tensor, scale: tuple[int, int, int], plan: Plan, estimate: Tensor | None = None
+    step: Step, lq: Tensor, scale: tuple[int, int, int], plan: Plan, estimate: Frames | None = None
 ) -> Tensor:
     """Restore a clip that is in memory, in the windows and tiles of `plan`.
 
@@ -78,14 +78,14 @@ def restore_clip(
         lq: [1, t, c, h, w] in [0, 1].
         scale: (s_t, s_h, s_w).
         plan: sizes of the pieces.
-        estimate: [1, T, c, H, W], for steps that start from one.
+        estimate: [T, c, H, W], for steps that start from one.
 
     Returns:
         [1, T, c, H, W] float32 in [0, 1], in steps of 1/65535, on the CPU.
     """
     s_t = scale[0]
     frames = (
-        LowFrame(image, None if estimate is None else estimate[0, s_t * j : s_t * (j + 1)])
+        LowFrame(image, None if estimate is None else estimate[s_t * j : s_t * (j + 1)])
         for j, image in enumerate(lq[0])
     )
     runs = [run.frames for run in restore_stream(step, frames, scale, plan)]
@@ -184,11 +184,11 @@ class _Joiner:
     def _process(self, window: list[LowFrame]) -> Frames:
         lq = torch.stack([frame.image for frame in window])[None]
         parts = [frame.estimate for frame in window if frame.estimate is not None]
-        return restore_tiles(self.step, lq, self.scale, self.plan, torch.cat(parts)[None] if parts else None)
+        return restore_tiles(self.step, lq, self.scale, self.plan, np.concatenate(parts) if parts else None)
 
 
 def restore_tiles(
-    step: Step, lq: Tensor, scale: tuple[int, int, int], plan: Plan, estimate: Tensor | None = None
+    step: Step, lq: Tensor, scale: tuple[int, int, int], plan: Plan, estimate: Frames | None = None
 ) -> Frames:
     """Restore one window, tile by tile; at most one row of tiles is held in float32.
 
@@ -198,7 +198,7 @@ def restore_tiles(
     _, t, c, h, w = lq.shape
     rows, columns = cover(h, plan.tile, plan.margin), cover(w, plan.tile, plan.margin)
     if len(rows) == len(columns) == 1:
-        return to_frames(step(lq, estimate)[0])
+        return to_frames(step(lq, None if estimate is None else to_float(estimate)[None])[0])
     result = np.empty((s_t * t, c, s_h * h, s_w * w), dtype=np.uint16)
     row_weights, column_weights = _hr_weights(rows, s_h), _hr_weights(columns, s_w)
     band = torch.zeros(s_t * t, c, s_h * rows[0][1], s_w * w)
@@ -206,7 +206,7 @@ def restore_tiles(
         for j, (left, right) in enumerate(columns):
             part = None
             if estimate is not None:
-                part = estimate[..., s_h * top : s_h * bottom, s_w * left : s_w * right]
+                part = to_float(estimate[..., s_h * top : s_h * bottom, s_w * left : s_w * right])[None]
             # The model sees memory of its own layout: a view of the frame would be copied piecemeal.
             tile = step(lq[..., top:bottom, left:right].contiguous(), part)[0].float().cpu()
             weight = row_weights[i][:, None] * column_weights[j][None, :]
