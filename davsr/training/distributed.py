@@ -44,10 +44,10 @@ class Ranks:
             raise InputError(f"train: WORLD_SIZE is set but {missing[0]} is not; start several processes with torchrun")
         return cls(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]))
 
-    def join(self, device: torch.device) -> None:
-        """Meet the other processes."""
+    def join(self, device: torch.device, timeout: timedelta = _TIMEOUT) -> None:
+        """Meet the other processes; `timeout` is how long one may keep the others waiting."""
         if self.world > 1:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
 
     @property
     def first(self) -> bool:
