@@ -67,7 +67,9 @@ class RVE(nn.Module):
             for parameter in self.conv_last.parameters():
                 parameter.mul_(0.1)  # training starts near the identity: what the data step made
 
-        self.to(memory_format=torch.channels_last)  # of weights too: convolutions would convert them at every call
+        for parameter in self.parameters():
+            if parameter.dim() == 4:  # channels-last like the frames: convolutions would convert them at every call
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
         """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape, float32.
