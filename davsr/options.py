@@ -105,9 +105,10 @@ class SourceOptions:
     path: str = ""  # video file, folder of frames, folder of clip folders; synthetic: folder of photographs
     lq_path: str = ""  # pairs: the LR side, laid out like `path`
     weight: float = option(1.0, above=0)  # share of the samples, relative to the other sources
-    reduce: int = option(1, minimum=1)  # frames are averaged down by this factor first: a clean truth from a compressed film
+    reduce: int = option(1, minimum=1)  # frames are averaged down by this first: a clean truth from a compressed film
     strides: tuple[int, ...] = option((1,), minimum=1)  # every n-th frame, n drawn from here: faster motion
-    candidates: int = option(1, minimum=1)  # of so many random crops the one that changes most in time becomes the sample
+    candidates: int = option(1, minimum=1)  # of so many random crops, the one that changes most in time is taken
+    frames: str = ""  # of each clip only frames start:stop, so that the rest can validate; empty: all
     cuts: bool = True  # look for scene cuts, which no sample crosses
     exclude: tuple[str, ...] = ()  # names of clips or photographs that are never trained on
     speed: tuple[float, float] = option((0.1, 4.0), above=0)  # synthetic: pixels per HR frame, drawn log-uniformly
@@ -188,9 +189,9 @@ class TestOptions:
     clips: tuple[str, ...] = ()  # names of clip folders; empty: all
     frames: str = ""  # LR frames start:stop of each clip; empty: all
     crop: bool = False  # crop truth whose sizes the scale does not divide
-    sigma: float = option(0.0, minimum=0, maximum=1)  # noise, fraction of full scale: told to the model, added on the fly
+    sigma: float = option(0.0, minimum=0, maximum=1)  # noise, of full scale: told to the model, added on the fly
     num_frame_testing: int = option(10, minimum=0)  # LR frames per window; 0: the whole clip
-    num_frame_overlap: int = option(0, minimum=0)  # LR frames that two windows share and fade over; the protocol has none
+    num_frame_overlap: int = option(0, minimum=0)  # LR frames that two windows share and fade over; protocol: none
     size_patch_testing: int = option(0, minimum=0)  # LR side of a tile; 0: whole frames
     size_patch_margin: int = option(24, minimum=0)  # LR pixels of context on each side of a tile
     border: int = option(2, minimum=0)  # first and last HR frames of a clip that are not scored
@@ -199,6 +200,7 @@ class TestOptions:
     pictures: int = option(3, minimum=0)  # comparison pictures per clip
     reference: Literal["none", "reds4"] = "none"  # published rows to print beside the table
     stages: bool = True  # score x_0, z_1, x_1, ... too
+    temporal: bool = True  # score consistency over time: tOF and warping error
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ import numpy as np
 from davsr.errors import InputError
 
 BASELINE = "bicubic + linear"
+TRUTH = "truth"
+METRICS = ("psnr", "ssim", "residual", "tof", "warping", "lpips")
 # PSNR / SSIM as published for REDS4, from the paper's table.
 PUBLISHED_REDS4 = (
     ("bicubic + linear", (22.78, 0.624)),
@@ -33,6 +35,9 @@ class StageScores:
     psnr: list[float] = field(default_factory=list)  # dB, per HR frame
     ssim: list[float] = field(default_factory=list)  # per HR frame
     residual: list[float] = field(default_factory=list)  # root mean square of y - A x per LR frame, full scale is 1
+    tof: list[float] = field(default_factory=list)  # pixels, per transition from HR frame p to p + 1
+    warping: list[float] = field(default_factory=list)  # 8-bit levels, per transition
+    lpips: list[float] = field(default_factory=list)  # per HR frame
 
 
 @dataclass
@@ -47,12 +52,17 @@ class ClipResult:
     stages: dict[str, StageScores]  # in the order in which they are made; the baseline first, the output last
 
     def mean(self, stage: str, metric: str) -> float:
-        """Mean over the scored frames; nan where there is nothing to score. Residuals: over all LR frames."""
+        """Mean over the scored frames and the transitions between them, residuals over all LR frames; nan without any."""
         values = getattr(self.stages[stage], metric)
         if metric != "residual":
             values = values[self.border : len(values) - self.border]
         known = [v for v in values if not math.isnan(v)]
         return float(np.mean(known)) if known else math.nan
+
+    @property
+    def output(self) -> str:
+        """Name of the stage that is the result."""
+        return [name for name in self.stages if name != TRUTH][-1]
 
     @property
     def measured(self) -> bool:
@@ -71,37 +81,37 @@ def scored_border(frames: int, border: int) -> int:
     return border if frames > 2 * border else 0
 
 
-def clip_table(results: Sequence[ClipResult], label: str) -> str:
+def clip_rows(results: Sequence[ClipResult], label: str) -> list[Sequence[str]]:
     """Every clip, and the average, beside bicubic + linear."""
-    rows: list[Sequence[str]] = [("clip", "frames", f"{BASELINE}", label, "gain")]
-    for result in results:
-        if result.measured:
-            output = list(result.stages)[-1]
-            values = [(result.mean(s, "psnr"), result.mean(s, "ssim")) for s in (BASELINE, output)]
-            rows.append((result.name, str(result.hr[0] - 2 * result.border), *_compared(values)))
-    measured = [r for r in results if r.measured]
+    rows: list[Sequence[str]] = [("clip", "frames", BASELINE, label, "gain")]
+    measured = [result for result in results if result.measured]
+    for result in measured:
+        values = [(result.mean(s, "psnr"), result.mean(s, "ssim")) for s in (BASELINE, result.output)]
+        rows.append((result.name, str(result.hr[0] - 2 * result.border), *_compared(values)))
     if len(measured) > 1:
-        output = list(measured[0].stages)[-1]
-        values = [(mean(measured, s, "psnr"), mean(measured, s, "ssim")) for s in (BASELINE, output)]
+        values = [(mean(measured, s, "psnr"), mean(measured, s, "ssim")) for s in (BASELINE, measured[0].output)]
         rows.append(("average", "", *_compared(values)))
-    return aligned(rows)
+    return rows
 
 
-def stage_table(results: Sequence[ClipResult]) -> str:
+def stage_rows(results: Sequence[ClipResult]) -> list[Sequence[str]]:
     """What every stage contributes, mean over clips."""
-    rows = [("stage", "PSNR", "SSIM", "rms y - A x")]
-    for stage in results[0].stages:
-        psnr, ssim, residual = (mean(results, stage, metric) for metric in ("psnr", "ssim", "residual"))
-        rows.append((stage, _number(psnr, 2), _number(ssim, 4), _number(residual, 5)))
-    return aligned(rows)
+    columns = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "residual": ("rms y - A x", 5)}
+    columns |= {"tof": ("tOF", 3), "warping": ("warping error", 2), "lpips": ("LPIPS", 4)}
+    stages = list(dict.fromkeys(stage for result in results for stage in result.stages))
+    means = {metric: {stage: mean(results, stage, metric) for stage in stages} for metric in columns}
+    shown = [m for m in columns if not all(math.isnan(v) for v in means[m].values())]
+    rows: list[Sequence[str]] = [("stage", *(columns[m][0] for m in shown))]
+    rows += [(stage, *(_number(means[m][stage], columns[m][1]) for m in shown)) for stage in stages]
+    return rows
 
 
-def published_table() -> str:
+def published_rows() -> list[Sequence[str]]:
     """The published rows of REDS4."""
-    rows = [("published", "PSNR", "SSIM")]
+    rows: list[Sequence[str]] = [("published", "PSNR", "SSIM")]
     rows += [(name, f"{p:.2f}", f"{s:.3f}") for name, (p, s) in PUBLISHED_REDS4]
     rows += [(f"DAVSR, clip {name}", f"{p:.2f}", f"{s:.3f}") for name, (p, s) in PUBLISHED_REDS4_CLIPS.items()]
-    return aligned(rows)
+    return rows
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> str:
@@ -127,10 +137,8 @@ def _number(value: float, digits: int) -> str:
 
 def summary(results: Sequence[ClipResult]) -> dict[str, Any]:
     """Everything as plain values for JSON: infinite PSNR (equal frames) as "inf", missing values as null."""
-    stages = results[0].stages
-    metrics = ("psnr", "ssim", "residual")
     return {
-        "average": {s: {m: _plain(mean(results, s, m)) for m in metrics} for s in stages},
+        "average": {s: {m: _plain(mean(results, s, m)) for m in METRICS} for s in results[0].stages},
         "clips": [
             {
                 "name": r.name,
@@ -140,8 +148,8 @@ def summary(results: Sequence[ClipResult]) -> dict[str, Any]:
                 "unscored_frames_at_each_end": r.border,
                 "stages": {
                     s: {
-                        **{m: _plain(r.mean(s, m)) for m in metrics},
-                        **{f"{m}_per_frame": [_plain(v) for v in getattr(scores, m)] for m in metrics},
+                        **{m: _plain(r.mean(s, m)) for m in METRICS},
+                        **{f"{m}_per_frame": [_plain(v) for v in getattr(scores, m)] for m in METRICS},
                     }
                     for s, scores in r.stages.items()
                 },
@@ -159,25 +167,26 @@ def _plain(value: float) -> float | str | None:
 
 def write_tables(folder: Path, results: Sequence[ClipResult], facts: dict[str, Any]) -> None:
     """`metrics.json` (everything), `metrics.csv` (clips and stages), `frames.csv` (frames); each written whole."""
-    _write(folder / "metrics.json", json.dumps({**facts, **summary(results)}, indent=1, ensure_ascii=False) + "\n")
-    means: list[Sequence[Any]] = [("clip", "stage", "psnr", "ssim", "rms_residual")]
+    write_text(folder / "metrics.json", json.dumps({**facts, **summary(results)}, indent=1, ensure_ascii=False) + "\n")
+    means: list[Sequence[Any]] = [("clip", "stage", *METRICS)]
     frames: list[Sequence[Any]] = [("clip", "stage", "hr_frame", "psnr", "ssim")]
     for result in results:
         for stage, scores in result.stages.items():
-            means.append((result.name, stage, *(_cell(result.mean(stage, m)) for m in ("psnr", "ssim", "residual"))))
+            means.append((result.name, stage, *(_cell(result.mean(stage, m)) for m in METRICS)))
             pairs = zip(scores.psnr, scores.ssim, strict=True)
             frames += [(result.name, stage, p, _cell(a), _cell(b)) for p, (a, b) in enumerate(pairs)]
     for name, rows in (("metrics.csv", means), ("frames.csv", frames)):
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        _write(folder / name, text.getvalue())
+        write_text(folder / name, text.getvalue())
 
 
 def _cell(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")

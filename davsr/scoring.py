@@ -13,15 +13,17 @@ from davsr.degradation import Degradation
 from davsr.metrics import psnr, ssim, to_uint8
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions
-from davsr.results import BASELINE, StageScores
+from davsr.results import BASELINE, TRUTH, StageScores
+from davsr.temporal import TemporalScorer
 
 
 class Scorer:
     """Scores of all stages and of the baseline, stretch by stretch."""
 
-    def __init__(self, pair: Pair, degradation: Degradation, device: torch.device) -> None:
+    def __init__(self, pair: Pair, degradation: Degradation, device: torch.device, *, temporal: bool = True) -> None:
         self.pair, self.degradation, self.device = pair, degradation, device
         self.stages: dict[str, StageScores] = {}
+        self._temporal = TemporalScorer() if temporal and pair.truth is not None else None
         self._linear = Interpolation(InterpolationOptions(method="linear"))
         self._residuals: dict[str, Residual] = {}
 
@@ -41,7 +43,22 @@ class Scorer:
                 scores.ssim += ssim(shown[name], truth).tolist()
             residual = self._residuals.setdefault(name, Residual(self.degradation, self.pair.lq, self.device))
             scores.residual += residual.push(video)
-        return shown if truth is None else {**shown, "truth": truth}
+        if truth is None:
+            return shown
+        if self._temporal is not None:
+            self._score_transitions(self._temporal, shown, truth)
+        return {**shown, TRUTH: truth}
+
+    def _score_transitions(self, scorer: TemporalScorer, shown: dict[str, Tensor], truth: Tensor) -> None:
+        """Of the baseline, the output and, for its floor, the truth."""
+        ends = (BASELINE, list(shown)[-1])
+        self.stages.setdefault(TRUTH, StageScores())
+        for p in range(len(truth)):
+            true = as_image(truth[p])
+            scores = scorer.push(true, {TRUTH: true, **{name: as_image(shown[name][p]) for name in ends}})
+            for name, (tof, warping) in scores.items():
+                self.stages[name].tof.append(tof)
+                self.stages[name].warping.append(warping)
 
     def finish(self) -> None:
         """The residuals that waited for frames after theirs."""
@@ -98,3 +115,8 @@ class Residual:
 def as_tensor(frames: np.ndarray) -> Tensor:
     """uint8 [n, h, w, 3] -> uint8 [n, 3, h, w]."""
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+
+
+def as_image(frame: Tensor) -> np.ndarray:
+    """uint8 [3, h, w] -> uint8 [h, w, 3]."""
+    return np.ascontiguousarray(frame.permute(1, 2, 0).cpu().numpy())

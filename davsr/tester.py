@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import shutil
+import os
 import time
 from collections.abc import Iterator
-from fractions import Fraction
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,97 +20,129 @@ from davsr import config, runtime
 from davsr.data.clips import Clip
 from davsr.data.frames import write_image
 from davsr.data.pairs import Pair, open_pairs
-from davsr.data.video import VideoWriter
-from davsr.degradation import Degradation
 from davsr.errors import InputError
 from davsr.loading import load_model
 from davsr.log import logger, logging_to, progress
 from davsr.metrics import PROTOCOL
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions, ModelOptions, Options, load_options
-from davsr.results import BASELINE, ClipResult, clip_table, published_table, scored_border, stage_table, write_tables
-from davsr.scoring import Scorer, as_tensor
-from davsr.visual import Version, comparison, enlarge_pixels
+from davsr.outputs import ClipFolder, comparison_picture, picture_frames
+from davsr.report import INPUT, Gallery, busiest_row, input_frame, write_report
+from davsr.results import (
+    BASELINE,
+    ClipResult,
+    aligned,
+    clip_rows,
+    published_rows,
+    scored_border,
+    stage_rows,
+    write_tables,
+    write_text,
+)
+from davsr.scoring import Scorer, as_image, as_tensor
+from davsr.temporal import TEMPORAL_PROTOCOL
+from davsr.training.distributed import Ranks
 from davsr.windows import WHITE, LowFrame, Plan, restore_stream
-
-DEFAULT_RATE = Fraction(24)  # LR frames per second of clips that carry no time
 
 
 def evaluate(options: Options, results: Path | None = None) -> list[ClipResult]:
     """Restore and measure the clips that `options.test` names; writes everything under results/<name>/.
 
+    Under torchrun the processes share the clips; the first one writes the tables and the report.
+
     Raises:
         InputError: something that the user gave is wrong; clips that were finished before stay, nothing half-written does.
     """
     folder = (results or Path("results")) / options.name
-    device = runtime.setup(options)
+    ranks = Ranks.from_environment()
+    device = runtime.setup(options, rank=ranks.local)
+    ranks.join(device, timeout=timedelta(days=7))  # until the slowest process has finished its clips
     model = model_of(options, device)
     pairs = open_pairs(options.test, model.degradation, options.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "options.yml").write_text(config.to_yaml(options), encoding="utf-8")
-    protocol = describe_protocol(options, model)
-    logger.info(protocol)
-    logger.info(f"model: {describe_model(model)}")
-
-    done = [evaluate_clip(pair, model, options, folder, protocol) for pair in pairs]
-
     facts = {
         "name": options.name,
-        "protocol": protocol,
+        "protocol": describe_protocol(options, model),
         "model": describe_model(model),
-        "device": runtime.describe(device),
-        "peak_memory_gib": round(runtime.peak_memory(device), 3),
+        "device": runtime.describe(device) + (f", {ranks.world} processes" if ranks.world > 1 else ""),
         "options": config.to_tree(options),
     }
-    write_tables(folder, done, facts)
-    if any(result.measured for result in done):
-        logger.info(f"\n{clip_table(done, output_name(model))}\n")
-    logger.info(f"{stage_table(done)}\n\n{protocol}")
+    logger.info(f"{facts['protocol']}\nmodel: {facts['model']}")
+
+    mine = [evaluate_clip(pair, model, options, folder, facts["protocol"]) for pair in pairs[ranks.rank :: ranks.world]]
+
+    everyone = ranks.gather((mine, runtime.peak_memory(device)))
+    done = [everyone[i % ranks.world][0][i // ranks.world] for i in range(len(pairs))]
+    facts["peak_memory_gib"] = round(max(peak for _, peak in everyone), 3)
+    if ranks.first:
+        _conclude(done, options, folder, facts, output_name(model))
+    ranks.leave()
+    return [result for result, _ in done]
+
+
+def _conclude(
+    done: list[tuple[ClipResult, Gallery]], options: Options, folder: Path, facts: dict[str, Any], label: str
+) -> None:
+    """Tables and the report, to files and to the log."""
+    scores = [result for result, _ in done]
+    write_text(folder / "options.yml", config.to_yaml(options))
+    write_tables(folder, scores, facts)
+    write_report(folder / "index.html", scores, [gallery for _, gallery in done], facts, label, options.test.reference)
+    tables = [clip_rows(scores, label)] if any(result.measured for result in scores) else []
+    tables.append(stage_rows(scores))
     if options.test.reference == "reds4":
-        logger.info(f"\n{published_table()}")
-    seconds, frames = sum(r.seconds for r in done), sum(r.hr[0] for r in done)
-    logger.info(f"\n{frames} HR frames in {seconds:.1f} s of the model ({frames / max(seconds, 1e-9):.2f} frames/s), "
-                f"peak memory {facts['peak_memory_gib']:.2f} GiB; results in {folder}")  # fmt: skip
-    return done
+        tables.append(published_rows())
+    for rows in tables:
+        logger.info(f"\n{aligned(rows)}")
+    logger.info(f"\n{facts['protocol']}\n")
+    seconds, frames = sum(r.seconds for r in scores), sum(r.hr[0] for r in scores)
+    speed = f"{frames} HR frames in {seconds:.1f} s of the model ({frames / max(seconds, 1e-9):.2f} frames/s)"
+    logger.info(f"{speed}, peak memory {facts['peak_memory_gib']:.2f} GiB; open {folder / 'index.html'}")
 
 
-def evaluate_clip(pair: Pair, model: DAVSR, options: Options, folder: Path, protocol: str) -> ClipResult:
+def evaluate_clip(
+    pair: Pair, model: DAVSR, options: Options, folder: Path, protocol: str
+) -> tuple[ClipResult, Gallery]:
     """Restore one clip window by window, score each window, write its frames; pictures at the end."""
-    lq, truth, wanted = pair.lq, pair.truth, options.test
-    A = model.degradation
-    t, T = len(lq), len(lq) * A.scale[0]
+    lq, A, wanted = pair.lq, model.degradation, options.test
+    T = len(lq) * A.scale[0]
     device = next((p.device for p in model.parameters()), runtime.choose_device(options.device))
     restored = _Restored(model, options, device)
-    scorer = Scorer(pair, A, device)
-    shown = picture_frames(T, wanted.pictures, A)
+    scorer = Scorer(pair, A, device, temporal=wanted.temporal)
+    gallery = Gallery(pair.name, picture_frames(T, wanted.pictures, A), busiest_row(lq, A.scale[1]))
     pictures: dict[int, dict[str, np.ndarray]] = {}
 
-    with _ClipFolder(folder / pair.name, lq, A.scale[0], options) as output, progress(T, pair.name) as bar:
+    with ClipFolder(folder / pair.name, lq, A.scale[0], options) as output, progress(T, pair.name) as bar:
         for start, stages in restored.stream(lq):
-            frames = scorer.score(start, stages)
-            for p in range(start, start + len(frames[BASELINE])):
-                image = frames[restored.output][p - start].permute(1, 2, 0).cpu().numpy()
-                output.write(p, image)
-                if p in shown:
-                    pictures[p] = {
-                        name: video[p - start].permute(1, 2, 0).cpu().numpy() for name, video in frames.items()
-                    }
+            videos = scorer.score(start, stages)
+            for n in range(len(videos[BASELINE])):
+                p = start + n
+                frames = {name: as_image(video[n]) for name, video in videos.items()}
+                frames = {INPUT: input_frame(lq, p, A.scale, A.centre), **frames}
+                output.write(p, frames[restored.output])
+                gallery.push(p, frames)
+                if p in gallery.shots:
+                    pictures[p] = frames
                 bar.update()
         scorer.finish()
         size = (A.scale[1] * lq.size[0], A.scale[2] * lq.size[1])
         border = scored_border(T, wanted.border)
-        result = ClipResult(pair.name, (t, *lq.size), (T, *size), restored.seconds, border, scorer.stages)
-        for p, versions in pictures.items():
-            picture = _comparison(p, versions, pair, result, A, output_name(model), protocol)
+        result = ClipResult(pair.name, (len(lq), *lq.size), (T, *size), restored.seconds, border, scorer.stages)
+        for p, frames in pictures.items():
+            picture = comparison_picture(p, frames, result, output_name(model), protocol)
             write_image(output.folder / f"comparison_{p:05d}.png", picture)
-    line = f"{pair.name}: {t} x {lq.size[1]}x{lq.size[0]} -> {T} x {size[1]}x{size[0]} in {restored.seconds:.1f} s"
-    if truth is not None:
-        scores = [
-            f"{s} {result.mean(s, 'psnr'):.2f} dB / {result.mean(s, 'ssim'):.4f}" for s in (BASELINE, restored.output)
-        ]
-        line += "; " + ", ".join(scores)
-    logger.info(line)
-    return result
+    logger.info(describe_result(result))
+    return result, gallery
+
+
+def describe_result(result: ClipResult) -> str:
+    """One line on a finished clip."""
+    (t, h, w), (T, H, W) = result.lr, result.hr
+    line = f"{result.name}: {t} x {w}x{h} -> {T} x {W}x{H} in {result.seconds:.1f} s"
+    if not result.measured:
+        return line
+    scores = (f"{s} {result.mean(s, 'psnr'):.2f} dB / {result.mean(s, 'ssim'):.4f}" for s in (BASELINE, result.output))
+    return f"{line}; {', '.join(scores)}"
 
 
 def model_of(options: Options, device: torch.device) -> DAVSR:
@@ -185,76 +217,6 @@ def stage_names(model: DAVSR) -> list[str]:
     return ["x_0", *(f"{kind}_{k}" for k in rounds for kind in kinds)]
 
 
-class _ClipFolder:
-    """The files of one clip: in a hidden folder until all are whole, then moved to their place."""
-
-    def __init__(self, target: Path, lq: Clip, s_t: int, options: Options) -> None:
-        self.target = target
-        self.folder = target.with_name(f".{target.name}.partial")
-        self.save = options.test.save
-        rate = Fraction(options.test.rate).limit_denominator(1001) if options.test.rate else lq.rate or DEFAULT_RATE
-        self._video = VideoWriter(self.folder / "restored.mp4", rate * s_t) if self.save in ("video", "both") else None
-
-    def __enter__(self) -> _ClipFolder:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        if self.save in ("frames", "both"):
-            (self.folder / "frames").mkdir()
-        return self
-
-    def write(self, p: int, image: np.ndarray) -> None:
-        if self.save in ("frames", "both"):
-            write_image(self.folder / "frames" / f"{p:08d}.png", image)
-        if self._video is not None:
-            self._video.write(image)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        if kind is not None:
-            if self._video is not None:
-                self._video.abort()
-            shutil.rmtree(self.folder, ignore_errors=True)
-            return
-        if self._video is not None:
-            self._video.close()
-        shutil.rmtree(self.target, ignore_errors=True)
-        self.folder.replace(self.target)
-
-
-def picture_frames(frames: int, count: int, A: Degradation) -> set[int]:
-    """`count` HR frames, evenly spread, for pictures; each as far from an exposure's centre as its neighbours allow."""
-
-    def distance(p: int) -> float:
-        return abs((p - A.centre + A.scale[0] / 2) % A.scale[0] - A.scale[0] / 2)
-
-    targets = [int((i + 0.5) * frames / count) for i in range(min(count, frames))]
-    return {max(range(p, min(p + A.scale[0], frames)), key=distance) for p in targets}
-
-
-def _comparison(
-    p: int, frames: dict[str, np.ndarray], pair: Pair, result: ClipResult, A: Degradation, label: str, protocol: str
-) -> np.ndarray:
-    s_t, s_h, s_w = A.scale
-    j = min(max(round((p - A.centre) / s_t), 0), len(pair.lq) - 1)
-    output = [name for name in frames if name != "truth"][-1]
-
-    def note(stage: str) -> str:
-        scores = result.stages[stage]
-        return f"{scores.psnr[p]:.2f} dB / {scores.ssim[p]:.3f}" if scores.psnr else ""
-
-    versions = [
-        Version(
-            f"input, frame {j}",
-            enlarge_pixels(pair.lq.frames(j, j + 1)[0], (s_h, s_w)),
-            f"{pair.lq.size[1]}x{pair.lq.size[0]}",
-        ),
-        Version(BASELINE, frames[BASELINE], note(BASELINE)),
-        Version(label, frames[output], note(output), best=True),
-    ]
-    if "truth" in frames:
-        versions.append(Version("truth", frames["truth"]))
-    return comparison(f"{result.name}, frame {p} of {result.hr[0]}", versions, protocol)
-
-
 def output_name(model: DAVSR) -> str:
     """What the model's result is called in tables and pictures."""
     return "DAVSR" if model.enhance is not None else "training-free"
@@ -265,7 +227,7 @@ def describe_model(model: DAVSR) -> str:
     start = f"{model.options.interpolation.method} interpolation"
     step = "data step" if model.options.data_step else "no data step"
     if model.enhance is None:
-        return f"{start}, {model.options.iterations} x {step}, training-free"
+        return f"{start}, {model.options.iterations} x {step}, nothing learned"
     size = sum(p.numel() for p in model.parameters()) / 1e6
     learned = f"enhancement of {model.options.enhancement.channels} channels"
     return f"{start}, {model.options.iterations} x ({step}, {learned}), {size:.2f} M parameters"
@@ -280,7 +242,8 @@ def describe_protocol(options: Options, model: DAVSR) -> str:
         "LQ as given" if test.input else f"LQ = A GT rounded to 8 bits{f', sigma {test.sigma:g}' if test.sigma else ''}"
     )
     unscored = f"first and last {test.border} HR frames not scored"
-    return "; ".join([PROTOCOL, unscored, source, window + tile, f"A: {model.degradation.describe()}"])
+    temporal = [TEMPORAL_PROTOCOL] if test.temporal else []
+    return "; ".join([PROTOCOL, *temporal, unscored, source, window + tile, f"A: {model.degradation.describe()}"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -305,6 +268,6 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(config.to_yaml(options), end="")
         return 0
-    with logging_to():
+    with logging_to(console=int(os.environ.get("RANK", "0")) == 0):
         evaluate(options)
     return 0

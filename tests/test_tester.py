@@ -23,9 +23,10 @@ from davsr.loading import TRAINING_FREE, load_model
 from davsr.metrics import psnr, ssim
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions, Options, load_options
-from davsr.results import BASELINE, ClipResult, StageScores, clip_table
+from davsr.outputs import picture_frames
+from davsr.results import BASELINE, ClipResult, StageScores, aligned, clip_rows
 from davsr.scoring import Residual, as_tensor
-from davsr.tester import evaluate, picture_frames
+from davsr.tester import evaluate
 
 FREE = ["model.enhancement.kind=none", "model.hyper.kind=fixed", "model.iterations=1", "threads=1"]
 
@@ -102,11 +103,11 @@ def test_tables_agree(data: Path, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "run" / "metrics.json").read_text())
     average = summary["average"]["z_1"]["psnr"]
     assert average == pytest.approx(np.mean([r.mean("z_1", "psnr") for r in results]))
-    assert f"{average:.2f}" in clip_table(results, "ours").splitlines()[-1]
+    assert f"{average:.2f}" in aligned(clip_rows(results, "ours")).splitlines()[-1]
     assert "8 bits" in summary["protocol"]
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(r["clip"], r["stage"]) for r in rows] == [(c, s) for c in "ab" for s in (BASELINE, "x_0", "z_1")]
+    assert [(r["clip"], r["stage"]) for r in rows] == [(c, s) for c in "ab" for s in (BASELINE, "x_0", "z_1", "truth")]
     with (tmp_path / "run" / "frames.csv").open() as file:
         frames = [float(r["psnr"]) for r in csv.DictReader(file) if (r["clip"], r["stage"]) == ("b", "x_0")]
     assert frames == pytest.approx(results[1].stages["x_0"].psnr, rel=1e-5)
@@ -228,7 +229,7 @@ def test_a_damaged_frame_is_named_and_leaves_no_half_clip(data: Path, tmp_path: 
     code = in_folder(tmp_path, lambda: main(["test", "--truth", str(folder), "--name", "run", *sets]))
     assert code == 2
     assert "0009.png cannot be read" in one_line(capsys)
-    assert sorted(p.name for p in (tmp_path / "results" / "run").iterdir()) == ["a", "options.yml"]
+    assert sorted(p.name for p in (tmp_path / "results" / "run").iterdir()) == ["a"]
 
 
 def in_folder(folder: Path, call: Callable[[], int]) -> int:
