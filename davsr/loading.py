@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,14 +18,20 @@ from davsr.options import (
     EnhancementOptions,
     HyperOptions,
     ModelOptions,
+    Options,
 )
-from davsr.weights import FORMAT, convert, load_into, load_state, load_weights, model_tree
+from davsr.weights import FORMAT, Conversion, convert, load_into, load_state, load_weights, model_tree
 
 SHIPPED = Path(__file__).parent / "assets" / "davsr_tiny.pt"
 
 TRAINING_FREE = ModelOptions(
     iterations=1, hyper=HyperOptions(kind="fixed"), enhancement=EnhancementOptions(kind="none")
 )
+
+PUBLISHED: dict[str, Any] = {
+    "degradation": {"boundary": "circular", "phase": -2},
+    "model": {"interpolation": {"method": "trilinear", "resize": "bilinear_corners", "centre": 2.0}},
+}
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +46,8 @@ def load_model(
     """A model in eval mode.
 
     Args:
-        path: a checkpoint of ours (which holds its options) or in published names (whose sizes are read from its
-            shapes); None: the shipped model, or where none is installed the training-free one, which needs no weights.
+        path: a checkpoint of ours, which holds its options, or in published names (see `options_tree`). None: the
+            shipped model, or where none is installed the training-free one, which needs no weights.
         model: options of the network, where they are not to be the checkpoint's.
         degradation: the observation model to invert, where it is not to be the checkpoint's.
         device: where the model goes.
@@ -56,18 +65,37 @@ def load_model(
 
     tree = load_state(path)
     conversion = convert(tree, str(path))
-    if tree.get("format") == FORMAT:
-        stored = tree.get("options")
-        if not isinstance(stored, dict):
-            raise InputError(f"weights: {path} holds no options, so its network cannot be built")
+    if model is None or degradation is None:
+        stored = options_tree(tree, conversion, str(path))
         model = model or config.build(ModelOptions, stored.get("model", {}), "model.")
         degradation = degradation or config.build(DegradationOptions, stored.get("degradation", {}), "degradation.")
-    elif model is None:
-        model = config.build(ModelOptions, model_tree(conversion.tensors), "model.")
     network = DAVSR(model, degradation)
     for line in load_into(network, conversion, str(path)).report():
         log.info("%s: %s", path, line)
     return _ready(network, device)
+
+
+def options_tree(tree: Mapping[str, Any], conversion: Conversion, source: str) -> dict[str, Any]:
+    """The options of the network that a checkpoint is of, as a plain tree.
+
+    Ours hold them. A published one shows its sizes in its shapes, and was trained with the conventions of its
+    publication; its point-spread function and interpolator are in no checkpoint.
+
+    Raises:
+        davsr.errors.InputError: the checkpoint does not tell.
+    """
+    if conversion.kind in ("spynet", "superslomo"):
+        raise InputError(f"weights: {source} holds a {conversion.kind} network, which restores nothing by itself")
+    if tree.get("format") == FORMAT or conversion.kind == "davsr":
+        stored = tree.get("options")
+        if not isinstance(stored, Mapping):
+            raise InputError(f"weights: {source} holds no options, so its network cannot be built; name them with -opt")
+        known = {field.name for field in dataclasses.fields(Options)}
+        return {key: value for key, value in stored.items() if key in known}
+    sizes = model_tree(conversion.tensors)
+    if conversion.kind == "published davsr":
+        return {**PUBLISHED, "model": {**PUBLISHED["model"], **sizes}}
+    return {"model": sizes}
 
 
 def initial_model(model: ModelOptions | None = None, degradation: DegradationOptions | None = None) -> DAVSR:

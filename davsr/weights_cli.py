@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +11,17 @@ import torch
 
 from davsr import config
 from davsr.errors import InputError
+from davsr.loading import options_tree
 from davsr.models.davsr import DAVSR
 from davsr.options import Options
-from davsr.weights import FORMAT, Conversion, WeightsError, convert, listed, load_into, load_state, model_tree
-
-# What the published network was trained with; its interpolation and point-spread function are not in its checkpoint.
-PUBLISHED_TREE = {
-    "degradation": {"boundary": "circular", "phase": -2},
-    "model": {"interpolation": {"method": "trilinear", "resize": "bilinear_corners", "centre": 2.0}},
-}
+from davsr.weights import FORMAT, Conversion, WeightsError, convert, listed, load_into, load_state
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="inspect|convert")
-    inspect = actions.add_parser("inspect", help="say what a checkpoint holds, and whether it fits the network of the options")
+    inspect = actions.add_parser(
+        "inspect", help="say what a checkpoint holds, and whether it fits the network of the options"
+    )
     inspect.add_argument("file", type=Path)
     inspect.add_argument("--all", action="store_true", help="list every tensor")
     conversion = actions.add_parser("convert", help="write the weights in our naming")
@@ -34,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     conversion.add_argument("output", type=Path)
     conversion.add_argument("--slomo", type=Path, help="Super SloMo checkpoint to put into the network's interpolation")
     for action in (inspect, conversion):
-        action.add_argument("-opt", metavar="FILE.yml", help="options of the network; default: read from the checkpoint")
+        action.add_argument(
+            "-opt", metavar="FILE.yml", help="options of the network; default: read from the checkpoint"
+        )
         action.add_argument("--set", action="append", default=[], metavar="key=value", help="override one option")
 
 
@@ -47,15 +44,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace, conversion: Conversion) -> int:
     tensors = conversion.tensors
-    print(f"{args.file}: {conversion.kind}, {len(tensors)} tensors, {sum(t.numel() for t in tensors.values()):,} numbers")
-    broken = [conversion.sources[name] for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    print(
+        f"{args.file}: {conversion.kind}, {len(tensors)} tensors, {sum(t.numel() for t in tensors.values()):,} numbers"
+    )
+    broken = [
+        conversion.sources[name] for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()
+    ]
     if broken:
         print(f"not finite: {listed(broken)}")
     if conversion.unknown:
         print(f"unknown names: {', '.join(conversion.unknown)}")
     if args.all:
         for name, tensor in tensors.items():
-            print(f"  {conversion.sources[name]} -> {name} {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}")
+            print(
+                f"  {conversion.sources[name]} -> {name} {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+            )
     if conversion.kind in ("spynet", "superslomo"):
         print("\n".join(conversion.report()) or "every key has its counterpart")
         return 0
@@ -94,7 +97,9 @@ def _convert(args: argparse.Namespace, conversion: Conversion) -> int:
         conversion.initial = [name for name in conversion.initial if not name.startswith("interpolate.slomo.")]
     tree = {"format": FORMAT, "model": model.state_dict(), "ema": None, "step": 0, "options": config.to_tree(options)}
     _write(tree, args.output)
-    print("\n".join([*conversion.report(), _summary(options), f"{args.output}: davsr, {len(model.state_dict())} tensors"]))
+    print(
+        "\n".join([*conversion.report(), _summary(options), f"{args.output}: davsr, {len(model.state_dict())} tensors"])
+    )
     return 0
 
 
@@ -102,25 +107,7 @@ def network_options(path: Path, conversion: Conversion, file: str | None, change
     """Options of the network that a converted checkpoint is of: from the file given, or else from the checkpoint itself."""
     if file is not None:
         return config.load(Options, file, changes)
-    if conversion.kind == "davsr":
-        stored = load_state(path).get("options")
-        if not isinstance(stored, Mapping):
-            raise InputError(f"weights: {path} holds no options; name them with -opt")
-        known = {field.name for field in dataclasses.fields(Options)}
-        tree = {key: value for key, value in stored.items() if key in known}
-    else:
-        tree = {"model": model_tree(conversion.tensors)}
-        if conversion.kind == "published davsr":
-            tree = _merged(tree, PUBLISHED_TREE)
-    return config.load(Options, None, changes, base=tree)
-
-
-def _merged(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
-    both = {**two, **one}
-    for key in one.keys() & two.keys():
-        if isinstance(one[key], dict) and isinstance(two[key], dict):
-            both[key] = _merged(one[key], two[key])
-    return both
+    return config.load(Options, None, changes, base=options_tree(load_state(path), conversion, str(path)))
 
 
 def _summary(options: Options) -> str:

@@ -1,0 +1,85 @@
+"""load_model: from nothing, from a checkpoint of ours, from published names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from golden import CASES, formula_weights, shapes
+
+import davsr
+from davsr import config
+from davsr.errors import InputError
+from davsr.loading import TRAINING_FREE, initial_model
+from davsr.models.davsr import DAVSR
+from davsr.options import DegradationOptions, EnhancementOptions, FlowNetOptions, ModelOptions, Options
+from davsr.weights import FORMAT
+
+SMALL = ModelOptions(
+    iterations=1,
+    enhancement=EnhancementOptions(channels=8, blocks=1, groups=2, hr_channels=4, flow=FlowNetOptions(2, (8,), 3)),
+)
+
+
+def checkpoint(path: Path, network: DAVSR, options: object) -> Path:
+    torch.save({"format": FORMAT, "model": network.state_dict(), "ema": None, "options": options}, path)
+    return path
+
+
+def test_training_free_needs_no_weights() -> None:
+    model = davsr.load_model(model=TRAINING_FREE)
+    assert not model.training
+    assert not list(model.parameters())
+    lq = torch.rand(1, 2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
+    frames, stages = model(lq, return_stages=True)
+    assert frames.shape == (1, 10, 3, 64, 80)
+    observed = model.degradation.apply(frames.transpose(1, 2)).transpose(1, 2)
+    before = model.degradation.apply(stages.x0).transpose(1, 2)
+    assert (observed - lq).norm() < 0.5 * (before - lq).norm()  # the data step moves towards the data
+
+
+def test_checkpoint_of_ours_brings_its_options(tmp_path: Path) -> None:
+    degradation = DegradationOptions(scale=(3, 2, 2))
+    network = DAVSR(SMALL, degradation)
+    tree = config.to_tree(Options(degradation=degradation, model=SMALL))
+    loaded = davsr.load_model(checkpoint(tmp_path / "ours.pt", network, tree))
+    assert loaded.options == SMALL
+    assert loaded.degradation.scale == (3, 2, 2)
+    torch.testing.assert_close(dict(loaded.state_dict()), dict(network.state_dict()), rtol=0, atol=0)
+    other = davsr.load_model(tmp_path / "ours.pt", degradation=DegradationOptions(scale=(3, 2, 2), exposure=2))
+    assert other.degradation.exposure == 2
+
+
+def test_published_checkpoint_brings_its_conventions(tmp_path: Path) -> None:
+    case = CASES["trilinear_beta"]
+    torch.save(formula_weights(shapes("trilinear_beta"), case.seed), tmp_path / "published.pth")
+    model = davsr.load_model(tmp_path / "published.pth")
+    assert (model.degradation.boundary, model.degradation.phase) == ("circular", -2)
+    assert model.options.iterations == case.iterations
+    assert model.options.interpolation.method == "trilinear"
+
+
+def test_what_does_not_tell_its_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no options"):
+        davsr.load_model(checkpoint(tmp_path / "bare.pt", DAVSR(SMALL), None))
+    with pytest.raises(InputError, match="does not exist"):
+        davsr.load_model(tmp_path / "none.pt")
+
+
+def test_options_name_weights_of_parts(tmp_path: Path) -> None:
+    network = DAVSR(SMALL)
+    assert network.enhance is not None
+    torch.save(
+        {"format": FORMAT, "model": network.enhance.flow.state_dict(), "ema": None, "options": {}}, tmp_path / "flow.pt"
+    )
+    tree = config.to_tree(SMALL)
+    tree["enhancement"]["flow"]["weights"] = str(tmp_path / "flow.pt")
+    started = initial_model(config.build(ModelOptions, tree))
+    assert started.enhance is not None
+    torch.testing.assert_close(
+        dict(started.enhance.flow.state_dict()), dict(network.enhance.flow.state_dict()), rtol=0, atol=0
+    )
+    tree["interpolation"]["weights"] = str(tmp_path / "flow.pt")
+    with pytest.raises(InputError, match=r"model\.interpolation\.weights is given, but this network has no such part"):
+        initial_model(config.build(ModelOptions, tree))
