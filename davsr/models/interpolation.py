@@ -116,6 +116,9 @@ def _enlarge(flow: Tensor, scale: tuple[int, int]) -> Tensor:
     return flow * flow.new_tensor([scale[1], scale[0]]).view(1, 2, 1, 1)
 
 
+_DIS_SIDE = 12  # the smallest image that OpenCV's search takes
+
+
 def dis_flow(reference: Tensor, support: Tensor) -> Tensor:
     """OpenCV's dense inverse search flow, so that support at p + flow(p) looks like reference at p.
 
@@ -124,8 +127,10 @@ def dis_flow(reference: Tensor, support: Tensor) -> Tensor:
     # The finest scale is the full LR grid: the preset's default stops at half of it.
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     estimator.setFinestScale(0)
+    height, width = reference.shape[2:]
+    small = ((0, max(_DIS_SIDE - height, 0)), (0, max(_DIS_SIDE - width, 0)))
     flows = [
-        estimator.calc(_grey(a), _grey(b), None)
+        estimator.calc(np.pad(_grey(a), small, "edge"), np.pad(_grey(b), small, "edge"), None)[:height, :width]
         for a, b in zip(reference.detach().cpu(), support.detach().cpu(), strict=True)
     ]
     return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).to(reference)
