@@ -90,7 +90,7 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
 
 def write_png(path: Path, frame: np.ndarray) -> None:
     """Write a frame, uint8 RGB [h, w, 3], as a PNG that is whole or absent."""
-    _, encoded = cv2.imencode(".png", np.ascontiguousarray(frame[..., ::-1]))
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     write_file(path, encoded.data)
 
 
