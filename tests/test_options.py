@@ -48,7 +48,7 @@ def test_shipped_option_files_are_valid(path: Path) -> None:
         ("train: {itertions: 5}", "train.itertions is not an option; did you mean train.iterations?"),
         ("trian: {}", "trian is not an option; did you mean train?"),
         ("model: {enhancement: {flow: {kernl: 5}}}", "did you mean model.enhancement.flow.kernel?"),
-        ("train: {qqq: 5}", "train.qqq is not an option; known here: iterations"),
+        ("train: {qqq: 5}", "train.qqq is not an option; known here: task"),
         ("train: {rate: fast}", "train.rate must be a number, got 'fast'"),
         ("train: {iterations: 2.5}", "train.iterations must be a whole number, got 2.5"),
         ("train: {iterations: true}", "train.iterations must be a whole number, got True"),
