@@ -1,0 +1,297 @@
+"""What is measured: the data step, the two ops, the whole network and a training step, each against its peer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import OURS, Case, Run
+from benchmarks.peer import ALIGN_NAME, Peer, full_transfer, modulated_convolution
+from davsr.degradation import Degradation
+from davsr.models.davsr import DAVSR
+from davsr.operators import spectral_data_step_reference
+from davsr.ops import deform_align, fold_power, fourier_division
+from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions
+
+FORM_A = "form (a) in plain PyTorch, OTF cached"
+NAIVE = f"the same network, NCHW, eager; {ALIGN_NAME}; form (a)"
+SCALE = (5, 4, 4)
+ALPHA = 0.003  # where training starts: 0.24 of the largest eigenvalue of A A^T
+
+
+def all_cases(quick: bool = False) -> list[Case]:
+    """Every case in the order of the table; `quick` ones are small, and their ratios are not those that must be reached."""
+    return [*data_step_cases(quick), *align_cases(quick), *division_cases(quick), *network_cases(quick)]
+
+
+def noise(*shape: int, device: torch.device, scale: float = 1.0, seed: int = 0) -> Tensor:
+    """Normal numbers that are the same on every device."""
+    return (torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale).to(device)
+
+
+def forward(function: Callable[..., Tensor], *inputs: Tensor) -> Run:
+    def run() -> Tensor:
+        with torch.inference_mode():
+            return function(*inputs)
+
+    return run
+
+
+def forward_backward(function: Callable[..., Tensor], *inputs: Tensor) -> Run:
+    """Result and gradients of all inputs, for one random gradient of the output."""
+    leaves = [x.detach().clone().requires_grad_() for x in inputs]
+    like = function(*leaves)
+    gradient = noise(*like.shape, device=like.device, seed=9).to(like.dtype)
+
+    def run() -> tuple[Tensor, ...]:
+        out = function(*leaves)
+        return (out, *torch.autograd.grad(out, leaves, gradient))
+
+    return run
+
+
+PASSES = {"forward": forward, "forward + backward": forward_backward}
+
+
+def data_step_cases(quick: bool) -> list[Case]:
+    """The standard model: separable, its boundary circular, so that the published form gives the same z."""
+    t, h, w = (2, 16, 16) if quick else (5, 64, 64)
+
+    def build(wrap: Callable[..., Run], contestant: str, device: torch.device, small: bool) -> Run:
+        lr = (1, 8, 8) if small else (t, h, w)
+        degradation = Degradation(SCALE, boundary="circular")
+        x = noise(1, 3, 5 * lr[0], 4 * lr[1], 4 * lr[2], device=device)
+        y = noise(1, 3, *lr, device=device, seed=1)
+        alpha = torch.full((1,), ALPHA, device=device)
+        if contestant == OURS:
+            return wrap(degradation.data_step, x, y, alpha)
+        otf = full_transfer(degradation, tuple(x.shape[2:])).to(device)
+        return wrap(lambda x, y, alpha: spectral_data_step_reference(x, y, alpha, otf, SCALE), x, y, alpha)
+
+    size = f"{5 * t}x{4 * h}x{4 * w}"
+    twice_x = 2 * 4 * 3 * 5 * t * 4 * h * 4 * w
+    targets = {} if quick else {"forward": 40.0}
+    return [
+        Case(
+            "data_step",
+            name,
+            size,
+            lambda contestant, device, small, wrap=wrap: build(wrap, contestant, device, small),
+            FORM_A,
+            target=targets.get(name),
+            memory_limit=twice_x if name == "forward" else None,
+            tolerance=1e-4,  # of form (a), which divides by alpha: 2e-5 measured
+            repeats=21,
+        )
+        for name, wrap in PASSES.items()
+    ]
+
+
+def align_cases(quick: bool) -> list[Case]:
+    """Deformable alignment, 2m -> m channels, from the raw output of the offset convolutions."""
+    m, groups, side = (16, 4, 16) if quick else (64, 16, 64)
+
+    def build(wrap: Callable[..., Run], contestant: str, device: torch.device, small: bool) -> Run:
+        n = 8 if small else side
+        images = [noise(1, 2 * m, n, n, device=device), noise(1, 27 * groups, n, n, device=device, seed=1)]
+        others = [
+            noise(1, 2, n, n, device=device, scale=3, seed=2),
+            noise(1, 2, n, n, device=device, scale=3, seed=3),
+            noise(m, 2 * m, 3, 3, device=device, scale=0.03, seed=4),
+            noise(m, device=device, seed=5),
+        ]
+        if contestant == OURS:  # as the network calls it
+            images = [x.contiguous(memory_format=torch.channels_last) for x in images]
+        align = deform_align if contestant == OURS else modulated_convolution
+        return wrap(lambda *inputs: align(*inputs, groups=groups, max_residue=10.0), *images, *others)
+
+    targets = {} if quick or not ALIGN_NAME.startswith("torchvision") else {"forward": 12.0, "forward + backward": 10.0}
+    return [
+        Case(
+            "deform_align",
+            name,
+            f"{2 * m} -> {m}, G = {groups}, {side}x{side}",
+            lambda contestant, device, small, wrap=wrap: build(wrap, contestant, device, small),
+            ALIGN_NAME + " and its elementwise steps",
+            target=targets.get(name),
+            tolerance=1e-4,
+            repeats=15,
+        )
+        for name, wrap in PASSES.items()
+    ]
+
+
+def division_cases(quick: bool) -> list[Case]:
+    """The data step of a dense PSF: the op against the pointwise part of form (a), then both with their transforms."""
+    t, h, w = (2, 16, 16) if quick else (5, 64, 64)
+    axes = (-3, -2, -1)
+
+    def build(what: str, wrap: Callable[..., Run], contestant: str, device: torch.device, small: bool) -> Run:
+        lr = (1, 8, 8) if small else (t, h, w)
+        hr = tuple(s * n for s, n in zip(SCALE, lr, strict=True))
+        x, y = noise(1, 3, *hr, device=device), noise(1, 3, *lr, device=device, seed=1)
+        psf = noise(*hr, device=device, seed=2).abs()
+        psf = psf / psf.sum()
+        alpha = torch.full((1,), 0.1, device=device)
+        otf = torch.fft.rfftn(psf) if contestant == OURS else torch.fft.fftn(psf)
+        gram = fold_power(otf, scale=SCALE, width=hr[2]) if contestant == OURS else fold(otf.abs().square(), lr)
+
+        def ours(x_hat: Tensor, y_hat: Tensor, alpha: Tensor) -> Tensor:
+            return fourier_division(x_hat, y_hat, otf, alpha, scale=SCALE, width=hr[2], gram=gram)
+
+        def published(x_hat: Tensor, y_hat: Tensor, alpha: Tensor) -> Tensor:
+            a = alpha.view(-1, 1, 1, 1, 1)
+            right = otf.conj() * y_hat + a * x_hat
+            quotient = fold(otf * right, lr) / (gram + a)
+            return (right - otf.conj() * quotient.repeat(1, 1, *SCALE)) / a
+
+        def stuffed(y: Tensor) -> Tensor:
+            zeros = y.new_zeros(1, 3, *hr)
+            zeros[..., :: SCALE[0], :: SCALE[1], :: SCALE[2]] = y
+            return zeros
+
+        def our_step(x: Tensor, y: Tensor, alpha: Tensor) -> Tensor:
+            z_hat = ours(torch.fft.rfftn(x, dim=axes), torch.fft.rfftn(y, dim=axes), alpha)
+            return torch.fft.irfftn(z_hat, s=hr, dim=axes)
+
+        def published_step(x: Tensor, y: Tensor, alpha: Tensor) -> Tensor:
+            z_hat = published(torch.fft.fftn(x, dim=axes), torch.fft.fftn(stuffed(y), dim=axes), alpha)
+            return torch.fft.ifftn(z_hat, dim=axes).real
+
+        if what == "data step":
+            return wrap(our_step if contestant == OURS else published_step, x, y, alpha)
+        if contestant == OURS:
+            spectra = torch.fft.rfftn(x, dim=axes), torch.fft.rfftn(y, dim=axes)
+            return real(wrap, ours, *spectra, alpha)
+        half = slice(0, hr[2] // 2 + 1)
+        spectra = torch.fft.fftn(x, dim=axes), torch.fft.fftn(stuffed(y), dim=axes)
+        return real(wrap, published, *spectra, alpha, columns=half)
+
+    def real(
+        wrap: Callable[..., Run], function: Callable[..., Tensor], *inputs: Tensor, columns: slice = slice(None)
+    ) -> Run:
+        """A run on spectra; of its results the forward one is compared, as reals: gradients on half spectra are other ones."""
+        run = wrap(function, *inputs)
+
+        def compared() -> Tensor:
+            result = run()
+            z_hat = result[0] if isinstance(result, tuple) else result
+            return torch.view_as_real(z_hat[..., columns])
+
+        return compared
+
+    cases = []
+    for what, target in (("pointwise part", 4.0), ("data step", 2.5)):
+        for name, wrap in PASSES.items():
+            cases.append(
+                Case(
+                    "fourier_division",
+                    f"{what}, {name}",
+                    f"{5 * t}x{4 * h}x{4 * w}",
+                    lambda contestant, device, small, what=what, wrap=wrap: build(
+                        what, wrap, contestant, device, small
+                    ),
+                    FORM_A,
+                    target=target if name == "forward" and not quick else None,
+                    tolerance=1e-4,
+                )
+            )
+    return cases
+
+
+def fold(spectrum: Tensor, lr: tuple[int, ...]) -> Tensor:
+    """Mean over the aliased blocks of a full spectrum [..., T, H, W]."""
+    blocks = (side for s, n in zip(SCALE, lr, strict=True) for side in (s, n))
+    return spectrum.reshape(*spectrum.shape[:-3], *blocks).mean(dim=(-6, -4, -2))
+
+
+def network(iterations: int, device: torch.device, quick: bool = False) -> DAVSR:
+    """The network of the paper's size with weights at which offsets, masks and flows vary as trained ones do."""
+    torch.manual_seed(0)
+    size = EnhancementOptions(
+        channels=16, blocks=2, feature_blocks=1, reconstruction_blocks=1, hr_channels=16, groups=4
+    )
+    options = ModelOptions(iterations=iterations, enhancement=size if quick else EnhancementOptions())
+    model = DAVSR(options, DegradationOptions(boundary="circular"))
+    assert model.enhance is not None
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in model.enhance.alignment.values():
+            last = layer.offset[-1]
+            last.weight.copy_(torch.randn(last.weight.shape, generator=generator) * 0.03)
+            last.bias.copy_(torch.randn(last.bias.shape, generator=generator) * 0.1)
+    return model.to(device)
+
+
+def clip(frames: int, height: int, width: int, device: torch.device) -> Tensor:
+    """A smooth moving pattern [1, t, 3, h, w]: flow finds the motion."""
+    t, y, x = (torch.arange(n, dtype=torch.float32) for n in (frames, height, width))
+    phase = 0.2 * (x + 1.5 * t[:, None, None]) + 0.13 * (y[:, None] - t[:, None, None])
+    shades = torch.stack([phase, 1.3 * phase + 1, 0.7 * phase + 2], dim=1)
+    return (0.5 + 0.4 * torch.sin(shades))[None].to(device)
+
+
+def inference(model: torch.nn.Module, lq: Tensor) -> Run:
+    model.eval()
+
+    def run() -> Tensor:
+        with torch.inference_mode():
+            return model(lq)
+
+    return run
+
+
+def training_step(model: torch.nn.Module, lq: Tensor) -> Run:
+    """Forward, Charbonnier loss, backward and Adam; returns the loss and all gradients in one vector."""
+    parameters = list(model.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=1e-6, betas=(0.9, 0.99))
+    truth = noise(1, 5 * lq.shape[1], 3, 4 * lq.shape[3], 4 * lq.shape[4], device=lq.device, scale=0.1) + 0.5
+
+    def run() -> tuple[Tensor, Tensor]:
+        optimiser.zero_grad(set_to_none=True)
+        loss = ((model(lq) - truth).square() + 1e-12).sqrt().mean()
+        loss.backward()
+        optimiser.step()
+        gradients = [p.grad.flatten() for p in parameters if p.grad is not None]
+        return loss.detach(), torch.cat(gradients)
+
+    return run
+
+
+def network_cases(quick: bool) -> list[Case]:
+    """The whole network from LR frames to HR frames, and one training step."""
+
+    def build(
+        wrap: Callable[[torch.nn.Module, Tensor], Run],
+        iterations: int,
+        size: tuple[int, int, int],
+        contestant: str,
+        device: torch.device,
+        small: bool,
+    ) -> Run:
+        model: torch.nn.Module = network(iterations, device, quick)
+        model = model.to(memory_format=torch.channels_last) if contestant == OURS else Peer(model)
+        return wrap(model, clip(*((3, 16, 16) if small else size), device=device))
+
+    side = 16 if quick else 64
+    rows = (
+        ("network", "forward, K = 3", inference, 3, (3, side, side), 2.0, 3e-5),
+        ("training", "training step, K = 1", training_step, 1, (2, side, side), 3.0, 1e-3),
+    )
+    return [
+        Case(
+            suite,
+            name,
+            f"{'x'.join(map(str, size))} -> {5 * size[0]}x{4 * size[1]}x{4 * size[2]}",
+            lambda contestant, device, small, wrap=wrap, k=k, size=size: build(
+                wrap, k, size, contestant, device, small
+            ),
+            NAIVE,
+            target=None if quick or not ALIGN_NAME.startswith("torchvision") else target,
+            tolerance=tolerance,
+            repeats=3,
+        )
+        for suite, name, wrap, k, size, target, tolerance in rows
+    ]
