@@ -201,6 +201,7 @@ class TestOptions:
     reference: Literal["none", "reds4"] = "none"  # published rows to print beside the table
     stages: bool = True  # score x_0, z_1, x_1, ... too
     temporal: bool = True  # score consistency over time: tOF and warping error
+    lpips: Literal["none", "alex", "vgg"] = "none"  # perceptual distance; needs the package lpips and its weights
 
 
 @dataclass(frozen=True)

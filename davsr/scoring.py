@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +13,7 @@ from davsr.data.clips import Clip
 from davsr.data.pairs import Pair
 from davsr.data.views import temporal_reach
 from davsr.degradation import Degradation
+from davsr.errors import InputError
 from davsr.metrics import psnr, ssim, to_uint8
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions
@@ -20,10 +24,13 @@ from davsr.temporal import TemporalScorer
 class Scorer:
     """Scores of all stages and of the baseline, stretch by stretch."""
 
-    def __init__(self, pair: Pair, degradation: Degradation, device: torch.device, *, temporal: bool = True) -> None:
+    def __init__(
+        self, pair: Pair, degradation: Degradation, device: torch.device, *, temporal: bool = True, lpips: str = "none"
+    ) -> None:
         self.pair, self.degradation, self.device = pair, degradation, device
         self.stages: dict[str, StageScores] = {}
         self._temporal = TemporalScorer() if temporal and pair.truth is not None else None
+        self._lpips = open_lpips(lpips, device) if lpips != "none" and pair.truth is not None else None
         self._linear = Interpolation(InterpolationOptions(method="linear"))
         self._residuals: dict[str, Residual] = {}
 
@@ -45,6 +52,9 @@ class Scorer:
             scores.residual += residual.push(video)
         if truth is None:
             return shown
+        if self._lpips is not None:
+            for name in (BASELINE, list(shown)[-1]):
+                self.stages[name].lpips += self._lpips(shown[name], truth)
         if self._temporal is not None:
             self._score_transitions(self._temporal, shown, truth)
         return {**shown, TRUTH: truth}
@@ -74,6 +84,25 @@ class Scorer:
         lq = as_tensor(self.pair.lq.frames(first, last)).to(self.device).float() / 255
         video = self._linear(lq[None], self.degradation)[0].transpose(0, 1)
         return video[start - s_t * first :][:count].clamp(0, 1)
+
+
+def open_lpips(network: str, device: torch.device) -> Callable[[Tensor, Tensor], list[float]]:
+    """The learned perceptual distance of Zhang et al., CVPR 2018, between uint8 frames [n, 3, h, w], by its own package.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    try:
+        package = importlib.import_module("lpips")
+    except ImportError:
+        raise InputError(f"options: test.lpips {network} needs the package lpips; pip install lpips") from None
+    model = package.LPIPS(net=network, verbose=False).to(device).eval()
+
+    def distance(a: Tensor, b: Tensor) -> list[float]:
+        with torch.inference_mode():  # its inputs lie in [-1, 1]
+            return [float(model(x[None] / 127.5 - 1, y[None] / 127.5 - 1)) for x, y in zip(a, b, strict=True)]
+
+    return distance
 
 
 class Residual:

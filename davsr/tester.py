@@ -44,6 +44,8 @@ from davsr.temporal import TEMPORAL_PROTOCOL
 from davsr.training.distributed import Ranks
 from davsr.windows import WHITE, LowFrame, Plan, restore_stream
 
+_STRETCH = 4  # LR frames whose HR frames are scored at once
+
 
 def evaluate(options: Options, results: Path | None = None) -> list[ClipResult]:
     """Restore and measure the clips that `options.test` names; writes everything under results/<name>/.
@@ -108,7 +110,7 @@ def evaluate_clip(
     T = len(lq) * A.scale[0]
     device = next((p.device for p in model.parameters()), runtime.choose_device(options.device))
     restored = _Restored(model, options, device)
-    scorer = Scorer(pair, A, device, temporal=wanted.temporal)
+    scorer = Scorer(pair, A, device, temporal=wanted.temporal, lpips=wanted.lpips)
     gallery = Gallery(pair.name, picture_frames(T, wanted.pictures, A), busiest_row(lq, A.scale[1]))
     pictures: dict[int, dict[str, np.ndarray]] = {}
 
@@ -188,15 +190,17 @@ class _Restored:
         # Stages travel through windows and tiles side by side, as channels; so does the input, once for each.
         low = (as_tensor(lq.frames(j, j + 1))[0].float().div_(255) for j in range(len(lq)))
         wide = (LowFrame(image.repeat(len(self.names), 1, 1)) for image in low)
+        s_t = self.model.degradation.scale[0]
         for run in restore_stream(self._step, wide, self.model.degradation.scale, self.plan):
-            parts = np.split(run.frames, len(self.names), axis=1)
-            yield (
-                run.start,
-                {
-                    name: torch.from_numpy(part.astype(np.float32)).to(self.device).div_(WHITE)
-                    for name, part in zip(self.names, parts, strict=True)
-                },
-            )
+            for n in range(0, len(run.frames), _STRETCH * s_t):  # in float32 a window of all stages takes gigabytes
+                parts = np.split(run.frames[n : n + _STRETCH * s_t], len(self.names), axis=1)
+                yield (
+                    run.start + n,
+                    {
+                        name: torch.from_numpy(part.astype(np.float32)).to(self.device).div_(WHITE)
+                        for name, part in zip(self.names, parts, strict=True)
+                    },
+                )
 
     def _step(self, wide: Tensor, estimate: Tensor | None) -> Tensor:
         lq = wide[:, :, : wide.shape[2] // len(self.names)].to(self.device)
@@ -207,7 +211,12 @@ class _Restored:
             torch.cuda.synchronize(self.device)
         self.seconds += time.perf_counter() - begin
         named = stages.named()
-        return torch.cat([named[name].float() for name in self.names], dim=1).transpose(1, 2)
+        c, T, H, W = named["x_0"].shape[1:]
+        beside = torch.empty(1, T, len(self.names) * c, H, W)
+        del stages, _  # so that every stage goes as soon as it is copied
+        for n, name in enumerate(self.names):
+            beside[:, :, n * c : (n + 1) * c] = named.pop(name).transpose(1, 2)
+        return beside
 
 
 def stage_names(model: DAVSR) -> list[str]:
@@ -242,8 +251,9 @@ def describe_protocol(options: Options, model: DAVSR) -> str:
         "LQ as given" if test.input else f"LQ = A GT rounded to 8 bits{f', sigma {test.sigma:g}' if test.sigma else ''}"
     )
     unscored = f"first and last {test.border} HR frames not scored"
-    temporal = [TEMPORAL_PROTOCOL] if test.temporal else []
-    return "; ".join([PROTOCOL, *temporal, unscored, source, window + tile, f"A: {model.degradation.describe()}"])
+    more = [TEMPORAL_PROTOCOL] if test.temporal else []
+    more += [f"LPIPS: {test.lpips}"] if test.lpips != "none" else []
+    return "; ".join([PROTOCOL, *more, unscored, source, window + tile, f"A: {model.degradation.describe()}"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

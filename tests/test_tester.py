@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
+import sys
+import types
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +22,7 @@ from davsr.data.frames import read_image, write_image
 from davsr.data.pairs import open_pairs
 from davsr.data.views import Degraded
 from davsr.degradation import Degradation
+from davsr.errors import InputError
 from davsr.loading import TRAINING_FREE, load_model
 from davsr.metrics import psnr, ssim
 from davsr.models.interpolation import Interpolation
@@ -208,7 +212,9 @@ def test_equal_frames_are_infinitely_good_in_valid_json(tmp_path: Path) -> None:
 
 
 def test_sample_gains_half_a_decibel_by_mathematics_alone(tmp_path: Path) -> None:
-    (result,) = evaluate(options("test.frames=3:6", "test.save=none", "test.pictures=1"), tmp_path)
+    (result,) = evaluate(
+        options("test.frames=3:6", "test.save=none", "test.pictures=1", "test.temporal=false"), tmp_path
+    )
     assert result.mean("z_1", "psnr") > result.mean(BASELINE, "psnr") + 0.5
     (picture,) = tmp_path.rglob("comparison_*.png")
     assert read_image(picture).shape[1] > 1000
@@ -291,3 +297,59 @@ def test_wrong_input_is_one_sentence_and_code_2(data: Path, tmp_path: Path, caps
 def test_rate_option_sets_the_rate_of_frames_without_time(data: Path, tmp_path: Path) -> None:
     evaluate(options("name=run", f"test.truth={data}/gt/b", "test.rate=23.976023976", "test.save=video"), tmp_path)
     assert open_clip(tmp_path / "run" / "b" / "restored.mp4").rate == Fraction(24000, 1001) * 5
+
+
+def test_lpips_is_asked_only_for_baseline_and_output(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Distance(torch.nn.Module):
+        """Stands in for the package, whose weights are not to be had everywhere: the mean absolute difference."""
+
+        def __init__(self, net: str, verbose: bool) -> None:
+            super().__init__()
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            assert a.shape == b.shape == (1, 3, 64, 80) and a.min() >= -1 and a.max() <= 1
+            return (a - b).abs().mean()
+
+    changes = ["name=run", f"test.truth={data}/gt/b", "test.lpips=alex", "test.save=frames"]
+    monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=Distance))
+    (result,) = evaluate(options(*changes), tmp_path)
+    restored = as_tensor(open_clip(tmp_path / "run" / "b" / "frames").frames(0, 10)).float()
+    truth = as_tensor(open_clip(data / "gt" / "b").frames(0, 10)).float()
+    assert result.stages["z_1"].lpips == pytest.approx(
+        ((restored - truth) / 127.5).abs().mean(dim=(1, 2, 3)).tolist(), rel=1e-4
+    )
+    assert [name for name, s in result.stages.items() if s.lpips] == [BASELINE, "z_1"]
+
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    with pytest.raises(InputError, match=r"test.lpips alex needs the package lpips"):
+        evaluate(options(*changes), tmp_path)
+
+
+def test_reds4_prints_the_published_rows(tmp_path: Path, capsys) -> None:
+    """The shipped options on clips of the names and layout of REDS4, small."""
+    for clip in ("000", "011", "015", "020", "099"):
+        truth = open_clip(write_clip(tmp_path / "GT" / clip, moving(10)))
+        write_clip(tmp_path / "LQ" / clip, Degraded(truth, Degradation()).frames(0, 2))
+    file = Path(__file__).parent.parent / "options" / "test" / "davsr_reds4.yml"
+    sets = [f"--set={change}" for change in [*FREE, "test.input=LQ", "test.truth=GT"]]
+    assert in_folder(tmp_path, lambda: main(["test", "-opt", str(file), *sets])) == 0
+    output = capsys.readouterr().out
+    assert "29.12" in output and "EDVR + Zooming Slow-Mo" in output
+    assert list(scores(tmp_path / "results" / "davsr_reds4")) == ["000", "011", "015", "020"]
+
+
+def test_processes_share_the_clips(data: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "test.py"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    sets = [f"--set={change}" for change in FREE]
+    arguments = ["--truth", str(data / "gt"), "--name", "two", *sets]
+    done = subprocess.run([*torchrun, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("average") == 1
+    results = evaluate(options("name=one", f"test.truth={data}/gt"), tmp_path)
+    two = scores(tmp_path / "results" / "two")
+    assert [(name, two[name]["stages"]["z_1"]["psnr"]) for name in two] == [
+        (r.name, pytest.approx(r.mean("z_1", "psnr"))) for r in results
+    ]
