@@ -133,7 +133,9 @@ class Trainer:
         settings, state = self.options.train, self.state
         if state.step == 0:
             self._validate()
-        batches = load_batches(self.task.samples, self._indices(), self.options.data.workers, self.device.type == "cuda")
+        batches = load_batches(
+            self.task.samples, self._indices(), self.options.data.workers, self.device.type == "cuda"
+        )
         window = Window()
         saved: int | None = state.step if self.checkpoints.newest() else None
         stopping = False

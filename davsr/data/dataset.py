@@ -253,5 +253,7 @@ def _compressed(lq: Tensor, quality: int) -> Tensor:
     decoded = []
     for frame in frames:
         _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        decoded.append(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert image is not None  # it was encoded right here
+        decoded.append(image[..., ::-1])
     return _channels_first(np.stack(decoded)).to(lq)

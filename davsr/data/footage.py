@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from davsr.data.clips import Clip, open_clip, open_clips
 from davsr.data.scenes import shots_of
+from davsr.data.views import Part
 from davsr.errors import InputError
 from davsr.options import SourceOptions
 
@@ -54,8 +56,8 @@ class FramesOnDisk:
 
     def crop(self, indices: Sequence[int], top: int, left: int, side: tuple[int, int]) -> np.ndarray:
         """As `DecodedFrames.crop`."""
-        r = self.reduce  # a crop on the grid of reduced pixels is reduced like the frame: an LMDB decodes no more than it
-        return reduced(self.clip.crop(indices, top * r, left * r, side[0] * r, side[1] * r), r)
+        n = self.reduce
+        return reduced(self.clip.crop(indices, n * top, n * left, n * side[0], n * side[1]), n)
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,32 @@ def open_footage(options: SourceOptions, path: str, cache: str = "") -> list[Foo
     Raises:
         InputError: naming what cannot be read.
     """
+    return [_footage(clip, options, path, cache) for clip in source_clips(options, path)]
+
+
+def source_clips(options: SourceOptions, path: str) -> list[Clip]:
+    """The clips of a source of kind `video` or `frames`, cut to the frames that the option names.
+
+    Raises:
+        InputError: naming what is missing.
+    """
     if not options.path:
         raise InputError(f"{path}.path: must name a video, a folder of frames or a folder of clips, got ''")
-    clips = [open_clip(options.path)] if options.kind == "video" else open_clips(options.path)
+    clips: Sequence[Clip] = [open_clip(options.path)] if options.kind == "video" else open_clips(options.path)
     clips = [clip for clip in clips if clip.name not in options.exclude]
     if not clips:
         raise InputError(f"{path}.path: {options.path} holds no clip that is not excluded")
-    return [_footage(clip, options, path, cache) for clip in clips]
+    if not options.frames:
+        return list(clips)
+    match = re.fullmatch(r"(\d*):(\d*)", options.frames)
+    if not match:
+        raise InputError(f"{path}.frames: must be start:stop, such as 0:100, got {options.frames!r}")
+    start, stop = int(match[1] or 0), int(match[2]) if match[2] else None
+    parts: list[Clip] = [Part(clip, start, stop) for clip in clips]
+    for part in parts:
+        if not len(part):
+            raise InputError(f"{path}.frames: {options.frames} leaves nothing of {part.name}")
+    return parts
 
 
 def reduced(frames: np.ndarray, factor: int) -> np.ndarray:
@@ -99,7 +120,7 @@ def reduced(frames: np.ndarray, factor: int) -> np.ndarray:
 
 def _footage(clip: Clip, options: SourceOptions, path: str, cache: str) -> Footage:
     if cache:
-        frames, shots = _cached(clip, options.reduce, Path(cache))
+        frames, shots = _cached(clip, options, Path(cache))
         return Footage(clip.name, DecodedFrames(frames), shots if options.cuts else ((0, len(frames)),))
     if options.kind == "frames":
         store = FramesOnDisk(clip, options.reduce)
@@ -120,22 +141,28 @@ def _shots(clip: Clip) -> tuple[tuple[int, int], ...]:
     return shots_of(frame for i in range(len(clip)) for frame in clip.frames(i, i + 1))
 
 
-def _cached(clip: Clip, reduce: int, folder: Path) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
+def _cached(clip: Clip, options: SourceOptions, folder: Path) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
     """Frames mapped from the cache, decoded into it first where they are missing.
 
     The description is written last, each file under its final name only when it is whole: what an interrupted run left behind
     is never used.
     """
-    identity = {"source": str(clip.path), **_stamp(clip.path), "frames": len(clip), "reduce": reduce}
+    identity = {
+        "source": str(clip.path.resolve()),
+        **_stamp(clip.path),
+        "part": options.frames,
+        "frames": len(clip),
+        "reduce": options.reduce,
+    }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     array, description = folder / f"{clip.name}-{key}.npy", folder / f"{clip.name}-{key}.json"
     if not (array.exists() and description.exists()):
         folder.mkdir(parents=True, exist_ok=True)
         partial = array.with_suffix(f".{os.getpid()}.partial")
-        shape = (len(clip), *(n // reduce for n in clip.size), 3)
+        shape = (len(clip), *(n // options.reduce for n in clip.size), 3)
         frames = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         try:
-            _decode(clip, reduce, frames)
+            _decode(clip, options.reduce, frames)
             frames.flush()
             shots = shots_of(frames)
             os.replace(partial, array)

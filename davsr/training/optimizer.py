@@ -6,7 +6,7 @@ import copy
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.flow import SPyNet
@@ -63,7 +63,8 @@ class AveragedModel:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._ours, self._theirs = list(self.model.parameters()), list(model.parameters())
+        self._ours: list[Tensor] = list(self.model.parameters())
+        self._theirs: list[Tensor] = list(model.parameters())
 
     @torch.no_grad()
     def update(self, updates: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,21 +27,6 @@ from davsr.weights import load_weights
 
 _HELD_OUT = 2**40  # samples from this index on are never trained on
 _FLOW_SAMPLES = 64
-
-
-class Task(Protocol):
-    """A network, its samples, its loss and its validation. `fresh`: initial weights are wanted, not those of a checkpoint."""
-
-    model: nn.Module  # what is saved
-    objective: nn.Module  # forward(*inputs) -> (loss, named scalars); what DDP and the compiler wrap
-    samples: VideoSamples | FlowSamples
-    score: str  # the figure of `validate` that decides which checkpoint is best, higher is better
-
-    def inputs(self, batch: Any, step: int) -> tuple[Any, ...]:
-        """The arguments of `objective` for a batch of `samples` at `step`."""
-
-    def validate(self, model: nn.Module, ranks: Ranks, pictures: Path) -> dict[str, float]:
-        """Figures of `model`, the same on every rank; comparison strips go into the folder `pictures`."""
 
 
 def charbonnier(x: Tensor, y: Tensor, epsilon: float) -> Tensor:
@@ -74,7 +59,14 @@ class VideoObjective(nn.Module):
 
 
 class VideoTask:
-    """Restoration of degraded clips."""
+    """Restoration of degraded clips.
+
+    A task has the network that is saved (`model`), its loss (`objective`, called with `inputs` of a batch of `samples`: what DDP
+    and the compiler wrap), and its figures (`validate`), of which `score` decides what is best, higher is better.
+
+    Args:
+        fresh: whether initial weights are wanted, not those of a checkpoint.
+    """
 
     score = "psnr"
 
@@ -138,7 +130,7 @@ class FlowObjective(nn.Module):
 
 
 class FlowTask:
-    """Pretraining of the flow network on motion that is known exactly."""
+    """Pretraining of the flow network on motion that is known exactly (members as in `VideoTask`)."""
 
     score = "negative_epe"
 
@@ -183,6 +175,9 @@ class FlowTask:
     def _predict(self, model: nn.Module, reference: Tensor, support: Tensor) -> Tensor:
         with autocast(self.options.precision, self.device):
             return model(reference, support).float()
+
+
+Task = VideoTask | FlowTask
 
 
 @contextmanager

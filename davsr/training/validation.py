@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from davsr.data.clips import Clip, open_clip, open_clips
-from davsr.data.footage import Footage, reduced
+from davsr.data.clips import Clip
+from davsr.data.footage import Footage, reduced, source_clips
 from davsr.data.frames import write_image
 from davsr.data.sources import open_pairs
 from davsr.degradation import Degradation
@@ -56,11 +56,9 @@ def load_cuts(options: Options) -> list[Cut]:
             for hr, lr in open_pairs(source, degradation.scale, path):
                 cuts += _pair_cuts(hr, lr, options)
             continue
-        clips = [open_clip(source.path)] if source.kind == "video" else open_clips(source.path)
-        for clip in clips:
-            if clip.name not in source.exclude:
-                for stride in source.strides:
-                    cuts += _clip_cuts(clip, stride, source, options, degradation, path)
+        for clip in source_clips(source, path):
+            for stride in source.strides:
+                cuts += _clip_cuts(clip, stride, source, options, degradation, path)
     return cuts
 
 
@@ -109,8 +107,7 @@ def known_shifts(options: Options) -> list[tuple[Tensor, Tensor, Tensor]]:
     for number, source in enumerate(options.data.validation.sources):
         if source.kind not in ("video", "frames"):
             continue
-        clips = [open_clip(source.path)] if source.kind == "video" else open_clips(source.path)
-        for clip in clips:
+        for clip in source_clips(source, f"data.validation.sources[{number}]"):
             frame = reduced(clip.frames(len(clip) // 2, len(clip) // 2 + 1), source.reduce)[0]
             for dx, dy in ((1, 2), (-4, 3), (7, -2)):
                 if min(frame.shape[:2]) < side + 2 * max(abs(dx), abs(dy)):
