@@ -181,7 +181,7 @@ def _low_frames(
 
 
 def _tensor(image: Deep) -> torch.Tensor:
-    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1).div_(WHITE)
+    return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32)).contiguous().div_(WHITE)
 
 
 def operator_of(degradation: DegradationOptions, options: RestoreOptions) -> Degradation | LinearLight:

@@ -19,6 +19,7 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import ColorRange
 
 from davsr.data.frames import write_image
 from davsr.data.stream import Deep, Look
@@ -26,6 +27,7 @@ from davsr.data.video import EXACT, VIDEO_SUFFIXES
 from davsr.errors import InputError
 
 CODECS = {"h264": "libx264", "h265": "libx265", "ffv1": "ffv1"}
+_RGB = 0  # matrix of RGB samples, as H.273 numbers it
 
 
 @dataclass
@@ -191,9 +193,13 @@ class _Encoder:
         look, unit = target.look, 1 / target.rate
         self.grey, self.tags, self.unit = look.grey, look.tags, unit
         self.path, self.partial = path, path.with_name(f"open-{path.name}")
-        self.pixels = "yuv444p" if height % 2 or width % 2 else "yuv420p"
-        self.pixels += "10le" if look.bits > 8 else ""
-        self.format = "rgb48le" if look.bits > 8 else "rgb24"
+        deep = look.bits > 8
+        if target.codec == "ffv1":  # lossless only in RGB
+            self.pixels = "gbrp10le" if deep else "bgr0"
+            self.tags = {**look.tags, "matrix": _RGB, "range": int(ColorRange.JPEG)}
+        else:
+            self.pixels = ("yuv444p" if height % 2 or width % 2 else "yuv420p") + ("10le" if deep else "")
+        self.format = "rgb48le" if deep else "rgb24"
         self.container = av.open(str(self.partial), "w")
         stream: Any = self.container.add_stream(CODECS[target.codec], rate=target.rate)
         stream.width, stream.height, stream.pix_fmt = width, height, self.pixels
@@ -201,8 +207,8 @@ class _Encoder:
         context = stream.codec_context
         context.time_base = unit
         context.sample_aspect_ratio = look.aspect
-        context.colorspace, context.color_range = look.tags["matrix"], look.tags["range"]
-        context.color_trc, context.color_primaries = look.tags["transfer"], look.tags["primaries"]
+        context.colorspace, context.color_range = self.tags["matrix"], self.tags["range"]
+        context.color_trc, context.color_primaries = self.tags["transfer"], self.tags["primaries"]
         context.options = _codec_options(target)
         self.stream, self.count, self.delay = stream, 0, 0
         self.packets = 0
@@ -213,12 +219,15 @@ class _Encoder:
             mean = samples.mean(axis=2, keepdims=True, dtype=np.float32) + np.float32(0.5)
             samples = np.broadcast_to(mean.astype(samples.dtype), samples.shape)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(samples), format=self.format)
-        frame = frame.reformat(
-            format=self.pixels,
-            dst_colorspace=self.tags["matrix"],
-            dst_color_range=self.tags["range"],
-            interpolation=EXACT,
-        )
+        if self.tags["matrix"] == _RGB:
+            frame = frame.reformat(format=self.pixels)
+        else:
+            frame = frame.reformat(
+                format=self.pixels,
+                dst_colorspace=self.tags["matrix"],
+                dst_color_range=self.tags["range"],
+                interpolation=EXACT,
+            )
         frame.pts, frame.time_base = self.count, self.unit
         self.count += 1
         self._mux(self.stream.encode(frame))
@@ -262,15 +271,18 @@ class _Sound:
             if packet is None:
                 self.container.close()
                 return
-            if packet.size == 0 or packet.dts is None:  # the demuxer's end marks
+            if packet.size == 0:  # the demuxer's end mark
                 self.waiting = None
                 continue
             base = Fraction(packet.time_base)
-            if time is not None and packet.dts * base - self.begin >= time:
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            if stamp is None:
+                raise InputError("restore.audio: a packet of the input's sound carries no time; give --no-audio")
+            if time is not None and stamp * base - self.begin >= time:
                 return
             offset = round(self.begin / base)
-            packet.dts -= offset
-            packet.pts = packet.pts - offset if packet.pts is not None else packet.dts
+            packet.pts = (stamp if packet.pts is None else packet.pts) - offset
+            packet.dts = stamp - offset
             packet.stream = self.copies[packet.stream.index]
             self.out.mux(packet)
             self.waiting = None
