@@ -64,8 +64,6 @@ class VideoReader:
         self.__dict__.update(state)
         self._forget()
 
-    # -- what the file says ------------------------------------------------------------------------------------
-
     def _open(self) -> Any:
         """The video stream; a forked process must not share its parent's file position."""
         if self._container is None or self._pid != os.getpid():
@@ -160,8 +158,6 @@ class VideoReader:
             "transfer": int(first.color_trc),
             "primaries": int(first.color_primaries),
         }
-
-    # -- frames ------------------------------------------------------------------------------------------------
 
     def frames(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """Frames start, start + step, ... below stop, uint8 RGB [n, h, w, 3]."""
