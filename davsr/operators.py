@@ -29,6 +29,12 @@ from davsr.psf import (
 _CANONICAL_SIZE = 16
 
 
+_eager = torch.compiler.disable(
+    reason="the operator's bases for these sizes are computed in NumPy; "
+    "before compiling with fullgraph=True or exporting, call the model once at the same sizes"
+)
+
+
 class _Cache:
     """Arrays computed once in float64 and kept as tensors for each size, dtype and device."""
 
@@ -38,18 +44,28 @@ class _Cache:
 
     def array(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
         if key not in self._arrays:
-            with torch.inference_mode(False):  # a later call may need it for a gradient
-                self._arrays[key] = compute()
+            self._keep_array(key, compute)
         return self._arrays[key]
 
     def tensor(self, key: tuple[Any, ...], like: Tensor, compute: Callable[[], np.ndarray]) -> Tensor:
         full_key = (*key, like.dtype, like.device)
         if full_key not in self._tensors:
-            array = np.ascontiguousarray(compute())
-            dtype = like.dtype.to_complex() if np.iscomplexobj(array) else like.dtype
-            with torch.inference_mode(False):
-                self._tensors[full_key] = torch.from_numpy(array).to(dtype).to(like.device)
+            self._keep_tensor(full_key, like.dtype, like.device, compute)
         return self._tensors[full_key]
+
+    @_eager
+    def _keep_array(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> None:
+        with torch.inference_mode(False):  # a later call may need it for a gradient
+            self._arrays[key] = compute()
+
+    @_eager
+    def _keep_tensor(
+        self, key: tuple[Any, ...], dtype: torch.dtype, device: torch.device, compute: Callable[[], np.ndarray]
+    ) -> None:
+        array = np.ascontiguousarray(compute())
+        dtype = dtype.to_complex() if np.iscomplexobj(array) else dtype
+        with torch.inference_mode(False):
+            self._tensors[key] = torch.from_numpy(array).to(dtype).to(device)
 
 
 class AxisFactor:
