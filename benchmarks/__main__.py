@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from benchmarks import cases
+from benchmarks.bench_loading import loading, loading_table
 from benchmarks.growth import growth, growth_cases, growth_table
 from benchmarks.measure import OURS, PEER, measure, resident_peak, shares, table
 from davsr.ops import backend
 
-SUITES = ("data_step", "deform_align", "fourier_division", "network", "training", "growth")
+SUITES = ("data_step", "deform_align", "fourier_division", "network", "training", "growth", "loading")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.backends.cudnn.benchmark = device.type == "cuda"
     facts = machine(device)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
-    report: dict[str, Any] = {"facts": facts, "quick": args.quick, "rows": [], "shares": [], "growth": []}
+    report: dict[str, Any] = {"facts": facts, "quick": args.quick, "rows": [], "shares": [], "growth": [], "loading": []}
     for case in cases.all_cases(args.quick):
         if case.suite not in chosen:
             continue
@@ -66,13 +67,15 @@ def main(argv: list[str] | None = None) -> int:
     if report["rows"]:
         print("\n" + table(report["rows"]))
     for spent in report["shares"]:
-        print(
-            f"\n{spent['case']}, {spent['contestant']}: {spent['convolutions']:.0%} of {spent['seconds']:.2f} s in convolutions; then"
-        )
+        share = f"{spent['convolutions']:.0%} of {spent['seconds']:.2f} s in convolutions"
+        print(f"\n{spent['case']}, {spent['contestant']}: {share}; then")
         print("  " + ", ".join(f"{name} {share:.1%}" for name, share in spent["others"].items()))
     if "growth" in chosen:
         report["growth"] = growth(device, args.quick)
         print("\n" + growth_table(report["growth"]))
+    if "loading" in chosen:
+        report["loading"] = loading(quick=args.quick)
+        print("\n" + loading_table(report["loading"]))
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0

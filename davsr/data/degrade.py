@@ -107,7 +107,8 @@ def _write(task: _Task) -> int:
     files = [task.folder / f"{i:08d}.png" for i in range(task.start, task.stop)]
     if not all(file.exists() for file in files):
         for file, frame in zip(files, task.observed.observe(task.start, task.stop), strict=True):
-            write_png(file, frame)
+            if not file.exists():
+                write_png(file, frame)
     return len(files)
 
 
