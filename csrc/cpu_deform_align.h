@@ -1,5 +1,5 @@
 // The loops around deform_align.h on a CPU. Forward: tiles of pixels, whose columns stay in the second-level cache until the
-// product has read them. Backward: one (sample, group) at a time, so that every sum has one owner and one order.
+// product has read them. Backward: every (sample, group) has one owner, who walks its tiles in order: no sum depends on the threads.
 #pragma once
 
 #include "cpu_kernels.h"
@@ -8,6 +8,7 @@
 namespace davsr {
 
 constexpr int64_t kTile = 48;              // pixels; a multiple of every row count of product_panel
+constexpr int64_t kPlaneBytes = 5 << 18;   // of a second-level cache of 2 MiB
 constexpr int64_t kTileRow = kTile + 16;  // room for the lanes that a last vector reads and writes past its pixels
 
 template <class Device, class Body>
@@ -33,98 +34,239 @@ struct Clear {
   static void run(Real* from, int64_t count) { __builtin_memset(from, 0, static_cast<size_t>(count) * sizeof(Real)); }
 };
 
-// One group of one sample into its padded plane.
+// Calls visit(b, first group, last group) for [begin, end) of all (sample, group), at most `most` groups of one sample at a time.
+template <class Device, class Visit>
+static DAVSR_FN void samples(const AlignShape& shape, int64_t begin, int64_t end, int64_t most, const Visit& visit) {
+  while (begin < end) {
+    const int64_t b = begin / shape.groups, all = (b + 1) * shape.groups;
+    int64_t stop = all < end ? all : end;
+    if (begin + most < stop) stop = begin + most;
+    visit(b, begin - b * shape.groups, stop - b * shape.groups);
+    begin = stop;
+  }
+}
+
 template <class Device, class Real, class Stored>
-static void pad_plane(const AlignShape& shape, const Planes& from, int64_t b, int64_t group, Real* plane) {
-  const int64_t channels = shape.channels, row = shape.padded_row();
-  Clear<Device, Real>::run(plane, row);
-  Clear<Device, Real>::run(plane + (shape.height + 1) * row, 2 * row);
-  for (int64_t y = 0; y < shape.height; ++y) {
-    Real* to = plane + (y + 1) * row;
-    Clear<Device, Real>::run(to, channels);
-    Clear<Device, Real>::run(to + (shape.width + 1) * channels, 2 * channels);
-    to += channels;
-    const Stored* source = static_cast<const Stored*>(from.data) + from.at(b, group * channels, y * shape.width);
-    if (from.channel == 1) {
+static void pad_row(const AlignShape& shape, const Planes& from, int64_t b, int64_t group, int64_t y, Real* plane) {
+  const int64_t channels = shape.channels;
+  Real* to = plane + (y + 1) * shape.padded_row() + channels;
+  const Stored* source = static_cast<const Stored*>(from.data) + from.at(b, group * channels, y * shape.width);
+  if (from.channel == 1 && channels % 8 == 0) {
+    for (int64_t x = 0; x < shape.width; ++x)
+      for (int64_t c = 0; c < channels; c += 8)
+        for (int64_t i = c; i < c + 8; ++i) to[x * channels + i] = static_cast<Real>(widen(source[x * from.pixel + i]));
+  } else if (from.channel == 1) {
+    for (int64_t x = 0; x < shape.width; ++x)
+      for (int64_t c = 0; c < channels; ++c) to[x * channels + c] = static_cast<Real>(widen(source[x * from.pixel + c]));
+  } else {
+    for (int64_t c = 0; c < channels; ++c)
       for (int64_t x = 0; x < shape.width; ++x)
-        for (int64_t c = 0; c < channels; ++c) to[x * channels + c] = static_cast<Real>(widen(source[x * from.pixel + c]));
-    } else {
-      for (int64_t c = 0; c < channels; ++c)
-        for (int64_t x = 0; x < shape.width; ++x)
-          to[x * channels + c] = static_cast<Real>(widen(source[c * from.channel + x * from.pixel]));
+        to[x * channels + c] = static_cast<Real>(widen(source[c * from.channel + x * from.pixel]));
+  }
+}
+
+// Groups [first, last) of sample b into padded planes, row by row: neighbouring groups share the lines of channels-last features.
+template <class Device, class Real>
+static void pad_planes(const AlignShape& shape, const Planes& from, int64_t b, int64_t first, int64_t last, Real* planes) {
+  const int64_t channels = shape.channels, row = shape.padded_row(), plane = shape.padded_plane();
+  for (int64_t group = first; group < last; ++group) {
+    Real* to = planes + (group - first) * plane;
+    Clear<Device, Real>::run(to, row);
+    Clear<Device, Real>::run(to + (shape.height + 1) * row, 2 * row);
+  }
+  for (int64_t y = 0; y < shape.height; ++y)
+    for (int64_t group = first; group < last; ++group) {
+      Real* to = planes + (group - first) * plane;
+      Clear<Device, Real>::run(to + (y + 1) * row, channels);
+      Clear<Device, Real>::run(to + (y + 1) * row + (shape.width + 1) * channels, 2 * channels);
+      switch (from.kind) {
+        case Kind::float32:
+          pad_row<Device, Real, float>(shape, from, b, group, y, to);
+          break;
+        case Kind::float64:
+          pad_row<Device, Real, double>(shape, from, b, group, y, to);
+          break;
+        case Kind::float16:
+          pad_row<Device, Real, Half>(shape, from, b, group, y, to);
+          break;
+        default:
+          pad_row<Device, Real, BFloat16>(shape, from, b, group, y, to);
+      }
+    }
+}
+
+// rows[i][j] <-> rows[j][i], in log2(lanes) rounds of exchanges between rows that are 1, 2, 4, ... apart.
+template <class Device, class Real>
+static DAVSR_FN void transpose(typename Device::template Lanes<Real>* rows) {
+  constexpr int width = Device::template lanes<Real>;
+#pragma GCC unroll 4
+  for (int apart = 1; apart < width; apart *= 2) {
+    typename Device::template Index<Real> first, second;
+#pragma GCC unroll 16
+    for (int l = 0; l < width; ++l) {
+      first[l] = l & apart ? width + l - apart : l;
+      second[l] = l & apart ? width + l : l + apart;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < width; ++i) {
+      if (i & apart) continue;
+      const auto a = rows[i], b = rows[i + apart];
+      rows[i] = __builtin_shuffle(a, b, first);
+      rows[i + apart] = __builtin_shuffle(a, b, second);
     }
   }
 }
 
-template <class Device, class Real>
-static void pad_plane(const AlignShape& shape, const Planes& from, int64_t b, int64_t group, Real* plane) {
-  switch (from.kind) {
-    case Kind::float32:
-      return pad_plane<Device, Real, float>(shape, from, b, group, plane);
-    case Kind::float64:
-      return pad_plane<Device, Real, double>(shape, from, b, group, plane);
-    case Kind::float16:
-      return pad_plane<Device, Real, Half>(shape, from, b, group, plane);
-    default:
-      return pad_plane<Device, Real, BFloat16>(shape, from, b, group, plane);
-  }
-}
-
-// from[pixel * from_pixel + channel * from_channel] in float or double to planes at `at`, and back.
+// from[pixel * from_pixel + channel] in float or double to planes at `at`.
 template <class Device, class Real, class Stored>
-static void put_planes(const Planes& to, int64_t at, const Real* from, int64_t from_pixel, int64_t from_channel, int64_t count,
+static void put_planes(const Planes& to, int64_t at, const Real* from, int64_t from_pixel, int64_t count,
                        int64_t channels) {
   Stored* data = static_cast<Stored*>(to.data) + at;
   if (to.channel == 1) {
     for (int64_t p = 0; p < count; ++p)
-      for (int64_t c = 0; c < channels; ++c) data[p * to.pixel + c] = narrow<Stored>(from[p * from_pixel + c * from_channel]);
+      for (int64_t c = 0; c < channels; ++c) data[p * to.pixel + c] = narrow<Stored>(from[p * from_pixel + c]);
   } else {
     for (int64_t c = 0; c < channels; ++c)
       for (int64_t p = 0; p < count; ++p)
-        data[c * to.channel + p * to.pixel] = narrow<Stored>(from[p * from_pixel + c * from_channel]);
+        data[c * to.channel + p * to.pixel] = narrow<Stored>(from[p * from_pixel + c]);
   }
 }
 
 template <class Device, class Real>
-static void put_planes(const Planes& to, int64_t at, const Real* from, int64_t from_pixel, int64_t from_channel, int64_t count,
+static void put_planes(const Planes& to, int64_t at, const Real* from, int64_t from_pixel, int64_t count,
                        int64_t channels) {
   switch (to.kind) {
     case Kind::float32:
-      return put_planes<Device, Real, float>(to, at, from, from_pixel, from_channel, count, channels);
+      return put_planes<Device, Real, float>(to, at, from, from_pixel, count, channels);
     case Kind::float64:
-      return put_planes<Device, Real, double>(to, at, from, from_pixel, from_channel, count, channels);
+      return put_planes<Device, Real, double>(to, at, from, from_pixel, count, channels);
     case Kind::float16:
-      return put_planes<Device, Real, Half>(to, at, from, from_pixel, from_channel, count, channels);
+      return put_planes<Device, Real, Half>(to, at, from, from_pixel, count, channels);
     default:
-      return put_planes<Device, Real, BFloat16>(to, at, from, from_pixel, from_channel, count, channels);
+      return put_planes<Device, Real, BFloat16>(to, at, from, from_pixel, count, channels);
   }
 }
 
-// The pixels of one channel after the other: what the vectors read and write.
-template <class Device, class Real, class Stored>
-static void get_tile(const Planes& from, int64_t at, int64_t count, int64_t channels, Real* tile) {
-  const Stored* data = static_cast<const Stored*>(from.data) + at;
-  if (from.channel == 1) {
-    for (int64_t p = 0; p < count; ++p)
-      for (int64_t c = 0; c < channels; ++c) tile[c * kTileRow + p] = static_cast<Real>(widen(data[p * from.pixel + c]));
+// `count` <= lanes stored values, the rest zero; and back.
+template <class Device, class Real, int count, class Stored>
+static DAVSR_FN typename Device::template Lanes<Real> widen_lanes(const Stored* from) {
+  constexpr int width = Device::template lanes<Real>;
+  typename Device::template Lanes<Real> value{};
+  if constexpr (sizeof(Stored) == sizeof(Real)) {
+    __builtin_memcpy(&value, from, count * sizeof(Stored));
+  } else if constexpr (kind_of<Stored>() == Kind::bfloat16 && sizeof(Real) == 4) {
+    typename WordsOf<width>::half bits{};
+    __builtin_memcpy(&bits, from, count * sizeof(Stored));
+    const auto wide = __builtin_convertvector(bits, typename WordsOf<width>::whole) << 16;
+    __builtin_memcpy(&value, &wide, sizeof value);
   } else {
-    for (int64_t c = 0; c < channels; ++c)
-      for (int64_t p = 0; p < count; ++p)
+    for (int l = 0; l < count; ++l) value[l] = static_cast<Real>(widen(from[l]));
+  }
+  return value;
+}
+
+template <class Device, class Real, int count, class Stored>
+static DAVSR_FN void narrow_lanes(Stored* to, typename Device::template Lanes<Real> value) {
+  constexpr int width = Device::template lanes<Real>;
+  if constexpr (sizeof(Stored) == sizeof(Real)) {
+    __builtin_memcpy(to, &value, count * sizeof(Stored));
+  } else {
+    Real wide[width];
+    Stored stored[width];
+    __builtin_memcpy(wide, &value, sizeof wide);
+    for (int l = 0; l < width; ++l) stored[l] = narrow<Stored>(wide[l]);
+    __builtin_memcpy(to, stored, count * sizeof(Stored));
+  }
+}
+
+// The first of the `lanes` channels that one transposition moves: the last ones overlap those before.
+template <class Device, class Real, int Channels>
+static DAVSR_FN int first_of(int block) {
+  constexpr int width = Device::template lanes<Real>;
+  const int first = block * width;
+  return Channels < width ? 0 : first + width <= Channels ? first : Channels - width;
+}
+
+// Channels of planes to rows of a tile, the pixels of one channel after the other: what the vectors read and write. The
+// channels that follow are those of the next group, which is read next.
+template <class Device, class Real, class Stored, int Channels>
+static void get_tile(const Planes& from, int64_t at, int64_t count, Real* tile) {
+  constexpr int width = Device::template lanes<Real>, part = Channels < width ? Channels : width;
+  const Stored* data = static_cast<const Stored*>(from.data) + at;
+  int64_t p = 0;
+  if (from.channel == 1) {
+    for (; p + width <= count; p += width)
+      for (int block = 0; block * width < Channels; ++block) {
+        const int begin = first_of<Device, Real, Channels>(block);
+        typename Device::template Lanes<Real> rows[width];
+#pragma GCC unroll 16
+        for (int l = 0; l < width; ++l) {
+          const Stored* row = data + (p + l) * from.pixel + begin;
+          __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(row) + Channels * sizeof(Stored)));
+          rows[l] = widen_lanes<Device, Real, part>(row);
+        }
+        transpose<Device, Real>(rows);
+#pragma GCC unroll 16
+        for (int l = 0; l < part; ++l) Device::template put<Real, width>(tile + (begin + l) * kTileRow + p, rows[l]);
+      }
+    for (; p < count; ++p)
+      for (int c = 0; c < Channels; ++c) tile[c * kTileRow + p] = static_cast<Real>(widen(data[p * from.pixel + c]));
+  } else {
+    for (int c = 0; c < Channels; ++c)
+      for (p = 0; p < count; ++p)
         tile[c * kTileRow + p] = static_cast<Real>(widen(data[c * from.channel + p * from.pixel]));
   }
 }
 
-template <class Device, class Real>
-static void get_tile(const Planes& from, int64_t at, int64_t count, int64_t channels, Real* tile) {
+template <class Device, class Real, class Stored, int Channels>
+static void put_tile(const Planes& to, int64_t at, int64_t count, const Real* tile) {
+  constexpr int width = Device::template lanes<Real>, part = Channels < width ? Channels : width;
+  Stored* data = static_cast<Stored*>(to.data) + at;
+  int64_t p = 0;
+  if (to.channel == 1) {
+    for (; p + width <= count; p += width)
+      for (int block = 0; block * width < Channels; ++block) {
+        const int begin = first_of<Device, Real, Channels>(block);
+        typename Device::template Lanes<Real> rows[width] = {};
+#pragma GCC unroll 16
+        for (int l = 0; l < part; ++l) rows[l] = Device::template pack<Real, width>(tile + (begin + l) * kTileRow + p);
+        transpose<Device, Real>(rows);
+#pragma GCC unroll 16
+        for (int l = 0; l < width; ++l) narrow_lanes<Device, Real, part>(data + (p + l) * to.pixel + begin, rows[l]);
+      }
+    for (; p < count; ++p)
+      for (int c = 0; c < Channels; ++c) data[p * to.pixel + c] = narrow<Stored>(tile[c * kTileRow + p]);
+  } else {
+    for (int c = 0; c < Channels; ++c)
+      for (p = 0; p < count; ++p) data[c * to.channel + p * to.pixel] = narrow<Stored>(tile[c * kTileRow + p]);
+  }
+}
+
+template <class Device, class Real, int Channels>
+static void get_tile(const Planes& from, int64_t at, int64_t count, Real* tile) {
   switch (from.kind) {
     case Kind::float32:
-      return get_tile<Device, Real, float>(from, at, count, channels, tile);
+      return get_tile<Device, Real, float, Channels>(from, at, count, tile);
     case Kind::float64:
-      return get_tile<Device, Real, double>(from, at, count, channels, tile);
+      return get_tile<Device, Real, double, Channels>(from, at, count, tile);
     case Kind::float16:
-      return get_tile<Device, Real, Half>(from, at, count, channels, tile);
+      return get_tile<Device, Real, Half, Channels>(from, at, count, tile);
     default:
-      return get_tile<Device, Real, BFloat16>(from, at, count, channels, tile);
+      return get_tile<Device, Real, BFloat16, Channels>(from, at, count, tile);
+  }
+}
+
+template <class Device, class Real, int Channels>
+static void put_tile(const Planes& to, int64_t at, int64_t count, const Real* tile) {
+  switch (to.kind) {
+    case Kind::float32:
+      return put_tile<Device, Real, float, Channels>(to, at, count, tile);
+    case Kind::float64:
+      return put_tile<Device, Real, double, Channels>(to, at, count, tile);
+    case Kind::float16:
+      return put_tile<Device, Real, Half, Channels>(to, at, count, tile);
+    default:
+      return put_tile<Device, Real, BFloat16, Channels>(to, at, count, tile);
   }
 }
 
@@ -137,16 +279,17 @@ struct AlignTile {
   template <class Op>
   void read(const Op& op, int64_t b, int64_t group, int64_t first, int64_t count) {
     const Planes& flow = group < op.shape.first_groups ? op.flow_1 : op.flow_2;
-    get_tile<Device, Real>(op.raw, op.raw.at(b, 18 * group, first), count, 18, data);
-    get_tile<Device, Real>(op.raw, op.raw.at(b, 18 * op.shape.groups + 9 * group, first), count, 9, data + 18 * kTileRow);
-    get_tile<Device, Real>(flow, flow.at(b, 0, first), count, 2, data + 27 * kTileRow);
+    const int64_t offset = 18 * group, logit = 18 * op.shape.groups + 9 * group;
+    get_tile<Device, Real, 18>(op.raw, op.raw.at(b, offset, first), count, data);
+    get_tile<Device, Real, 9>(op.raw, op.raw.at(b, logit, first), count, data + 18 * kTileRow);
+    get_tile<Device, Real, 2>(flow, flow.at(b, 0, first), count, data + 27 * kTileRow);
   }
   void write(const AlignBackward& op, int64_t b, int64_t group, int64_t first, int64_t count) const {
     const int64_t pixels = op.shape.pixels();
     Real* d_flow = static_cast<Real*>(op.d_flow) + (b * op.shape.groups + group) * 2 * pixels + first;
-    put_planes<Device, Real>(op.d_raw, op.d_raw.at(b, 18 * group, first), data, 1, kTileRow, count, 18);
-    put_planes<Device, Real>(op.d_raw, op.d_raw.at(b, 18 * op.shape.groups + 9 * group, first), data + 18 * kTileRow, 1, kTileRow,
-                             count, 9);
+    const int64_t offset = 18 * group, logit = 18 * op.shape.groups + 9 * group;
+    put_tile<Device, Real, 18>(op.d_raw, op.d_raw.at(b, offset, first), count, data);
+    put_tile<Device, Real, 9>(op.d_raw, op.d_raw.at(b, logit, first), count, data + 18 * kTileRow);
     __builtin_memcpy(d_flow, data + 27 * kTileRow, static_cast<size_t>(count) * sizeof(Real));
     __builtin_memcpy(d_flow + pixels, data + 28 * kTileRow, static_cast<size_t>(count) * sizeof(Real));
   }
@@ -183,11 +326,55 @@ static DAVSR_FN void blocks(const AlignShape& shape, int64_t first, int64_t last
   }
 }
 
+// What the vectors computed for a block of pixels, laid out for the loop over them.
+template <class Device, class Real>
+struct LaneTaps {
+  Real top_left[Device::template lanes<Real>], top_right[Device::template lanes<Real>];
+  Real low_left[Device::template lanes<Real>], low_right[Device::template lanes<Real>], mask[Device::template lanes<Real>];
+  typename IntegerOf<Real>::type corner[Device::template lanes<Real>];
+
+  DAVSR_FN LaneTaps(const CornerWeights<typename Device::template Lanes<Real>>& weight, const Tap<Device, Real>& tap) {
+    constexpr int width = Device::template lanes<Real>;
+    Device::template put<Real, width>(top_left, weight.top_left);
+    Device::template put<Real, width>(top_right, weight.top_right);
+    Device::template put<Real, width>(low_left, weight.low_left);
+    Device::template put<Real, width>(low_right, weight.low_right);
+    Device::template put<Real, width>(mask, tap.mask);
+    __builtin_memcpy(corner, &tap.corner, sizeof corner);
+  }
+  DAVSR_FN CornerWeights<Real> weight(int l) const { return {top_left[l], top_right[l], low_left[l], low_right[l]}; }
+};
+
+// N channels at a time; `Fixed` where N is all of them. On its own, so that the loop has the registers to itself.
+template <class Device, class Real, int N, bool Fixed>
+__attribute__((noinline)) static void sample_lanes(const LaneTaps<Device, Real>& taps, int count, const Real* plane,
+                                                   int64_t all_channels, int64_t row, Real* column, int64_t stride) {
+  const int64_t channels = Fixed ? N : all_channels;
+  for (int l = 0; l < count; ++l)
+    sample<Device, Real, Real, N>(plane + taps.corner[l] * channels, channels, row, taps.weight(l), column + l * stride);
+}
+
+template <class Device, class Real, int N, bool Fixed>
+__attribute__((noinline)) static void sample_lanes_backward(const LaneTaps<Device, Real>& taps, int count, const Real* plane,
+                                                            Real* d_plane, int64_t all_channels, int64_t row,
+                                                            const Real* d_column, Real* column, int64_t stride,
+                                                            Real (*dots)[Device::template lanes<Real>]) {
+  const int64_t channels = Fixed ? N : all_channels;
+  for (int l = 0; l < count; ++l) {
+    const int64_t cell = taps.corner[l] * channels;
+    const auto dot = sample_backward<Device, Real, Real, N>(plane + cell, d_plane + cell, channels, row, taps.weight(l),
+                                                            taps.mask[l], d_column + l * stride, column + l * stride);
+    dots[0][l] = dot.top_left;
+    dots[1][l] = dot.top_right;
+    dots[2][l] = dot.low_left;
+    dots[3][l] = dot.low_right;
+  }
+}
+
 // columns[pixel of the tile][group, tap, channel] for one group.
-template <class Device, class Real, int N>
+template <class Device, class Real, int N, bool Fixed>
 static void sample_group(const AlignShape& shape, const AlignTile<Device, Real>& tile, const Real* plane, int64_t group,
                          int64_t first, int64_t last, Real* columns) {
-  constexpr int width = Device::template lanes<Real>;
   const int64_t channels = shape.channels, row = shape.padded_row(), stride = shape.columns();
   blocks<Device, Real>(shape, first, last, [&](int64_t y, int64_t x, int64_t pixel, int count) {
     const auto block = tile.block(y, x, pixel - first);
@@ -199,29 +386,21 @@ static void sample_group(const AlignShape& shape, const AlignTile<Device, Real>&
       weight.top_right *= tap.mask;
       weight.low_left *= tap.mask;
       weight.low_right *= tap.mask;
-      Real weights[4][width];
-      typename IntegerOf<Real>::type corners[width];
-      Device::template put<Real, width>(weights[0], weight.top_left);
-      Device::template put<Real, width>(weights[1], weight.top_right);
-      Device::template put<Real, width>(weights[2], weight.low_left);
-      Device::template put<Real, width>(weights[3], weight.low_right);
-      __builtin_memcpy(corners, &tap.corner, sizeof corners);
-      for (int l = 0; l < count; ++l)
-        sample<Device, Real, Real, N>(plane + corners[l] * channels, channels, row,
-                                      CornerWeights<Real>{weights[0][l], weights[1][l], weights[2][l], weights[3][l]},
-                                      to + l * stride + k * channels);
+      const LaneTaps<Device, Real> lanes(weight, tap);
+      sample_lanes<Device, Real, N, Fixed>(lanes, count, plane, channels, row, to + k * channels, stride);
     }
   });
 }
 
-template <class Device, class Real, int N>
+template <class Device, class Real, int N, bool Fixed>
 static void align_forward(const AlignForward& op, const Parallel& threads) {
   const AlignShape& shape = op.shape;
   Real* padded = static_cast<Real*>(op.padded);
   const int64_t planes = shape.batch * shape.groups, plane = shape.padded_plane();
   parallel<Device>(threads, planes, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      pad_plane<Device, Real>(shape, op.features, i / shape.groups, i % shape.groups, padded + i * plane);
+    samples<Device>(shape, begin, end, shape.groups, [&](int64_t b, int64_t g, int64_t stop) {
+      pad_planes<Device, Real>(shape, op.features, b, g, stop, padded + (b * shape.groups + g) * plane);
+    });
   });
 
   const int64_t pixels = shape.pixels(), depth = shape.columns(), tiles = (pixels + kTile - 1) / kTile;
@@ -233,20 +412,20 @@ static void align_forward(const AlignForward& op, const Parallel& threads) {
       const int64_t last = first + kTile < pixels ? first + kTile : pixels;
       for (int64_t group = 0; group < shape.groups; ++group) {
         tile.read(op, b, group, first, last - first);
-        sample_group<Device, Real, N>(shape, tile, padded + (b * shape.groups + group) * plane, group, first, last,
+        sample_group<Device, Real, N, Fixed>(shape, tile, padded + (b * shape.groups + group) * plane, group, first, last,
                                       columns.data);
       }
       for (int64_t p = 0; p < last - first; ++p)
         __builtin_memcpy(out.data + p * op.c_pad, op.bias, static_cast<size_t>(op.c_pad) * sizeof(Real));
       product<Device, Real>(last - first, op.c_pad, depth, columns.data, depth, 1, static_cast<const Real*>(op.weight), op.c_pad,
                             out.data, op.c_pad, true);
-      put_planes<Device, Real>(op.out, op.out.at(b, 0, first), out.data, op.c_pad, 1, last - first, shape.c_out);
+      put_planes<Device, Real>(op.out, op.out.at(b, 0, first), out.data, op.c_pad, last - first, shape.c_out);
     }
   });
 }
 
 // The gradients of one group at pixels [first, last): d_columns in, columns out, corners' and coordinates' gradients added.
-template <class Device, class Real, int N>
+template <class Device, class Real, int N, bool Fixed>
 static void group_backward(const AlignShape& shape, const AlignTile<Device, Real>& tile, AlignTile<Device, Real>& d_tile,
                            const Real* plane, Real* d_plane, int64_t first, int64_t last, const Real* d_columns, Real* columns,
                            int64_t stride) {
@@ -260,26 +439,11 @@ static void group_backward(const AlignShape& shape, const AlignTile<Device, Real
     for (int k = 0; k < 9; ++k) {
       const auto tap = tile.tap(shape, block, k, pixel - first);
       const auto weight = corner_weights(tap.down, tap.right);
-      Real weights[5][width];
-      typename IntegerOf<Real>::type corners[width];
-      Device::template put<Real, width>(weights[0], weight.top_left);
-      Device::template put<Real, width>(weights[1], weight.top_right);
-      Device::template put<Real, width>(weights[2], weight.low_left);
-      Device::template put<Real, width>(weights[3], weight.low_right);
-      Device::template put<Real, width>(weights[4], tap.mask);
-      __builtin_memcpy(corners, &tap.corner, sizeof corners);
+      const LaneTaps<Device, Real> lanes(weight, tap);
       Real dots[4][width] = {};
-      for (int l = 0; l < count; ++l) {
-        const int64_t cell = corners[l] * channels, column = (pixel - first + l) * stride + k * channels;
-        const auto dot = sample_backward<Device, Real, Real, N>(
-            plane + cell, d_plane + cell, channels, row,
-            CornerWeights<Real>{weights[0][l], weights[1][l], weights[2][l], weights[3][l]}, weights[4][l],
-            d_columns + column, columns + column);
-        dots[0][l] = dot.top_left;
-        dots[1][l] = dot.top_right;
-        dots[2][l] = dot.low_left;
-        dots[3][l] = dot.low_right;
-      }
+      const int64_t column = (pixel - first) * stride + k * channels;
+      sample_lanes_backward<Device, Real, N, Fixed>(lanes, count, plane, d_plane, channels, row, d_columns + column,
+                                                    columns + column, stride, dots);
       CornerDots<F> dot;
       __builtin_memcpy(&dot, dots, sizeof dot);
       const auto d = tap_gradient<F>(dot, tap.down, tap.right, tap.mask, tap.tanh_y, tap.tanh_x, reach);
@@ -294,55 +458,62 @@ static void group_backward(const AlignShape& shape, const AlignTile<Device, Real
   });
 }
 
-template <class Device, class Real, int N>
+template <class Device, class Real, int N, bool Fixed>
 static void align_backward(const AlignBackward& op, const Parallel& threads) {
   const AlignShape& shape = op.shape;
   const int64_t pixels = shape.pixels(), plane = shape.padded_plane(), depth = 9 * shape.channels;
   parallel<Device>(threads, shape.batch * shape.groups, [&](int64_t begin, int64_t end) {
-    Scratch<Device, Real> features(threads, plane), gradient(threads, plane);
+    // Together: groups that share the cache lines of channels-last tensors, as long as their planes stay in the cache.
+    const int64_t fit = kPlaneBytes / (2 * plane * static_cast<int64_t>(sizeof(Real))), most = fit > 1 ? fit : 1;
+    Scratch<Device, Real> features(threads, most * plane), gradients(threads, most * plane);
     Scratch<Device, Real> columns(threads, kTile * op.n_pad), d_columns(threads, kTile * op.n_pad);
     AlignTile<Device, Real> tile, d_tile;
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t b = i / shape.groups, group = i % shape.groups;
-      pad_plane<Device, Real>(shape, op.features, b, group, features.data);
-      Clear<Device, Real>::run(gradient.data, plane);
-      Real* d_weight = static_cast<Real*>(op.d_weight) + i * depth * op.c_pad;
-      Clear<Device, Real>::run(d_weight, depth * op.c_pad);
-      const Real* weight = static_cast<const Real*>(op.weight_t) + group * op.c_pad * op.n_pad;
+    samples<Device>(shape, begin, end, most, [&](int64_t b, int64_t g, int64_t stop) {
+      pad_planes<Device, Real>(shape, op.features, b, g, stop, features.data);
+      Clear<Device, Real>::run(gradients.data, (stop - g) * plane);
+      Real* d_weights = static_cast<Real*>(op.d_weight) + b * shape.groups * depth * op.c_pad;
+      Clear<Device, Real>::run(d_weights + g * depth * op.c_pad, (stop - g) * depth * op.c_pad);
       for (int64_t first = 0; first < pixels; first += kTile) {
         const int64_t last = first + kTile < pixels ? first + kTile : pixels;
         const Real* d_out = static_cast<const Real*>(op.d_out) + (b * pixels + first) * op.c_pad;
-        product<Device, Real>(last - first, op.n_pad, shape.c_out, d_out, op.c_pad, 1, weight, op.n_pad, d_columns.data,
-                              op.n_pad, false);
-        tile.read(op, b, group, first, last - first);
-        group_backward<Device, Real, N>(shape, tile, d_tile, features.data, gradient.data, first, last, d_columns.data,
-                                        columns.data, op.n_pad);
-        d_tile.write(op, b, group, first, last - first);
-        product<Device, Real>(depth, op.c_pad, last - first, columns.data, 1, op.n_pad, d_out, op.c_pad, d_weight, op.c_pad,
-                              true);
+        for (int64_t group = g; group < stop; ++group) {
+          const Real* weight = static_cast<const Real*>(op.weight_t) + group * op.c_pad * op.n_pad;
+          product<Device, Real>(last - first, op.n_pad, shape.c_out, d_out, op.c_pad, 1, weight, op.n_pad, d_columns.data,
+                                op.n_pad, false);
+          tile.read(op, b, group, first, last - first);
+          group_backward<Device, Real, N, Fixed>(shape, tile, d_tile, features.data + (group - g) * plane,
+                                                 gradients.data + (group - g) * plane, first, last, d_columns.data,
+                                                 columns.data, op.n_pad);
+          d_tile.write(op, b, group, first, last - first);
+          product<Device, Real>(depth, op.c_pad, last - first, columns.data, 1, op.n_pad, d_out, op.c_pad,
+                                d_weights + group * depth * op.c_pad, op.c_pad, true);
+        }
       }
       for (int64_t y = 0; y < shape.height; ++y)
-        put_planes<Device, Real>(op.d_features, op.d_features.at(b, group * shape.channels, y * shape.width),
-                                 gradient.data + (y + 1) * shape.padded_row() + shape.channels, shape.channels, 1, shape.width,
-                                 shape.channels);
-    }
+        for (int64_t group = g; group < stop; ++group)
+          put_planes<Device, Real>(op.d_features, op.d_features.at(b, group * shape.channels, y * shape.width),
+                                   gradients.data + (group - g) * plane + (y + 1) * shape.padded_row() + shape.channels,
+                                   shape.channels, shape.width, shape.channels);
+    });
   });
 }
 
 template <class Device, class Real>
 static void align_forward_channels(const AlignForward& op, const Parallel& threads) {
-  if (op.shape.channels % 8 == 0) return align_forward<Device, Real, 8>(op, threads);
-  if (op.shape.channels % 4 == 0) return align_forward<Device, Real, 4>(op, threads);
-  if (op.shape.channels % 2 == 0) return align_forward<Device, Real, 2>(op, threads);
-  return align_forward<Device, Real, 1>(op, threads);
+  if (op.shape.channels == 8) return align_forward<Device, Real, 8, true>(op, threads);
+  if (op.shape.channels % 8 == 0) return align_forward<Device, Real, 8, false>(op, threads);
+  if (op.shape.channels % 4 == 0) return align_forward<Device, Real, 4, false>(op, threads);
+  if (op.shape.channels % 2 == 0) return align_forward<Device, Real, 2, false>(op, threads);
+  return align_forward<Device, Real, 1, false>(op, threads);
 }
 
 template <class Device, class Real>
 static void align_backward_channels(const AlignBackward& op, const Parallel& threads) {
-  if (op.shape.channels % 8 == 0) return align_backward<Device, Real, 8>(op, threads);
-  if (op.shape.channels % 4 == 0) return align_backward<Device, Real, 4>(op, threads);
-  if (op.shape.channels % 2 == 0) return align_backward<Device, Real, 2>(op, threads);
-  return align_backward<Device, Real, 1>(op, threads);
+  if (op.shape.channels == 8) return align_backward<Device, Real, 8, true>(op, threads);
+  if (op.shape.channels % 8 == 0) return align_backward<Device, Real, 8, false>(op, threads);
+  if (op.shape.channels % 4 == 0) return align_backward<Device, Real, 4, false>(op, threads);
+  if (op.shape.channels % 2 == 0) return align_backward<Device, Real, 2, false>(op, threads);
+  return align_backward<Device, Real, 1, false>(op, threads);
 }
 
 }  // namespace davsr

@@ -27,6 +27,12 @@ struct VectorOf {
   typedef typename IntegerOf<Real>::type index __attribute__((vector_size(sizeof(Real) * N)));
 };
 
+template <int N>
+struct WordsOf {
+  typedef uint16_t half __attribute__((vector_size(2 * N)));
+  typedef uint32_t whole __attribute__((vector_size(4 * N)));
+};
+
 template <class Isa>
 struct Cpu {
   static constexpr int registers = Isa::registers;
