@@ -12,6 +12,7 @@ Environment:
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,9 @@ def is_x86() -> bool:
 
 def compiler() -> str:
     """The C++ compiler, or an empty string. The kernels are written in GCC's and Clang's vector types."""
-    return next((found for name in (os.environ.get("CXX", ""), "g++", "c++") if name and (found := shutil.which(name))), "")
+    return next(
+        (found for name in (os.environ.get("CXX", ""), "g++", "c++") if name and (found := shutil.which(name))), ""
+    )
 
 
 def wants_cuda(torch_cuda: str | None, cuda_home: str | None) -> bool:
@@ -80,7 +83,10 @@ def extension() -> dict:
     if not {"build_ext", "bdist_wheel", "install", "develop", "editable_wheel", "build"} & set(sys.argv):
         return {}  # metadata alone: needs neither torch nor a compiler
     if not compiler():
-        print("davsr: no C++ compiler (g++ or $CXX): the extension is left out; the ops run on their references", file=sys.stderr)
+        print(
+            "davsr: no C++ compiler (g++ or $CXX): the extension is left out; the ops run on their references",
+            file=sys.stderr,
+        )
         return {}
     try:
         from torch.utils import cpp_extension
@@ -165,7 +171,28 @@ def run(command: list[str]) -> None:
         raise RuntimeError(f"{Path(command[0]).name} failed on {Path(command[-3]).name}")
 
 
+def version() -> str:
+    """From the package's own file, without importing it (and torch with it)."""
+    found = re.search(r'^__version__ = "(.+)"$', (ROOT / "davsr" / "__init__.py").read_text(encoding="utf-8"), re.M)
+    if not found:
+        raise SystemExit('setup.py: davsr/__init__.py must hold a line __version__ = "..."')
+    return found[1]
+
+
+def readme() -> str:
+    path = ROOT / "README.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 setup(
+    name="davsr",
+    version=version(),
+    description="Space-time video super-resolution by alternating a closed-form data step and a learned enhancement",
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    entry_points={"console_scripts": ["davsr = davsr.cli:main"]},
     packages=find_packages(include=["davsr", "davsr.*"]),
     package_data={"davsr": ["assets/*", "assets/**/*", "py.typed"]},
     install_requires=INSTALL_REQUIRES,

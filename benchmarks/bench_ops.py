@@ -2,10 +2,10 @@
 
     python -m benchmarks.bench_ops [--repeats 15] [--device cpu|cuda] [--json ops.json]
 
-deform_align: torchvision's ``deform_conv2d`` and the elementwise steps around it, in NCHW and eager, where torchvision is installed;
-otherwise our own reference in plain PyTorch, named as such. fourier_division: the published form of the data step (the zero-stuffed
-spectrum, division by alpha) on full spectra in plain PyTorch, its transfer function computed beforehand. The contestants take turns,
-so that a busy machine slows all of them; times are medians.
+deform_align: torchvision's ``deform_conv2d`` and the elementwise steps around it, in NCHW and eager, where torchvision is
+installed; otherwise our own reference in plain PyTorch, named as such. fourier_division: the published form of the data step
+(the zero-stuffed spectrum, division by alpha) on full spectra in plain PyTorch, its transfer function computed beforehand.
+The contestants take turns, so that a busy machine slows all of them; times are medians.
 """
 
 from __future__ import annotations
@@ -107,7 +107,10 @@ def bench_deform_align(repeats: int, device: torch.device, size: int = 64, chann
 
     rows = []
     for what, wrap, count in (("forward", forward, repeats), ("forward + backward", both, max(3, repeats // 2))):
-        contestants = {"peer": wrap(align, given), **{form: wrap(deform_align, inputs) for form, inputs in forms.items()}}
+        contestants = {
+            "peer": wrap(align, given),
+            **{form: wrap(deform_align, inputs) for form, inputs in forms.items()},
+        }
         times = median_times(contestants, count, device)
         for form in forms:
             case = f"{2 * channels} -> {channels}, {size}x{size}, {form}"
@@ -173,7 +176,9 @@ def bench_fourier_division(repeats: int, device: torch.device) -> list[dict[str,
     rows = []
     for what, (ours, peer) in pairs.items():
         times = median_times({"ours": ours, "peer": peer}, max(3, repeats // 2), device)
-        rows.append(row("fourier_division", what, "25x256x256", times["ours"], "form (a) in plain PyTorch", times["peer"]))
+        rows.append(
+            row("fourier_division", what, "25x256x256", times["ours"], "form (a) in plain PyTorch", times["peer"])
+        )
     return rows
 
 

@@ -49,7 +49,9 @@ def at_level(level: str):
     def run(x_hat, y_hat, otf, alpha, *, scale, width, gram=None):
         gram = fold_power(otf, scale=scale, width=width) if gram is None else gram
         pairs = [torch.view_as_real(tensor.resolve_conj()) for tensor in (x_hat, y_hat, otf)]
-        return torch.view_as_complex(torch.ops.davsr.fourier_division(*pairs, gram, alpha, list(scale), width, level)[0])
+        return torch.view_as_complex(
+            torch.ops.davsr.fourier_division(*pairs, gram, alpha, list(scale), width, level)[0]
+        )
 
     return run
 
@@ -222,8 +224,14 @@ def test_non_finite_input_stays_in_its_sample(name, run, value):
     "change, message",
     [
         ({0: torch.zeros(2, 3, 2, 4, 4)}, "fourier_division: x_hat must be complex64 or complex128, got torch.float32"),
-        ({0: torch.zeros(3, 2, 4, 4) + 0j}, r"fourier_division: x_hat must be \[b, c, T, H, W//2\+1\], got \[3, 2, 4, 4\]"),
-        ({1: torch.zeros(2, 3, 1, 2, 3) + 0j}, r"fourier_division: y_hat must be .* = \[2, 3, 1, 2, 2\], got \[2, 3, 1, 2, 3\]"),
+        (
+            {0: torch.zeros(3, 2, 4, 4) + 0j},
+            r"fourier_division: x_hat must be \[b, c, T, H, W//2\+1\], got \[3, 2, 4, 4\]",
+        ),
+        (
+            {1: torch.zeros(2, 3, 1, 2, 3) + 0j},
+            r"fourier_division: y_hat must be .* = \[2, 3, 1, 2, 2\], got \[2, 3, 1, 2, 3\]",
+        ),
         ({2: torch.zeros(2, 4, 5) + 0j}, r"fourier_division: otf must be .* = \[2, 4, 4\], got \[2, 4, 5\]"),
         ({3: torch.zeros(3)}, r"fourier_division: alpha must be \[b\] = \[2\], got \[3\]"),
         ({3: torch.zeros(2).double()}, "fourier_division: alpha must be torch.float32, like x_hat, got torch.float64"),
@@ -276,4 +284,6 @@ def test_memory_is_flat_over_1000_calls():
     for _ in range(1000):
         gradients(fourier_division, given, grad, scale=scale, width=16)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 4096, f"{grown} KiB"  # a call's tensors are 0.2 MiB: a leak of any of them would show as 50 MiB or more
+    assert grown < 4096, (
+        f"{grown} KiB"
+    )  # a call's tensors are 0.2 MiB: a leak of any of them would show as 50 MiB or more

@@ -82,7 +82,9 @@ def deform_align_reference(
     b, c, h, w = features.shape
     dtype = _coordinate_dtype(features)
     with torch.autocast(features.device.type, enabled=False):
-        dy, dx, mask = _displacements(raw.to(dtype), flow_1.to(dtype), flow_2, groups, max_residue)  # each [b, G, 9, h, w]
+        dy, dx, mask = _displacements(
+            raw.to(dtype), flow_1.to(dtype), flow_2, groups, max_residue
+        )  # each [b, G, 9, h, w]
         samples = _sample(features.to(dtype).reshape(b, groups, c // groups, h, w), dy, dx) * mask.unsqueeze(2)
         # the weight's input channels are (group, channel of the group); samples are [b, G, c/G, 9, h, w]
         out = torch.einsum("bgckyx,ogck->boyx", samples, weight.to(dtype).reshape(-1, groups, c // groups, TAPS))
@@ -176,7 +178,9 @@ def _check(
     need(groups > 0 and c > 0 and c % groups == 0, "groups", f"a divisor of the {c} channels of features", groups)
     need(flow_2 is None or groups % 2 == 0, "groups", "even where there are two sources", groups)
     need(max_residue >= 0, "max_residue", "a number of pixels, 0 or more", max_residue)
-    need(raw.shape == (b, 27 * groups, h, w), "raw", f"[b, 27*groups, h, w] = {[b, 27 * groups, h, w]}", list(raw.shape))
+    need(
+        raw.shape == (b, 27 * groups, h, w), "raw", f"[b, 27*groups, h, w] = {[b, 27 * groups, h, w]}", list(raw.shape)
+    )
     need(
         weight.dim() == 4 and weight.shape[0] > 0 and weight.shape[1:] == (c, 3, 3),
         "weight",

@@ -4,9 +4,9 @@ With X = rfftn(x) over (T, H, W), Y = rfftn(y) over (t, h, w), B the transfer fu
 
     Z = X + conj(B) unfold( (Y - fold(B X)) / (fold(|B|^2) + alpha) )
 
-the Woodbury form of argmin_z ||y - A z||^2 + alpha ||z - x||^2. fold is the mean over the s_t s_h s_w aliased blocks of the *full*
-spectrum, so rfftn(decimate(v)) = fold(rfftn(v)); unfold is its tiling back. A half spectrum holds the columns 0 .. W//2; the others
-follow from V[-p, -r, -q] = conj(V[p, r, q]), which holds for the spectra of real signals.
+the Woodbury form of argmin_z ||y - A z||^2 + alpha ||z - x||^2. fold is the mean over the s_t s_h s_w aliased blocks of the
+*full* spectrum, so rfftn(decimate(v)) = fold(rfftn(v)); unfold is its tiling back. A half spectrum holds the columns
+0 .. W//2; the others follow from V[-p, -r, -q] = conj(V[p, r, q]), which holds for the spectra of real signals.
 """
 
 from __future__ import annotations
@@ -108,7 +108,13 @@ def _negate_rows(spectrum: Tensor) -> Tensor:
 
 
 def _check(
-    x_hat: Tensor, y_hat: Tensor, otf: Tensor, alpha: Tensor, gram: Tensor | None, scale: tuple[int, int, int], width: int
+    x_hat: Tensor,
+    y_hat: Tensor,
+    otf: Tensor,
+    alpha: Tensor,
+    gram: Tensor | None,
+    scale: tuple[int, int, int],
+    width: int,
 ) -> None:
     def need(fits: bool, name: str, requirement: str, value: object) -> None:
         if not fits:
@@ -126,7 +132,12 @@ def _check(
     need(list(y_hat.shape) == [b, c, *lr], "y_hat", f"[b, c, t, h, w//2+1] = {[b, c, *lr]}", list(y_hat.shape))
     need(list(otf.shape) == hr, "otf", f"[T, H, W//2+1] = {hr}", list(otf.shape))
     need(list(alpha.shape) == [b], "alpha", f"[b] = [{b}]", list(alpha.shape))
-    need(gram is None or list(gram.shape) == lr, "gram", f"[t, h, w//2+1] = {lr}", None if gram is None else list(gram.shape))
+    need(
+        gram is None or list(gram.shape) == lr,
+        "gram",
+        f"[t, h, w//2+1] = {lr}",
+        None if gram is None else list(gram.shape),
+    )
     real = torch.float64 if x_hat.dtype == torch.complex128 else torch.float32
     others = {"y_hat": (y_hat, x_hat.dtype), "otf": (otf, x_hat.dtype), "alpha": (alpha, real), "gram": (gram, real)}
     for name, (tensor, dtype) in others.items():
