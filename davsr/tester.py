@@ -268,16 +268,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--crop", action="store_true", help="crop GT whose sizes the scale does not divide (test.crop)")
     parser.add_argument("--name", help="folder under results/ (name)")
+    parser.add_argument(
+        "--output", type=Path, help="only restore --input to this video or folder, as `davsr restore` does"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """`davsr test` from parsed arguments."""
     given = {"test.input": args.input, "test.truth": args.truth, "test.frames": args.frames, "name": args.name}
     shortcuts = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    options = load_options(args.opt, [*args.set, *shortcuts, *(["test.crop=true"] if args.crop else [])])
+    overrides = [*args.set, *shortcuts, *(["test.crop=true"] if args.crop else [])]
+    options = load_options(args.opt, overrides)
     if args.dry_run:
         print(config.to_yaml(options), end="")
         return 0
+    if args.output is not None:
+        from davsr.restoration import restore_as_asked
+
+        if not options.test.input:
+            raise InputError("test.input: --output needs --input, the video or folder to restore")
+        physics = config.read_tree(args.opt, args.set).get("degradation") or {}
+        return restore_as_asked(Path(options.test.input), args.output, options, physics)
     with logging_to(console=int(os.environ.get("RANK", "0")) == 0):
         evaluate(options)
     return 0

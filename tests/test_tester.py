@@ -353,3 +353,13 @@ def test_processes_share_the_clips(data: Path, tmp_path: Path) -> None:
     assert [(name, two[name]["stages"]["z_1"]["psnr"]) for name in two] == [
         (r.name, pytest.approx(r.mean("z_1", "psnr"))) for r in results
     ]
+
+
+def test_output_restores_as_the_restore_command_does(data: Path, tmp_path: Path, capsys) -> None:
+    file = str(Path(__file__).parent.parent / "options" / "test" / "video.yml")
+    arguments = ["test", "-opt", file, "--set", "restore.model=training-free", "--output", str(tmp_path / "frames")]
+    assert main([*arguments, "--input", str(data / "lq" / "b")]) == 0
+    frames = open_clip(tmp_path / "frames")
+    assert (len(frames), frames.size) == (10, (64, 80))
+    assert main(arguments) == 2
+    assert "--output needs --input" in capsys.readouterr().err
