@@ -47,7 +47,7 @@ EXTRAS = {
     "video": ["imageio", "imageio-ffmpeg"],  # animated pictures and codecs beyond PyAV's own
     "lmdb": ["lmdb"],
     "tensorboard": ["tensorboard"],
-    "dev": ["ruff", "mypy", "scipy", "types-PyYAML", "types-tqdm", "build"],
+    "dev": ["lmdb", "ruff", "mypy", "scipy", "types-PyYAML", "types-tqdm", "build"],
 }
 
 

@@ -70,6 +70,13 @@ def test_video_goes_to_another_process_unopened(video: Path) -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(clip)).frames(5, 7), expected)
 
 
+def test_a_transport_stream_is_searched_from_far_enough_back(tmp_path: Path) -> None:
+    """MPEG-TS is searched by decoding time: with B-frames a seek to a frame's time lands behind it."""
+    path = write_video(tmp_path / "clip.ts", numbered(60))
+    clip = open_clip(path)
+    assert [number(clip.frames(i, i + 1)[0]) for i in (0, 45, 3, 59, 20)] == [0, 45, 3, 59, 20]
+
+
 @pytest.mark.parametrize(("matrix", "range_"), [(1, 1), (6, 1), (1, 2), (6, 2)])
 def test_video_colours_follow_the_tags(tmp_path: Path, matrix: int, range_: int) -> None:
     frames = np.zeros((3, 32, 32, 3), np.uint8) + np.array([200, 40, 90], np.uint8)

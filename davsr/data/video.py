@@ -192,14 +192,20 @@ class VideoReader:
     def _decode_from(self, time: int, i: int) -> Iterator[tuple[int, Any]]:
         """(index, frame) from the last key frame at or before frame i on."""
         stream = self._open()
-        self._container.seek(time, stream=stream, backward=True)
-        frames = self._container.decode(stream)
         if self._keys is not None:
-            yield from enumerate(frames, max((k for k in self._keys if k <= i), default=0))
+            self._container.seek(time, stream=stream, backward=True)
+            yield from enumerate(self._container.decode(stream), max((k for k in self._keys if k <= i), default=0))
             return
-        for frame in frames:
-            if frame.pts is not None:
-                yield bisect_left(self.times, frame.pts), frame
+        second = round(1 / self.time_base)
+        # MPEG-TS is searched by decoding time, and a seek may land too late: then again from further back.
+        for start in (time, time - second, time - 10 * second, self.times[0] - second):
+            self._container.seek(start, stream=stream, backward=True)
+            found = ((bisect_left(self.times, f.pts), f) for f in self._container.decode(stream) if f.pts is not None)
+            first = next(found, None)
+            if first is not None and first[0] <= i:
+                yield first
+                yield from found
+                return
 
     def _rgb(self, frame: Any, i: int, format: str = "rgb24") -> np.ndarray:
         if frame.interlaced_frame:
