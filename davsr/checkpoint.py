@@ -55,11 +55,14 @@ def save_checkpoint(path: Path, tree: dict[str, Any]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".tmp")
-    with partial.open("wb") as file:
-        torch.save({"format": FORMAT, **tree}, file)
-        file.flush()
-        os.fsync(file.fileno())  # the name must not appear before the content: power may fail as well
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **tree}, file)
+            file.flush()
+            os.fsync(file.fileno())  # the name must not appear before the content: power may fail as well
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

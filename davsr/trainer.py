@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from davsr import config
 from davsr.checkpoint import CheckpointFolder, load_checkpoint, save_checkpoint
+from davsr.cli import add_option_arguments
 from davsr.data.dataset import load_batches
 from davsr.errors import InputError
 from davsr.log import logger, logging_to
@@ -356,22 +357,16 @@ def _wrap(objective: nn.Module, options: Options, device: torch.device, ranks: R
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `davsr train`."""
-    parser.add_argument("-opt", required=True, metavar="FILE.yml", help="options of the run, see options/train")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="key=value", help="override one option, any number of times"
-    )
+    add_option_arguments(parser)
     parser.add_argument(
         "--auto-resume", action="store_true", help="go on from the newest checkpoint of experiments/<name>"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check options and data, print the options, train nothing"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """`davsr train`; the exit status is 0, 128 + the signal that ended the run, or 1 where it could not go on."""
     options = load_options(args.opt, args.set)
-    if args.dry_run:
+    if args.dry_run:  # data and weights are opened too: they are what is wrong most often
         setup(options)
         _open_task(options, torch.device("cpu"), Ranks(), fresh=True)
         print(config.to_yaml(options), end="")

@@ -188,6 +188,7 @@ def load_batches(
         worker_init_fn=_deaf_to_signals,
         prefetch_factor=4 if workers else None,
         pin_memory=pin,
+        generator=torch.Generator(),  # the loader draws a seed for its workers: not from the global generator
     )
     # Workers are forked: OpenCV's threads do not come along, and a call that waits for one would never return.
     threads = cv2.getNumThreads()

@@ -13,12 +13,12 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from davsr.data.clips import Clip, open_clip, open_clips
 from davsr.data.scenes import shots_of
 from davsr.data.views import Part
 from davsr.errors import InputError
+from davsr.log import logger, progress
 from davsr.options import SourceOptions
 
 _CHUNK = 32  # frames decoded at a time
@@ -88,7 +88,7 @@ def source_clips(options: SourceOptions, path: str) -> list[Clip]:
     """The clips of a source of kind `video` or `frames`, cut to the frames that the option names.
 
     Raises:
-        InputError: naming what is missing.
+        InputError: naming what is missing, unreadable, or of unequal sizes.
     """
     if not options.path:
         raise InputError(f"{path}.path: must name a video, a folder of frames or a folder of clips, got ''")
@@ -96,6 +96,8 @@ def source_clips(options: SourceOptions, path: str) -> list[Clip]:
     clips = [clip for clip in clips if clip.name not in options.exclude]
     if not clips:
         raise InputError(f"{path}.path: {options.path} holds no clip that is not excluded")
+    for clip in clips:
+        clip.check()
     if not options.frames:
         return list(clips)
     match = re.fullmatch(r"(\d*):(\d*)", options.frames)
@@ -183,9 +185,9 @@ def _stamp(path: Path) -> dict[str, int]:
 
 
 def _decode(clip: Clip, reduce: int, frames: np.ndarray) -> None:
-    count = len(clip)
-    with tqdm(total=count, desc=f"decoding {clip.name}", unit="frame", disable=count < 1000) as progress:
-        for start in range(0, count, _CHUNK):
-            stop = min(start + _CHUNK, count)
+    logger.info(f"data: decodes {clip.name}, {len(clip)} frames")
+    with progress(len(clip), f"decoding {clip.name}") as bar:
+        for start in range(0, len(clip), _CHUNK):
+            stop = min(start + _CHUNK, len(clip))
             frames[start:stop] = reduced(clip.frames(start, stop), reduce)
-            progress.update(stop - start)
+            bar.update(stop - start)
