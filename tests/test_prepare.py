@@ -233,6 +233,12 @@ def test_a_full_disk_is_named(clips: Path, tmp_path: Path, monkeypatch: pytest.M
     assert [len(clip) for clip in open_clips(tmp_path / "lq")] == [4, 2]
 
 
+def test_a_folder_that_cannot_be_made_is_named(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert prepare("degrade", "--input", clips, "--output", tmp_path / "file" / "lq") == 2
+    assert f"davsr: {tmp_path / 'file'}" in capsys.readouterr().err
+
+
 def test_an_lmdb_that_cannot_grow_is_named(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (20, 96, 96, 3), dtype=np.uint8)
     write_clip(tmp_path / "hr", noise)

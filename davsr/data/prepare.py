@@ -73,7 +73,10 @@ def run(args: argparse.Namespace) -> int:
     """
     if getattr(args, "workers", 0) < 0:
         raise InputError(f"--workers: must be at least 0, got {args.workers}")
-    result: int = args.prepare(args)
+    try:
+        result: int = args.prepare(args)
+    except OSError as error:  # a folder that cannot be made or read; files name themselves where they are written
+        raise InputError(f"{error.filename or args.input}: {error.strerror or error}") from None
     return result
 
 

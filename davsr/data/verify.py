@@ -120,8 +120,8 @@ def measure(lq: Clip, gt: Clip, options: DegradationOptions, samples: int = 3) -
         {(float(p), float(e)) for p in range(-s_t, s_t + 1) for e in range(1, 2 * s_t + 1)}
         | {(expected.phase, expected.exposure)}
     )
-    first, last = -s_t, 3 * s_t  # HR frames that any of them reaches, relative to s_t j
-    first, last = min(first, int(np.floor(expected.phase))), max(last, int(np.ceil(expected.phase + expected.exposure)))
+    first = int(min(np.floor(p) for p, _ in times))  # HR frames that any of them reaches, relative to s_t j
+    last = int(max(np.ceil(p + e) for p, e in times))
     weights = torch.from_numpy(np.stack([_exposure_row(p, e, first, last) for p, e in times]))
 
     crop = _Crop.central(lq.size)
@@ -131,9 +131,8 @@ def measure(lq: Clip, gt: Clip, options: DegradationOptions, samples: int = 3) -
         y = crop.inner(_tensor(lq.crop([j], *crop.lr)))[0, :, 0].double()  # [3, h, w]
         indices = extend_index(np.arange(s_t * j + first, s_t * j + last), len(gt), options.boundary)
         x = _tensor(gt.crop(indices.tolist(), *crop.hr(options.scale)))
-        stack = [
-            crop.inner(psf.apply(x))[0].transpose(0, 1).double() for psf in psfs.values()
-        ]  # each [frames, 3, h, w]
+        # for each PSF what every HR frame would look like by itself, [frames, 3, h, w]
+        stack = [crop.inner(psf.apply(x))[0].transpose(0, 1).double() for psf in psfs.values()]
         squares += torch.stack([_squares(y, frames, weights) for frames in stack])
         observed.append(y)
         stacks.append(stack)
