@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 PROTOCOL = (
@@ -14,6 +13,10 @@ PROTOCOL = (
 )
 WINDOW, SIGMA = 11, 1.5
 _PEAK = 255.0
+_STRIP = 16  # rows of windows that are worked on at once
+_POSITIONS = [k - WINDOW // 2 for k in range(WINDOW)]
+_TOTAL = sum(math.exp(-(p**2) / (2 * SIGMA**2)) for p in _POSITIONS)
+_TAPS = [math.exp(-(p**2) / (2 * SIGMA**2)) / _TOTAL for p in _POSITIONS]
 _C1, _C2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
 
 
@@ -39,28 +42,38 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 def _ssim_of_frame(a: Tensor, b: Tensor) -> Tensor:
     # Centred on mid-grey: variances are differences of squares, and smaller squares lose fewer digits in float32.
     x, y = a.float() - 128, b.float() - 128
-    mean_x, mean_y, xx, yy, xy = _blur(torch.stack([x, y, x * x, y * y, x * y]))
-    var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    mean_x, mean_y = mean_x + 128, mean_y + 128
-    luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
-    structure = (2 * cov + _C2) / (var_x + var_y + _C2)
-    return (luminance * structure).double().mean()
+    rows = x.shape[1] - WINDOW + 1
+    sums = [
+        _ssim_sum(x[:, r : r + _STRIP + WINDOW - 1], y[:, r : r + _STRIP + WINDOW - 1]) for r in range(0, rows, _STRIP)
+    ]
+    return torch.stack(sums).sum() / (len(x) * rows * (x.shape[2] - WINDOW + 1))
+
+
+def _ssim_sum(x: Tensor, y: Tensor) -> Tensor:
+    """Sum over the windows of a strip [c, h, w], float64.
+
+    With 2 ab = a^2 + b^2 - (a - b)^2 for means and covariances, so that equal frames give 1 exactly.
+    """
+    mean_x, mean_y, squares, differences = _blur(torch.stack([x, y, x * x + y * y, (x - y).square()]))
+    shift = (mean_x - mean_y).square()
+    variances = squares - mean_x.square() - mean_y.square() + _C2  # of x and y together: SSIM needs no more
+    power = (mean_x + 128).square() + (mean_y + 128).square() + _C1
+    values = (1 - shift / power) * (1 - (differences - shift) / variances)
+    return values.sum(dtype=torch.float64)
 
 
 def _blur(maps: Tensor) -> Tensor:
-    """Gaussian means of [n, c, h, w] over the windows that lie inside."""
-    n, c, h, w = maps.shape
-    planes = maps.reshape(1, n * c, h, w)
-    taps = _gaussian(maps.device).expand(n * c, 1, WINDOW)  # depthwise: 5 times faster than planes as a batch
-    rows = F.conv2d(planes, taps[..., None], groups=n * c)
-    return F.conv2d(rows, taps[:, :, None], groups=n * c).view(n, c, h - WINDOW + 1, w - WINDOW + 1)
+    """Gaussian means of [..., h, w] over the windows that lie inside.
 
-
-@functools.cache
-def _gaussian(device: torch.device) -> Tensor:
-    position = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    taps = torch.exp(-(position**2) / (2 * SIGMA**2))
-    return (taps / taps.sum()).float().to(device)
+    By shifted sums: on strips that stay in the cache this is three times faster than a convolution of planes.
+    """
+    for dim in (-2, -1):
+        length = maps.shape[dim] - WINDOW + 1
+        means = maps.narrow(dim, 0, length) * _TAPS[0]
+        for k in range(1, WINDOW):
+            means.add_(maps.narrow(dim, k, length), alpha=_TAPS[k])
+        maps = means
+    return maps
 
 
 def _require_frames(name: str, a: Tensor, b: Tensor) -> None:

@@ -103,3 +103,18 @@ def test_the_slider_and_the_stages_work_in_a_browser(report: Path, tmp_path: Pat
         picture = cv2.imread(str(tmp_path / "page.png"))
         assert picture.std() > 20
         assert page.errors == []
+
+
+@pytest.mark.skipif(browser.FOUND is None, reason="no Chromium is installed")
+def test_a_report_without_truth_or_pictures_shows_what_there_is(report: Path, tmp_path: Path) -> None:
+    lq = write_clip(
+        tmp_path / "lq", Degraded(open_clip(report.parent.parent / "gt" / "one"), Degradation()).frames(0, 3)
+    )
+    evaluate(options("name=run", f"test.input={lq}", "test.save=none", "test.pictures=0"), tmp_path)
+    with browser.Browser() as page:
+        page.open(tmp_path / "run" / "index.html")
+        assert page.evaluate("document.getElementById('compare').hidden") is True
+        assert page.evaluate("document.querySelectorAll('#slices img').length") == 3
+        assert page.evaluate("document.querySelectorAll('#curves svg').length") == 1  # residuals
+        assert page.evaluate("document.querySelector('#clips tr:nth-child(2)').textContent").startswith("lq3 x 20x16")
+        assert page.errors == []
