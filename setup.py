@@ -60,10 +60,9 @@ def is_x86() -> bool:
 
 
 def compiler() -> str:
-    """The C++ compiler, or an empty string. The kernels are written in GCC's and Clang's vector types."""
-    return next(
-        (found for name in (os.environ.get("CXX", ""), "g++", "c++") if name and (found := shutil.which(name))), ""
-    )
+    """The C++ compiler, or an empty string: $CXX where it is set, as the user then means that one."""
+    names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "c++"]
+    return next((found for name in names if (found := shutil.which(name))), "")
 
 
 def wants_cuda(torch_cuda: str | None, cuda_home: str | None) -> bool:
@@ -88,6 +87,7 @@ def extension() -> dict:
             file=sys.stderr,
         )
         return {}
+    os.environ["CXX"] = compiler()  # torch's own build steps take the same
     try:
         from torch.utils import cpp_extension
         from torch.version import cuda as torch_cuda
@@ -125,11 +125,14 @@ def extension() -> dict:
                 or target.stat().st_mtime < max(newest, Path(command[-3]).stat().st_mtime)
                 or self.force
             ]
+            with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+                list(pool.map(run, stale))
+            ext.extra_objects = [str(target) for target in commands]
+            super().build_extension(ext)
+
+        def build_extensions(self) -> None:
             try:
-                with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-                    list(pool.map(run, stale))
-                ext.extra_objects = [str(target) for target in commands]
-                super().build_extension(ext)
+                super().build_extensions()
             except Exception as error:
                 raise SystemExit(f"davsr: the extension did not build: {error}\n{WITHOUT}") from error
 
