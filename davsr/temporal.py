@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]  # RGB [h, w, 3]
 Flow = npt.NDArray[np.float32]  # [h, w, 2], pixels (dx, dy): the second frame at p + flow(p) looks like the first at p
+_SMALLEST = 32
 
 TEMPORAL_PROTOCOL = (
     "tOF: mean distance in pixels between the DIS flows of consecutive frames of result and truth; warping error: rms "
@@ -46,8 +47,10 @@ class TemporalScorer:
 
     def flow(self, reference: Image, support: Image) -> Flow:
         """The flow by OpenCV's dense inverse search, without weights."""
-        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (reference, support)]
-        return self._estimator.calc(*grey, None)
+        h, w = reference.shape[:2]
+        small = ((0, max(_SMALLEST - h, 0)), (0, max(_SMALLEST - w, 0)))  # the search needs room for its patches
+        a, b = (np.pad(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), small, "edge") for frame in (reference, support))
+        return np.asarray(self._estimator.calc(a, b, None)[:h, :w], np.float32)
 
 
 def warp_image(image: np.ndarray, flow: Flow) -> np.ndarray:

@@ -59,3 +59,9 @@ def test_warping_follows_the_flow_and_leaves_out_what_is_hidden() -> None:
     assert not visible[:, :3].any() and visible[:, 3:].all()
     assert warping_error(frame, last, flow, visible) < 1
     assert np.isnan(warping_error(frame, last, flow, np.zeros_like(visible)))
+
+
+def test_frames_of_any_size_are_taken() -> None:
+    for h, w in ((1, 1), (5, 70), (16, 16), (33, 12)):
+        frames = [np.random.default_rng(i).integers(0, 256, (h, w, 3), dtype=np.uint8) for i in range(2)]
+        assert TemporalScorer().flow(*frames).shape == (h, w, 2)
