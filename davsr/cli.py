@@ -15,7 +15,7 @@ COMMANDS = {  # name: (module with add_arguments and run, what it does)
     "test": ("davsr.tester", "restore clips and measure; without arguments: the sample clip"),
     "restore": ("davsr.restoration", "restore a video of any length: sharper, larger, faster"),
     "polish": ("davsr.polishing", "one data step on the output of any other program"),
-    "prepare": ("davsr.data.prepare", "make training clips of footage"),
+    "prepare": ("davsr.data.prepare", "REDS from download to training; degrade, pack, extract and verify clips"),
     "weights": ("davsr.weights_cli", "inspect and convert checkpoints"),
     "doctor": ("davsr.doctor", "say what this installation consists of and can do"),
 }
