@@ -13,6 +13,7 @@ from training import moving_frames, options, write_clip, write_photos
 from davsr.data import footage
 from davsr.data.dataset import FlowSamples, VideoSamples, draw_exposure, load_batches, observe
 from davsr.data.frames import write_image
+from davsr.data.video import VideoWriter
 from davsr.degradation import Degradation
 from davsr.errors import InputError
 from davsr.models.warp import warp
@@ -249,6 +250,17 @@ def test_bad_data_is_named_at_start(tmp_path):
     write_image(clip / "0009.png", np.zeros((48, 60, 3), np.uint8))
     with pytest.raises(InputError, match=r"0009.png is 60x48"):
         samples(video(clip, cuts=False))
+
+
+def test_workers_read_videos_that_the_parent_has_open(tmp_path):
+    with VideoWriter(tmp_path / "clips" / "film.mp4", 24) as writer:
+        for frame in moving_frames(40, 64, 64):
+            writer.write(frame)
+    dataset = samples(video(tmp_path / "clips", cuts=False), data__patch=64)
+    expected = [dataset[i]["gt"] for i in range(6)]  # opens decoders here
+    batches = load_batches(dataset, [[i] for i in range(6)], workers=2)
+    for gt, batch in zip(expected, batches, strict=True):
+        torch.testing.assert_close(batch["gt"], gt, rtol=0, atol=0)
 
 
 def test_a_film_is_decoded_once_into_the_cache(clip, tmp_path, monkeypatch):

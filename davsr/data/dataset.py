@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
@@ -190,10 +191,14 @@ def load_batches(
         pin_memory=pin,
         generator=torch.Generator(),  # the loader draws a seed for its workers: not from the global generator
     )
-    # Workers are forked: OpenCV's threads do not come along, and a call that waits for one would never return.
+    # Workers are forked, and threads do not come along: a call into OpenCV that waits for one, or the end of a video decoder
+    # that the garbage collector finds in a worker, would never return.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    gc.collect()
+    gc.freeze()
     batches = iter(loader)
+    gc.unfreeze()
     cv2.setNumThreads(threads)
     return batches
 

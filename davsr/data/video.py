@@ -67,6 +67,8 @@ class VideoReader:
     def _open(self) -> Any:
         """The video stream; a forked process must not share its parent's file position."""
         if self._container is None or self._pid != os.getpid():
+            # Closing what a parent opened would wait for its decoder's threads, which are not in this process.
+            self._inherited = (self._container, self._decoded, self._first)
             self._forget()
             try:
                 self._container = av.open(str(self.path))
