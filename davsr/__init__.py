@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["DAVSR", "Degradation", "load_model", "restore"]
+__all__ = ["DAVSR", "Degradation", "load_model", "polish", "restore"]
 
 _LAZY = {
     "DAVSR": "davsr.models.davsr",
     "Degradation": "davsr.degradation",
     "load_model": "davsr.loading",
+    "polish": "davsr.polishing",
     "restore": "davsr.restoration",
 }
 

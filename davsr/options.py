@@ -214,7 +214,7 @@ class RestoreOptions:
     num_frame_testing: int | Literal["auto"] = option("auto", minimum=0)  # LR frames per window; 0: the whole scene
     num_frame_overlap: int | Literal["auto"] = option("auto", minimum=0)  # LR frames that two windows share
     size_patch_testing: int | Literal["auto"] = option("auto", minimum=0)  # LR side of a tile; 0: whole frames
-    size_patch_margin: int = option(24, minimum=0)  # LR pixels of context on each side of a tile
+    size_patch_margin: int | Literal["auto"] = option("auto", minimum=0)  # LR pixels of context around a tile
     memory: float = option(0.0, minimum=0)  # GB that auto plans for; 0: what is free
     cuts: bool = True  # scene cuts end a window
     slow_motion: bool = False  # keep the frame rate, so that time runs s_t times slower; without sound

@@ -15,7 +15,6 @@ from davsr.windows import Plan, cover
 
 GIGABYTE = 2**30
 LONGEST = 10  # LR frames of a window: the published protocol's
-MARGIN = 24  # LR pixels
 _SHARE = 0.6  # of the free memory: the rest stays for the file cache and for others
 _PROCESS = 0.6 * GIGABYTE  # interpreter, torch and the model's code
 # Bytes for every pixel of every HR frame of a piece, measured (docs/restoration.md).
@@ -75,6 +74,12 @@ def default_overlap(degradation: DegradationOptions, model: Any) -> int:
     return 2 * ((2 if learned else 1) + math.ceil(beyond / s_t))
 
 
+def default_margin(model: Any) -> int:
+    """LR pixels of context around a tile, at the knee of the curve in docs/restoration.md."""
+    learned = model is not None and model.options.enhancement.kind != "none"
+    return 24 if learned else 8
+
+
 def host_budget(memory: float) -> float:
     """Bytes for frames and pieces on the CPU: of `memory` GB if given, of what is free otherwise."""
     if memory:
@@ -92,7 +97,7 @@ def choose_plan(
     window: int | None = None,
     overlap: int = 2,
     tile: int | None = None,
-    margin: int = MARGIN,
+    margin: int = 24,
 ) -> Plan:
     """The windows and tiles that waste the least work on overlaps among those that fit into memory.
 

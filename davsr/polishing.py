@@ -80,7 +80,9 @@ def polish(
             window=None if reach else 1,
             overlap=reach,
             tile=None if options.size_patch_testing == "auto" else int(options.size_patch_testing),
-            margin=options.size_patch_margin,
+            margin=planning.default_margin(None)
+            if options.size_patch_margin == "auto"
+            else int(options.size_patch_margin),
         )
 
     return stream(source, target, step, degradation, options, plan_for, {"alpha": alpha}, progress, high)
@@ -110,6 +112,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options, physics = asked(args)
+    if args.dry_run:
+        print(config.to_yaml(options), end="")
+        return 0
     target = args.output or args.estimate.with_name(f"{args.estimate.stem}-polished{args.estimate.suffix}")
     degradation = config.build(DegradationOptions, physics, "degradation.")
     with logging_to(log_file(target, options.restore)), progress_bar(None, "polish", "LR frame") as bar:

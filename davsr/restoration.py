@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from davsr import config, planning
+from davsr.cli import add_option_arguments
 from davsr.data.stream import Source
 from davsr.loading import TRAINING_FREE, load_model
 from davsr.log import logging_to
@@ -91,7 +92,7 @@ def _plan(
     def given(value: Any) -> int | None:
         return None if value == "auto" else int(value)
 
-    overlap = given(options.num_frame_overlap)
+    overlap, margin = given(options.num_frame_overlap), given(options.size_patch_margin)
     host = planning.host_budget(options.memory)
     return planning.choose_plan(
         size,
@@ -102,7 +103,7 @@ def _plan(
         window=given(options.num_frame_testing),
         overlap=planning.default_overlap(degradation, network) if overlap is None else overlap,
         tile=given(options.size_patch_testing),
-        margin=options.size_patch_margin,
+        margin=planning.default_margin(network) if margin is None else margin,
     )
 
 
@@ -161,8 +162,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_options(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) -> None:
     """The flags of `_FLAGS` and `_SWITCHES`, an options file, and single options."""
-    parser.add_argument("-opt", metavar="FILE.yml", help="options; flags win over it")
-    parser.add_argument("--set", action="append", default=[], metavar="key=value", help="override one option")
+    add_option_arguments(parser)
     for flag, (_, how) in _FLAGS.items():
         if flag not in leave_out:
             parser.add_argument(flag, **how)
@@ -185,6 +185,9 @@ def asked(args: argparse.Namespace) -> tuple[Options, dict[str, Any]]:
 
 def run(args: argparse.Namespace) -> int:
     options, physics = asked(args)
+    if args.dry_run:
+        print(config.to_yaml(options), end="")
+        return 0
     return restore_as_asked(args.input, args.output, options, physics, args.model)
 
 

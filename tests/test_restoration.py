@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from fractions import Fraction
 
 import av
@@ -266,3 +270,32 @@ def test_a_damaged_input_leaves_no_output(tmp_path, model):
     with pytest.raises((InputError, av.FFmpegError)):
         run(source, tmp_path / "out.mp4", model)
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out"])
+def test_a_killed_process_leaves_no_output_and_continues(tmp_path, model, name):
+    source = write_video(tmp_path / "in.mp4", pattern(300, 16, 16), sound=True)
+    target, before = tmp_path / name, source.read_bytes()
+    command = [
+        "restore",
+        str(source),
+        str(target),
+        "--model",
+        "training-free",
+        "--preset",
+        "ultrafast",
+        "--device",
+        "cpu",
+    ]
+    process = subprocess.Popen([sys.executable, "-m", "davsr.cli", *command], stdout=subprocess.DEVNULL)
+    patience = time.monotonic() + 100
+    while (
+        not list(part_folder(target).glob("segment-*.json")) and time.monotonic() < patience and process.poll() is None
+    ):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL and not target.exists() and source.read_bytes() == before
+    result = restore(source, target, model=model, options=RestoreOptions(preset="ultrafast"))
+    assert result.continued >= 250 and len(result.residuals) == 300
+    assert (len(list(target.iterdir())) if name == "out" else about(target)["frames"]) == 1500

@@ -86,7 +86,7 @@ def test_sound_begins_where_it_did(tmp_path, through):
 def test_a_variable_frame_rate_is_refused_unless_a_rate_is_given(tmp_path, through):
     source = write_video(tmp_path / "in.mp4", pattern(8), 30, times=[0, 1, 2, 5, 6, 7, 10, 11])
     with pytest.raises(
-        InputError, match=r"variable frame rate: frame \d lasts 100\.0 ms, half of them 33\.3 ms or less; give --rate"
+        InputError, match=r"variable frame rate: frame \d lasts 100\.0 ms, half of them 33\.3 .* give --rate"
     ):
         through(source)
     assert about(through(source, rate="24000/1001"))["rate"] == Fraction(24000, 1001)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -90,7 +91,7 @@ def about(path: Path) -> dict[str, object]:
             "size": (context.height, context.width),
             "rate": stream.average_rate,
             "frames": len(times),
-            "steps": {(b - a) * stream.time_base for a, b in zip(times, times[1:], strict=False)},
+            "steps": {(b - a) * stream.time_base for a, b in pairwise(times)},
             "start": times[0] * stream.time_base,
             "matrix": int(context.colorspace),
             "range": int(context.color_range),
