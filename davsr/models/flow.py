@@ -38,21 +38,24 @@ class SPyNet(nn.Module):
 
         Under autocast only the convolutions run in the lower precision: the flow is summed, and images are sampled, in float32.
         """
-        _, _, h, w = reference.shape
+        return resize_flow(self.coarse_to_fine(reference, support)[-1], reference.shape[2:])
+
+    def coarse_to_fine(self, reference: Tensor, support: Tensor) -> list[Tensor]:
+        """The flow of every level in that level's own pixels, from coarse to fine; for training."""
+        h, w = reference.shape[2:]
         multiple = 2 ** (len(self.levels) - 1)
         size = (-(-h // multiple) * multiple, -(-w // multiple) * multiple)
         references = self._pyramid(reference, size)
         supports = self._pyramid(support, size)
         flow = references[0].new_zeros(references[0].shape[0], 2, *references[0].shape[2:])
-        for number, (level, ref, supp) in enumerate(zip(self.levels, references, supports, strict=True)):
-            if number:
+        flows: list[Tensor] = []
+        for level, ref, supp in zip(self.levels, references, supports, strict=True):
+            if flows:
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
                 supp = warp(supp, flow, padding="border")
             flow = flow + level(_channels_last(torch.cat([ref, supp, flow], dim=1))).to(flow.dtype)
-        if size == (h, w):
-            return flow
-        flow = F.interpolate(flow, size=(h, w), mode="bilinear", align_corners=False)
-        return flow * flow.new_tensor([w / size[1], h / size[0]]).view(1, 2, 1, 1)
+            flows.append(flow)
+        return flows
 
     def _pyramid(self, image: Tensor, size: tuple[int, int]) -> list[Tensor]:
         """Normalised images from coarse to fine."""
@@ -64,6 +67,15 @@ class SPyNet(nn.Module):
         for _ in range(len(self.levels) - 1):
             images.append(F.avg_pool2d(images[-1], 2))
         return images[::-1]
+
+
+def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
+    """A flow [b, 2, h, w] on another grid, its components scaled to the new pixels."""
+    h, w = flow.shape[2:]
+    if (h, w) == tuple(size):
+        return flow
+    flow = F.interpolate(flow, size=tuple(size), mode="bilinear", align_corners=False)
+    return flow * flow.new_tensor([size[1] / w, size[0] / h]).view(1, 2, 1, 1)
 
 
 def _level(channels: Sequence[int], kernel: int) -> nn.Sequential:

@@ -18,7 +18,7 @@ from davsr.loading import initial_model
 from davsr.log import logger
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.davsr import DAVSR
-from davsr.models.flow import SPyNet
+from davsr.models.flow import SPyNet, resize_flow
 from davsr.options import Options
 from davsr.runtime import autocast
 from davsr.training.distributed import Ranks
@@ -117,7 +117,7 @@ class VideoTask:
 
 
 class FlowObjective(nn.Module):
-    """The end-point error sqrt(|d|^2 + epsilon), mean over pixels."""
+    """The end-point error sqrt(|d|^2 + epsilon), mean over pixels and levels: the coarse ones learn only if they are told."""
 
     def __init__(self, model: SPyNet, options: Options) -> None:
         super().__init__()
@@ -125,8 +125,11 @@ class FlowObjective(nn.Module):
 
     def forward(self, reference: Tensor, support: Tensor, flow: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Images [b, 3, h, w], flow [b, 2, h, w] in pixels."""
-        error = (self.model(reference, support).float() - flow).square().sum(dim=1)
-        return (error + self.epsilon).sqrt().mean(), {}
+        errors = []
+        for level in self.model.coarse_to_fine(reference, support):
+            error = (resize_flow(level, flow.shape[2:]) - flow).square().sum(dim=1)
+            errors.append((error + self.epsilon).sqrt().mean())
+        return torch.stack(errors).mean(), {"epe": errors[-1].detach()}
 
 
 class FlowTask:
