@@ -53,6 +53,17 @@ if spilled:
     sys.exit("cuda: spills in forward kernels: " + ", ".join(spilled))
 PY
 
+# Packs of 16 bytes must move in one instruction: four corners in, one column out.
+"$nvcc" -std=c++17 -O3 -arch=sm_80 -ptx csrc/kernels.cu -o "$work/kernels.ptx"
+for pack in fLi4 4HalfELi8 8BFloat16ELi8; do
+  moves="$(awk -v pack="$pack" '/\.entry/ { inside = /AlignSample/ && index($0, pack) } inside && /(ld|st)[a-z.]*\.v4/ { n++ }
+    END { print n + 0 }' "$work/kernels.ptx")"
+  if [ "$moves" -lt 5 ]; then
+    echo "cuda: AlignSample<...$pack> moves 16 bytes at a time in $moves places, expected 5 or more"
+    exit 1
+  fi
+done
+
 if ! "$python" -c 'import torch' 2> /dev/null; then
   echo "cuda: kernels for sm_80 and sm_90 compile; $python has no torch, the launching file was not compiled"
   exit 0
