@@ -30,7 +30,9 @@ _WRAPPERS = ("params_ema", "params", "state_dict", "model", "generator")
 class WeightsError(InputError):
     """A file that does not fit the network; `missing`, `unexpected` and `misshaped` hold all names."""
 
-    def __init__(self, message: str, missing: Iterable[str], unexpected: Iterable[str], misshaped: Iterable[str]) -> None:
+    def __init__(
+        self, message: str, missing: Iterable[str], unexpected: Iterable[str], misshaped: Iterable[str]
+    ) -> None:
         super().__init__(message)
         self.missing, self.unexpected, self.misshaped = list(missing), list(unexpected), list(misshaped)
 
@@ -45,7 +47,7 @@ class Conversion:
     ignored: dict[str, str] = field(default_factory=dict)  # name in the file -> why it is not used
     unknown: list[str] = field(default_factory=list)  # names in the file that no rule knows
     notes: list[str] = field(default_factory=list)  # sentences on what was changed to fit
-    initial: list[str] = field(default_factory=list)  # our names that stay at their initialisation; filled by `load_into`
+    initial: list[str] = field(default_factory=list)  # our names left at their initialisation, by `load_into`
 
     def report(self) -> list[str]:
         """Sentences on what was not used and not filled; empty where everything has its counterpart."""
@@ -219,14 +221,20 @@ def load_into(module: nn.Module, conversion: Conversion, source: str = "the chec
     problems = {"missing": missing, "unexpected": unexpected, "misshaped": list(misshaped.values())}
     if any(problems.values()):
         found = "; ".join(f"{len(names)} {what}: {listed(names)}" for what, names in problems.items() if names)
-        raise WeightsError(f"weights: {source} does not fit the network ({found})", missing, unexpected, misshaped.values())
-    broken = [origin[name] for name, tensor in given.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+        raise WeightsError(
+            f"weights: {source} does not fit the network ({found})", missing, unexpected, misshaped.values()
+        )
+    broken = [
+        origin[name] for name, tensor in given.items() if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
     if broken:
         raise InputError(f"weights: {source} holds values that are not finite in {listed(broken)}")
     with torch.no_grad():
         for name, tensor in given.items():
             own[name].copy_(tensor)
-    conversion.initial = [name for name in initial if not name.endswith((".mean", ".std")) and name not in ("mean", "std")]
+    conversion.initial = [
+        name for name in initial if not name.endswith((".mean", ".std")) and name not in ("mean", "std")
+    ]
     return conversion
 
 
@@ -244,7 +252,9 @@ def _to_iterations(conversion: Conversion, own: Mapping[str, Tensor]) -> dict[st
     if given != wanted:
         rounds = torch.arange(wanted).clamp(max=given - 1)
         tensors.update({name: tensors[name][torch.cat([rounds, given + rounds])] for name in names})
-        conversion.notes.append(f"trained with {given} iterations, used with {wanted}: alpha and beta of round {given} repeat")
+        conversion.notes.append(
+            f"trained with {given} iterations, used with {wanted}: alpha and beta of round {given} repeat"
+        )
     return tensors
 
 
@@ -274,9 +284,13 @@ def model_tree(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         davsr.errors.InputError: the tensors that tell the sizes are not there.
     """
     try:
-        m = tensors["enhance.features.2.weight" if "enhance.features.2.weight" in tensors else "enhance.conv_hr.weight"].shape[0]
+        m = tensors[
+            "enhance.features.2.weight" if "enhance.features.2.weight" in tensors else "enhance.conv_hr.weight"
+        ].shape[0]
         align = tensors["enhance.alignment.forward_1.weight"]
-        flow = [tensors[f"enhance.flow.levels.0.{2 * n}.weight"] for n in range(_count(tensors, "enhance.flow.levels.0."))]
+        flow = [
+            tensors[f"enhance.flow.levels.0.{2 * n}.weight"] for n in range(_count(tensors, "enhance.flow.levels.0."))
+        ]
         m = align.shape[0]
         order = align.shape[1] // m
         first = tensors.get("enhance.features.0.weight")
