@@ -24,7 +24,7 @@ def test_alignment(name):
     given = vectors(name, "alignment")
     p1, p2 = given["x"].chunk(2, dim=1)
     with torch.no_grad():
-        out = network(name).enhance.alignment["forward_1"](p1, p2, given["cond"], given["flow_1"], given["flow_2"])
+        out = network(name).enhance.alignment["forward_1"](p1, p2, [given["cond"]], given["flow_1"], given["flow_2"])
     rows, columns = given["out"].shape[2:]
     assert_agrees(out[:, :, :rows, :columns], given["out"], largest=1e-5)
 

@@ -235,7 +235,8 @@ def test_alignment_without_second_source_equals_zeros():
     torch.manual_seed(0)
     align = FlowGuidedAlignment(8, groups=4, max_residue=3.0).double()
     torch.nn.init.normal_(align.offset[-1].weight, std=0.3)
-    p1, cond, flow = torch.randn(2, 8, 7, 9).double(), torch.randn(2, 24, 7, 9).double(), torch.randn(2, 2, 7, 9).double()
+    p1, *cond = torch.randn(4, 2, 8, 7, 9).double()
+    flow = torch.randn(2, 2, 7, 9).double()
     full = align(p1, torch.zeros_like(p1), cond, flow, torch.zeros_like(flow))
     torch.testing.assert_close(align(p1, None, cond, flow, None), full)
 
@@ -249,7 +250,7 @@ def test_alignment_starts_as_sampling_along_the_flow():
             align.weight[i, i, 1, 1] = 2.0
         p1 = torch.randn(1, 4, 6, 6)
         flow = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).expand(1, 2, 6, 6)
-        out = align(p1, None, torch.randn(1, 8, 6, 6), flow, None)
+        out = align(p1, None, torch.randn(2, 1, 4, 6, 6), flow, None)
     torch.testing.assert_close(out[..., :4, :5], p1[..., 2:, 1:])
     assert (out[..., 4:, :] == 0).all() and (out[..., 5:] == 0).all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -51,7 +52,7 @@ class FlowGuidedAlignment(nn.Module):
         self,
         p1: Tensor,  # [b, m, h, w]
         p2: Tensor | None,  # [b, m, h, w]
-        cond: Tensor,  # [b, (order + 1) m, h, w]
+        cond: Sequence[Tensor],  # each [b, ., h, w], (order + 1) m channels together
         flow_1: Tensor,  # [b, 2, h, w]
         flow_2: Tensor | None,  # [b, 2, h, w]
     ) -> Tensor:
@@ -59,13 +60,15 @@ class FlowGuidedAlignment(nn.Module):
 
         Args:
             p1, p2: features one and two steps ago. `p2=None` with order 2 stands for zeros, at half the work.
-            cond: p1 warped, current features, p2 warped (order 2).
+            cond: p1 warped, current features, p2 warped (order 2); what the offsets are computed from, beside the flows.
             flow_1, flow_2: in pixels (dx, dy), from the current frame to those of p1 and p2. `flow_2=None` stands for zeros.
         """
         flows = [flow_1]
         if self.order == 2:
             flows.append(torch.zeros_like(flow_1) if flow_2 is None else flow_2)
-        hidden = self.offset[:-1](torch.cat([cond, *(flow.to(cond.dtype) for flow in flows)], dim=1))
+        # One cat of tensors that lie channels-last is a copy of rows; any other memory format makes the convolution convert.
+        inputs = [x.to(p1.dtype, memory_format=torch.channels_last) for x in (*cond, *flows)]
+        hidden = self.offset[:-1](torch.cat(inputs, dim=1))
         last = self.offset[-1]
         features, groups = p1, self.groups
         weight: Tensor = self.weight

@@ -140,7 +140,13 @@ class RVE(nn.Module):
         return outputs[::-1] if name.startswith("backward") else outputs
 
     def _step(
-        self, name: str, p1: Tensor | None, p2: Tensor | None, flow_1: Tensor | None, flow_2: Tensor | None, *current: Tensor
+        self,
+        name: str,
+        p1: Tensor | None,
+        p2: Tensor | None,
+        flow_1: Tensor | None,
+        flow_2: Tensor | None,
+        *current: Tensor,
     ) -> Tensor:
         """Output of a branch at one frame; `current` are the features and the earlier branches there, all [b, m, h, w]."""
         features = current[0]
@@ -149,16 +155,14 @@ class RVE(nn.Module):
         cond = [warp(p1, flow_1), features]
         if self.options.order == 2:
             cond.append(torch.zeros_like(features) if p2 is None or flow_2 is None else warp(p2, flow_2))
-        aligned = self.alignment[name](p1, p2, torch.cat(cond, dim=1), flow_1, flow_2)
+        aligned = self.alignment[name](p1, p2, cond, flow_1, flow_2)
         return self.propagation[name](torch.cat([*current, aligned], dim=1)).add_(aligned)
 
     def _reconstruct(self, frames: Tensor, *scans: Tensor) -> Tensor:
         """Frames [n, 3, H, W] with the features and branches there, [n, m, H/4, W/4] each -> [n, 3, H, W]."""
         x = self.reconstruction(torch.cat(scans, dim=1))
-        x = F.pixel_shuffle(F.leaky_relu(self.upsample1(x), 0.1, inplace=True), 2)
-        x = F.pixel_shuffle(F.leaky_relu(self.upsample2(x), 0.1, inplace=True), 2)
-        x = self.conv_last(F.leaky_relu(self.conv_hr(x), 0.1, inplace=True))
-        return x.to(frames.dtype) + frames
+        x = upsample(self.upsample2, upsample(self.upsample1, x))
+        return frames + self.conv_last(F.leaky_relu(self.conv_hr(x), 0.1, inplace=True))
 
     def _chunked(self, function: Callable[..., Tensor], pixels: int, *inputs: Tensor | None) -> Tensor:
         """`function` over as many frames (dimension 0) at a time as keep `pixels` of each within the bound."""
@@ -175,6 +179,21 @@ class RVE(nn.Module):
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
         return function(*inputs)
+
+
+def upsample(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Convolution to 4c channels, pixel shuffle, LeakyReLU: [b, m, h, w] -> [b, c, 2h, 2w].
+
+    The convolution's channels are put in the order (row, column, c) first. Channels-last, the shuffle then moves runs of 2c
+    numbers instead of single ones.
+    """
+    c = conv.out_channels // 4
+    weight = conv.weight.unflatten(0, (c, 4)).transpose(0, 1).flatten(0, 1)
+    bias = None if conv.bias is None else conv.bias.view(c, 4).t().flatten()
+    y = F.leaky_relu(F.conv2d(x, weight, bias, padding=conv.padding), 0.1, inplace=True)
+    b, _, h, w = y.shape
+    rows = y.permute(0, 2, 3, 1).reshape(b, h, w, 2, 2 * c).transpose(2, 3)
+    return rows.reshape(b, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
 class ResidualBlocks(nn.Module):
