@@ -82,11 +82,16 @@ def train(options: Options, *, auto_resume: bool = False) -> Outcome:
         watch = Watch(ranks)
         closing.callback(watch.close)
         try:
-            return Trainer(options, folder, device, ranks, stop, auto_resume=auto_resume).run()
+            outcome = Trainer(options, folder, device, ranks, stop, auto_resume=auto_resume).run()
         except RuntimeError as error:
-            if ranks.world > 1 and not isinstance(error, TrainingError):
-                raise TrainingError(f"train: {watch.explain(error)}") from error
+            gone = watch.explain()
+            if gone:
+                raise TrainingError(f"train: {gone}") from error
             raise
+        ranks.barrier()  # until all have ended, all watch
+        watch.close()
+        ranks.barrier()  # rank 0 holds the store that the others ask
+        return outcome
 
 
 class Trainer:
@@ -126,6 +131,7 @@ class Trainer:
         self.record = Record(folder, settings.tensorboard) if ranks.first else None
         if newest is not None:
             self._restore(newest)
+        self.first_step = self.state.step
         self.objective = _wrap(self.task.objective, options, device, ranks)
         self._describe(newest)
 
@@ -158,9 +164,8 @@ class Trainer:
         if self.record:
             self.record.close()
         if stopping:
-            logger.info(
-                "stopped after step %d (%s); go on with --auto-resume", state.step, self.stop.reason or "train.minutes"
-            )
+            reason = self.stop.reason or ("train.minutes" if self._late() else "another rank was told to")
+            logger.info("stopped after step %d (%s); go on with --auto-resume", state.step, reason)
         return Outcome(state, self.stop.signal, self.checkpoints.newest())
 
     def _step(self, batches: Iterator[Any], window: Window, logged: bool) -> bool:
@@ -186,8 +191,7 @@ class Trainer:
         # Every rank learns of every rank's loss and wish to stop, so that all skip, count and stop together.
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        late = settings.minutes > 0 and time.monotonic() - self.began > 60 * settings.minutes
-        mine = [loss_sum, ~loss_sum.isfinite(), torch.tensor(self.stop.signal > 0 or late, device=self.device)]
+        mine = [loss_sum, ~loss_sum.isfinite(), torch.tensor(self.stop.signal > 0 or self._late(), device=self.device)]
         total, nonfinite, stops = self.ranks.sum(torch.stack([value.float() for value in mine])).tolist()
         overflow = self.scaler.is_enabled() and not norm.isfinite()
         if nonfinite or not (norm.isfinite() or overflow):
@@ -240,7 +244,14 @@ class Trainer:
                 yield list(range(first, first + self.share))
 
     def _without_sync(self) -> Any:
-        return self.objective.no_sync() if isinstance(self.objective, DistributedDataParallel) else nullcontext()
+        """Gradients stay here until the last part of a step; the first step records the static graph, which needs them all."""
+        if isinstance(self.objective, DistributedDataParallel) and self.state.step > self.first_step:
+            return self.objective.no_sync()
+        return nullcontext()
+
+    def _late(self) -> bool:
+        minutes = self.options.train.minutes
+        return minutes > 0 and time.monotonic() - self.began > 60 * minutes
 
     def _validate(self) -> None:
         """Score the averaged weights where there are any; keep the best ones."""

@@ -83,12 +83,12 @@ def write_clip(folder: Path, frames: np.ndarray) -> Path:
     return folder
 
 
-def write_photos(folder: Path, count: int = 2, side: int = 160) -> Path:
-    """A folder of smooth random photographs."""
+def write_photos(folder: Path, count: int = 2, side: int = 160, cell: int = 32) -> Path:
+    """A folder of smooth random photographs, whose details are about `cell` pixels large."""
     folder.mkdir(parents=True)
     for number in range(count):
         rng = np.random.default_rng(100 + number)
-        small = rng.integers(0, 256, (side // 32, side // 32, 3), dtype=np.uint8)
+        small = rng.integers(0, 256, (side // cell, side // cell, 3), dtype=np.uint8)
         write_image(folder / f"{number}.png", cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC))
     return folder
 

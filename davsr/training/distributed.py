@@ -105,21 +105,23 @@ class Watch:
             self._thread.start()
 
     def close(self) -> None:
-        """Stop watching: the run ends in order."""
+        """Stop watching. Ranks that still watch would take this one for dead: all of them come to an end together."""
         if self._thread is not None:
             self._stop.set()
             self._thread.join()
-            self._store.set(f"davsr/beat/{self.ranks.rank}", "done")
 
-    def explain(self, error: Exception) -> str:
-        """Which rank is gone, after a collective failed with `error`."""
-        deadline = time.monotonic() + _DEAD
-        while time.monotonic() < deadline:
-            silent = self._silent(3 * _BEAT)
+    def explain(self) -> str | None:
+        """Which rank is gone, after an error that a lost connection may have caused; None: all are alive."""
+        deadline = time.monotonic() + 6 * _BEAT
+        while self._thread is not None and time.monotonic() < deadline:
+            try:
+                silent = self._silent(3 * _BEAT)
+            except dist.DistError as error:
+                return self._without_store(error)
             if silent:
                 return self._name(silent)
-            time.sleep(_BEAT / 2)
-        return f"a collective operation failed on rank {self.ranks.rank}, though all ranks are alive: {error}"
+            time.sleep(_BEAT / 4)
+        return None
 
     def _run(self) -> None:
         count = 0
@@ -128,9 +130,10 @@ class Watch:
             try:
                 self._store.set(f"davsr/beat/{self.ranks.rank}", str(count))
                 silent = self._silent(_DEAD)
-            except Exception as error:  # the store's host is gone, whatever type that surfaces as
-                self._abort(f"the process that holds the ranks together (rank 0 or torchrun) is gone: {error}")
-                return
+            except dist.DistError as error:
+                if self._stop.wait(3 * _BEAT):  # the main thread may have noticed as well, and says so
+                    return
+                self._abort(self._without_store(error))
             if silent and not self._stop.is_set():
                 self._abort(self._name(silent))
 
@@ -141,13 +144,17 @@ class Watch:
                 beat = self._store.get(f"davsr/beat/{rank}")
                 if beat != self._seen[rank][0]:
                     self._seen[rank] = (beat, now)
-                elif beat != b"done" and rank != self.ranks.rank and now - self._seen[rank][1] > limit:
+                elif rank != self.ranks.rank and now - self._seen[rank][1] > limit:
                     silent.append(rank)
             return silent
 
     def _name(self, ranks: list[int]) -> str:
         who = ", ".join(f"rank {rank} ({self._store.get(f'davsr/host/{rank}').decode()})" for rank in ranks)
         return f"{who} died: it gives no sign of life; go on with --auto-resume from the last checkpoint"
+
+    def _without_store(self, error: Exception) -> str:
+        host = "torchrun" if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else "rank 0"
+        return f"{host} died: it no longer holds the ranks together ({error}); go on with --auto-resume"
 
     def _abort(self, message: str) -> None:
         print(f"davsr: train: {message}", file=sys.stderr, flush=True)

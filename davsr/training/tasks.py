@@ -129,7 +129,7 @@ class FlowObjective(nn.Module):
         for level in self.model.coarse_to_fine(reference, support):
             error = (resize_flow(level, flow.shape[2:]) - flow).square().sum(dim=1)
             errors.append((error + self.epsilon).sqrt().mean())
-        return torch.stack(errors).mean(), {"epe": errors[-1].detach()}
+        return torch.stack(errors).mean(), {"loss_final": errors[-1].detach()}
 
 
 class FlowTask:
