@@ -54,7 +54,14 @@ def main(argv: list[str] | None = None) -> int:
     torch.backends.cudnn.benchmark = device.type == "cuda"
     facts = machine(device)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
-    report: dict[str, Any] = {"facts": facts, "quick": args.quick, "rows": [], "shares": [], "growth": [], "loading": []}
+    report: dict[str, Any] = {
+        "facts": facts,
+        "quick": args.quick,
+        "rows": [],
+        "shares": [],
+        "growth": [],
+        "loading": [],
+    }
     for case in cases.all_cases(args.quick):
         if case.suite not in chosen:
             continue

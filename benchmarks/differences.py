@@ -34,7 +34,9 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0, help="first frame")
     parser.add_argument("--frames", type=int, default=45)
     parser.add_argument("--side", type=int, default=256, help="of the crop from the middle")
-    parser.add_argument("--psf", help="dense 25x25 PSF (.npy) that a circular data step uses with tap (12, 12) as its origin")
+    parser.add_argument(
+        "--psf", help="dense 25x25 PSF (.npy) that a circular data step uses with tap (12, 12) as its origin"
+    )
     args = parser.parse_args()
 
     clip = open_clip(args.clip)
@@ -92,7 +94,9 @@ def main() -> None:
         print(f"{name:45s} {value:6.2f} dB")
     for factor in (1.0, 1e-3):
         residual, spectral = closed_form_errors(x0, observed, alpha * factor)
-        print(f"float32 error of z_1, largest, alpha {alpha * factor:.0e}: ours {residual:.1e}, spectral form {spectral:.1e}")
+        print(
+            f"float32 error of z_1, largest, alpha {alpha * factor:.0e}: ours {residual:.1e}, spectral form {spectral:.1e}"
+        )
 
 
 def closed_form_errors(x: Tensor, y: Tensor, alpha: float) -> tuple[float, float]:

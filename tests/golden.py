@@ -110,4 +110,6 @@ def assert_agrees(output: Tensor, stored: Tensor, *, largest: float, rms: float 
     error = (output.double() - stored.double()) / stored.double().std()
     assert error.abs().max() <= largest, f"largest difference {error.abs().max():.2e}, allowed {largest:.0e}"
     if rms is not None:
-        assert error.square().mean().sqrt() <= rms, f"rms difference {error.square().mean().sqrt():.2e}, allowed {rms:.0e}"
+        assert error.square().mean().sqrt() <= rms, (
+            f"rms difference {error.square().mean().sqrt():.2e}, allowed {rms:.0e}"
+        )

@@ -22,7 +22,12 @@ PRIOR = EnhancementOptions(
 def network(**changes) -> DAVSR:
     """A small network whose zero-initialised layers are drawn too."""
     torch.manual_seed(0)
-    settings = {"iterations": 2, "interpolation": InterpolationOptions(method="linear"), "enhancement": PRIOR, **changes}
+    settings = {
+        "iterations": 2,
+        "interpolation": InterpolationOptions(method="linear"),
+        "enhancement": PRIOR,
+        **changes,
+    }
     model = DAVSR.from_options(Options(model=ModelOptions(**settings)))
     with torch.no_grad():
         for alignment in model.enhance.alignment.values():

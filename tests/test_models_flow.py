@@ -89,7 +89,9 @@ def test_real_spynet_finds_a_known_shift():
     photo = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1)[None].float() / 255
     dx, dy = 3, -2
     reference = photo[..., 100:292, 150:342]
-    support = photo[..., 100 - dy : 292 - dy, 150 - dx : 342 - dx]  # what lies at p in reference lies at p + (dx, dy) here
+    support = photo[
+        ..., 100 - dy : 292 - dy, 150 - dx : 342 - dx
+    ]  # what lies at p in reference lies at p + (dx, dy) here
     with torch.no_grad():
         flow = model(reference, support)
     error = (flow - torch.tensor([dx, dy]).view(1, 2, 1, 1)).square().sum(dim=1).sqrt()

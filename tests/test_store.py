@@ -113,7 +113,9 @@ def test_copies_read_in_other_processes(path: Path, clips: dict[str, np.ndarray]
     assert os.waitpid(child, 0)[1] == 0
     (tmp_path / "clip").write_bytes(pickle.dumps(clip))
     code = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).frames(2, 4).sum())"
-    printed = subprocess.run([sys.executable, "-c", code, tmp_path / "clip"], capture_output=True, text=True, check=True)
+    printed = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "clip"], capture_output=True, text=True, check=True
+    )
     assert int(printed.stdout) == int(expected.sum())
 
 

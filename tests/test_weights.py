@@ -122,7 +122,9 @@ def test_basicvsr_plus_plus_names_what_has_no_counterpart(published, prefix, fir
     entry = {"enhance.features.4.entry.weight", "enhance.features.4.entry.bias"} if first == 3 else set()
     two = {f"enhance.features.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")}
     assert left == two | entry | {name for name in own if name.startswith("hyper.")}
-    assert set(conversion.ignored) == ({f"{prefix}feat_extract.main.0.{k}" for k in ("weight", "bias")} if first == 3 else set())
+    assert set(conversion.ignored) == (
+        {f"{prefix}feat_extract.main.0.{k}" for k in ("weight", "bias")} if first == 3 else set()
+    )
     for name, tensor in own.items():
         if name == "enhance.features.4.entry.weight" and first == 16:
             assert torch.equal(tensor, tensors[f"{prefix}feat_extract.main.0.weight"])
@@ -205,7 +207,11 @@ def test_sizes_are_read_from_published_shapes():
         tree = model_tree(convert(formula_weights(shapes(name), case.seed)).tensors)
         prior = tree["enhancement"]
         assert tree["iterations"] == case.iterations
-        assert (prior["channels"], prior["blocks"], prior["beta_channel"]) == (case.channels, case.blocks, case.beta_channel)
+        assert (prior["channels"], prior["blocks"], prior["beta_channel"]) == (
+            case.channels,
+            case.blocks,
+            case.beta_channel,
+        )
         assert (prior["groups"], prior["order"], prior["hr_channels"]) == (16, 2, 64)
         assert (prior["feature_blocks"], prior["reconstruction_blocks"]) == (5, 5)
         assert prior["flow"] == {"levels": 6, "channels": [32, 64, 32, 16], "kernel": 7}
@@ -228,7 +234,9 @@ class Code:
 def test_code_in_a_file_does_not_run(tmp_path, legacy):
     made = tmp_path / "made"
     torch.save({"params": Code(str(made))}, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(InputError, match=r"evil\.pth carries code or objects \(\w+\.mkdir\) and was not loaded") as caught:
+    with pytest.raises(
+        InputError, match=r"evil\.pth carries code or objects \(\w+\.mkdir\) and was not loaded"
+    ) as caught:
         load_weights(SPyNet(), tmp_path / "evil.pth")
     assert not made.exists()
     assert "\n" not in str(caught.value)
@@ -318,7 +326,9 @@ def test_convert_puts_super_slomo_into_the_network(tmp_path, capsys):
 
 
 def test_converted_parts_load_again(published, tmp_path):
-    torch.save({"params": {f"spynet.{k}": v for k, v in spynet_in("basicsr", published).items()}}, tmp_path / "basicvsr.pth")
+    torch.save(
+        {"params": {f"spynet.{k}": v for k, v in spynet_in("basicsr", published).items()}}, tmp_path / "basicvsr.pth"
+    )
     assert command("convert", str(tmp_path / "basicvsr.pth"), str(tmp_path / "flow.pth")) == 0
     flow = SPyNet()
     load_weights(flow, tmp_path / "flow.pth")
