@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,41 +21,20 @@ from davsr.cli import add_option_arguments
 from davsr.data.dataset import load_batches
 from davsr.errors import InputError
 from davsr.log import logger, logging_to
-from davsr.models.enhancement import ResidualBlocks
 from davsr.options import Options, load_options
 from davsr.runtime import autocast, setup
 from davsr.training.distributed import Ranks, Watch
 from davsr.training.optimizer import AveragedModel, make_optimizer, set_rates
 from davsr.training.record import Record, Window, duration
 from davsr.training.signals import StopRequest
-from davsr.training.tasks import FlowTask, Task, VideoTask, offset_magnitude
+from davsr.training.state import Outcome, State
+from davsr.training.tasks import compile_stacks, offset_magnitude, open_task
 
 _SMALLEST_SCALE = 2.0**-10  # of float16 gradients: once it has fallen so far, every step overflows
 
 
 class TrainingError(RuntimeError):
     """A run that cannot go on: non-finite losses in a row, or another rank that died."""
-
-
-@dataclass
-class State:
-    """Where a run stands, beside its weights; every checkpoint holds it."""
-
-    step: int = 0  # steps done
-    updates: int = 0  # of them, those that changed the weights
-    nonfinite: int = 0  # non-finite steps in all
-    nonfinite_row: int = 0  # non-finite steps since the last finite one
-    best: float = -math.inf  # validation
-    best_step: int = 0
-
-
-@dataclass
-class Outcome:
-    """How `train` ended: at which state, and by which signal if it was interrupted (0: it was not)."""
-
-    state: State
-    signal: int = 0
-    checkpoint: Path | None = None
 
 
 def train(options: Options, *, auto_resume: bool = False) -> Outcome:
@@ -121,7 +98,7 @@ class Trainer:
             raise InputError(f"train.batch: must be a multiple of {parts}, got {settings.batch}")
 
         torch.manual_seed(options.seed)  # every rank starts from the same weights
-        self.task = _open_task(options, device, ranks, fresh=newest is None)
+        self.task = open_task(options, device, ranks, fresh=newest is None)
         self.model = self.task.model.to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch knows it, its stubs do not
         self.model.train()
@@ -133,7 +110,9 @@ class Trainer:
         if newest is not None:
             self._restore(newest)
         self.first_step = self.state.step
-        self.objective = _wrap(self.task.objective, options, device, ranks)
+        if settings.compile:
+            compile_stacks(self.model)
+        self.objective = ranks.share(self.task.objective, device)
         self._describe(newest)
 
     def run(self) -> Outcome:
@@ -349,30 +328,6 @@ class Trainer:
             (self.folder / "options.yml").write_text(config.to_yaml(self.options), encoding="utf-8")
 
 
-def _open_task(options: Options, device: torch.device, ranks: Ranks, *, fresh: bool) -> Task:
-    """The task with its data open. Rank 0 decodes films into the cache first, the others find them there."""
-    make = FlowTask if options.train.task == "flow" else VideoTask
-    task: Task | None = make(options, device, fresh) if ranks.first else None
-    ranks.barrier()
-    return task or make(options, device, fresh)
-
-
-def _wrap(objective: nn.Module, options: Options, device: torch.device, ranks: Ranks) -> nn.Module:
-    """The objective among the ranks, its convolution stacks compiled if wanted.
-
-    Compiling stack by stack takes a minute and serves any length of clip; the whole network, its recurrence unrolled, takes
-    an hour and serves one.
-    """
-    if options.train.compile:
-        for module in objective.modules():
-            if isinstance(module, ResidualBlocks):
-                module.compile()
-    if ranks.world > 1:
-        index = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(objective, device_ids=index, static_graph=True, gradient_as_bucket_view=True)
-    return objective
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `davsr train`."""
     add_option_arguments(parser)
@@ -386,7 +341,7 @@ def run(args: argparse.Namespace) -> int:
     options = load_options(args.opt, args.set)
     if args.dry_run:  # data and weights are opened too: they are what is wrong most often
         setup(options)
-        _open_task(options, torch.device("cpu"), Ranks(), fresh=True)
+        open_task(options, torch.device("cpu"), Ranks(), fresh=True)
         print(config.to_yaml(options), end="")
         return 0
     try:

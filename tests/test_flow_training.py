@@ -12,7 +12,7 @@ from training import moving_frames, options, write_clip, write_photos
 from davsr.checkpoint import load_checkpoint
 from davsr.loading import initial_model
 from davsr.models.warp import warp
-from davsr.options import Options, load_options
+from davsr.options import ModelOptions, Options, load_options
 from davsr.trainer import train
 from davsr.training.validation import known_shifts
 
@@ -57,8 +57,12 @@ def test_known_shifts_are_what_they_say(tmp_path):
 
 def test_the_committed_options_belong_together():
     folder = Path(__file__).parent.parent / "options" / "train"
-    flow, tiny, film = (load_options(folder / f"{name}.yml") for name in ("flow_tiny", "davsr_tiny", "davsr_tiny_film"))
+    names = ("flow_tiny", "davsr_tiny", "davsr_tiny_film", "finetune")
+    flow, tiny, film, finetune = (load_options(folder / f"{name}.yml") for name in names)
     assert flow.train.task == "flow" and {tiny.train.task, film.train.task} == {"video"}
     untrained = replace(film.model.enhancement.flow, weights=None)
     assert untrained == flow.model.enhancement.flow == tiny.model.enhancement.flow
     assert replace(film.model.enhancement, flow=untrained) == tiny.model.enhancement
+    assert replace(finetune.model, weights=None) == tiny.model
+    assert replace(film.model, enhancement=tiny.model.enhancement) == tiny.model
+    assert load_options(folder / "davsr_reds.yml").model == ModelOptions()

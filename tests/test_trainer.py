@@ -20,6 +20,7 @@ from davsr.models.davsr import DAVSR
 from davsr.options import Options
 from davsr.trainer import TrainingError, train
 from davsr.training.optimizer import AveragedModel, learning_rate, make_optimizer, set_rates
+from davsr.training.record import Record
 from davsr.training.tasks import VideoObjective, VideoTask, charbonnier
 
 
@@ -324,3 +325,14 @@ def test_bad_validation_is_named_at_start(clip):
     with pytest.raises(InputError, match=r"data.validation.sources\[0\].kind: must be video"):
         train(small(clip, data__validation={"sources": [{"kind": "synthetic", "path": clip}]}))
     assert not list(Path("experiments/run").glob("checkpoints/*"))
+
+
+def test_figures_go_to_tensorboard_where_it_is_wanted(tmp_path):
+    pytest.importorskip("tensorboard")
+    record = Record(tmp_path, tensorboard=True)
+    record.write(3, {"loss": 0.25})
+    record.close()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(3, 0.25)]

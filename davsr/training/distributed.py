@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from davsr.errors import InputError
 
@@ -48,6 +49,13 @@ class Ranks:
         """Meet the other processes; `timeout` is how long one may keep the others waiting."""
         if self.world > 1:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+
+    def share(self, objective: nn.Module, device: torch.device) -> nn.Module:
+        """The module with its gradients averaged over all ranks, every time all of its parameters have one."""
+        if self.world == 1:
+            return objective
+        index = [device.index] if device.type == "cuda" else None
+        return DistributedDataParallel(objective, device_ids=index, static_graph=True, gradient_as_bucket_view=True)
 
     @property
     def first(self) -> bool:

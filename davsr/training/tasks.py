@@ -18,6 +18,7 @@ from davsr.loading import initial_model
 from davsr.log import logger
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.davsr import DAVSR
+from davsr.models.enhancement import ResidualBlocks
 from davsr.models.flow import SPyNet, resize_flow
 from davsr.options import Options
 from davsr.runtime import autocast
@@ -181,6 +182,29 @@ class FlowTask:
 
 
 Task = VideoTask | FlowTask
+
+
+def open_task(options: Options, device: torch.device, ranks: Ranks, *, fresh: bool) -> Task:
+    """The task with its data open. Rank 0 decodes films into the cache first, the others find them there.
+
+    Args:
+        fresh: see `VideoTask`.
+    """
+    make = FlowTask if options.train.task == "flow" else VideoTask
+    task: Task | None = make(options, device, fresh) if ranks.first else None
+    ranks.barrier()
+    return task or make(options, device, fresh)
+
+
+def compile_stacks(model: nn.Module) -> None:
+    """Compile the stacks of residual blocks, in place.
+
+    That takes half a minute and serves any length of clip; the whole network, its recurrence unrolled, takes an hour and serves
+    one.
+    """
+    for module in model.modules():
+        if isinstance(module, ResidualBlocks):
+            module.compile()
 
 
 @contextmanager
