@@ -1,0 +1,90 @@
+"""The benchmarks compare equals, and measure what they say."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import cases
+from benchmarks.__main__ import main
+from benchmarks.measure import OURS, PEER, Case, disagreement, is_convolution, measure, peak_memory, take_turns
+from benchmarks.peer import Peer
+from davsr.models.davsr import DAVSR
+from davsr.options import DegradationOptions
+
+CPU = torch.device("cpu")
+
+
+def test_peer_is_the_same_network():
+    model = cases.network(2, CPU, quick=True)
+    lq = cases.clip(3, 16, 20, CPU)
+    with torch.no_grad():
+        assert disagreement(model(lq), Peer(model)(lq)) < 3e-5
+
+
+def test_peer_trains_alike():
+    rows = {case.suite: case for case in cases.network_cases(quick=True)}
+    case = rows["training"]
+    ours, peer = (case.build(contestant, CPU, True)() for contestant in (OURS, PEER))
+    assert disagreement(ours, peer) < case.tolerance
+
+
+def test_peer_needs_a_circular_model():
+    with pytest.raises(ValueError, match="the boundary must be circular, got reflect"):
+        Peer(DAVSR(degradation=DegradationOptions(boundary="reflect")))
+
+
+def make(ours: Tensor, peer: Tensor) -> Case:
+    return Case(
+        "none", "numbers", "3", lambda contestant, device, small: lambda: ours if contestant == OURS else peer, ""
+    )
+
+
+def test_results_that_differ_end_the_benchmark():
+    case = make(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.1]))
+    with pytest.raises(RuntimeError, match=r"none: numbers, 3: ours differs from .* by 5\.5e-02 rms, more than 3e-05"):
+        measure(case, CPU)
+    with pytest.raises(RuntimeError, match="differs"):
+        measure(make(torch.tensor([1.0, float("nan")]), torch.tensor([1.0, 2.0])), CPU)
+
+
+def test_contestants_take_turns():
+    calls: list[str] = []
+    times = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, CPU)
+    assert calls == ["a", "b"] * 3
+    assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark of resident memory is Linux's")
+def test_peak_memory_is_that_of_the_run():
+    """The data step in the published form holds several complex spectra of 10x64x64x3; ours holds z."""
+    case = next(case for case in cases.data_step_cases(quick=True) if case.name == "forward")
+    z = 4 * 3 * 10 * 64 * 64
+    assert z / 2 < peak_memory(case, OURS, CPU) < 6 * z
+    assert peak_memory(case, PEER, CPU) > 8 * z
+
+
+def test_convolutions_are_recognised():
+    assert is_convolution("aten::mkldnn_convolution") and is_convolution("sm80_xmma_fprop_implicit_gemm_f32")
+    assert not is_convolution("davsr::deform_align") and not is_convolution("torchvision::deform_conv2d")
+    assert not is_convolution("autograd::engine::evaluate_function: ConvolutionBackward0")
+
+
+def test_one_command_prints_a_table_and_writes_json(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.measure.peak_memory", lambda case, contestant, device: 2**20 * len(contestant))
+    path = tmp_path / "out.json"
+    assert main(["--quick", "--only", "data_step", "--repeats", "1", "--json", str(path)]) == 0
+    assert "forward + backward" in capsys.readouterr().out
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["name"] for row in rows] == ["forward", "forward + backward"]
+    assert all(row["seconds"] > 0 and row["ratio"] > 1 and row["memory_ratio"] == 1 for row in rows)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_is_said(capsys):
+    assert main(["--device", "cuda"]) == 2
+    assert capsys.readouterr().err == "benchmarks: --device cuda needs a GPU that torch sees, here is none\n"
