@@ -93,8 +93,12 @@ class RVE(nn.Module):
         paths = dict(zip(("backward", "forward"), self._paths(frames, b), strict=True))
         for name in BRANCHES:
             scans.append(self._scan(name, scans, paths[name.split("_")[0]]))
-        enhanced = self._chunked(self._reconstruct, height * width, frames, *(torch.cat(list(scan)) for scan in scans))
-        return enhanced.unflatten(0, (T, b))[..., :H, :W].permute(1, 2, 0, 3, 4).contiguous()
+        n = self._at_once(b * height * width, T)
+        enhanced = [
+            self._saving_memory(self._reconstruct, part, *(scan[j] for j in range(i, min(i + n, T)) for scan in scans))
+            for i, part in zip(range(0, T, n), frames.split(n * b), strict=True)
+        ]
+        return torch.cat([part.unflatten(0, (-1, b))[..., :H, :W].permute(1, 2, 0, 3, 4) for part in enhanced], dim=2)
 
     def _per_frame(self, beta: Tensor | None, T: int) -> Tensor | None:
         return beta.repeat(T) if self.options.beta_channel and beta is not None else None
@@ -159,8 +163,10 @@ class RVE(nn.Module):
         return self.propagation[name](torch.cat([*current, aligned], dim=1)).add_(aligned)
 
     def _reconstruct(self, frames: Tensor, *scans: Tensor) -> Tensor:
-        """Frames [n, 3, H, W] with the features and branches there, [n, m, H/4, W/4] each -> [n, 3, H, W]."""
-        x = self.reconstruction(torch.cat(scans, dim=1))
+        """Frames [n*b, 3, H, W]; features and four branches [b, m, H/4, W/4] of each of n steps, in turn -> [n*b, 3, H, W]."""
+        count = 1 + len(BRANCHES)
+        steps = [torch.cat(scans[i : i + count], dim=1) for i in range(0, len(scans), count)]
+        x = self.reconstruction(steps[0] if len(steps) == 1 else torch.cat(steps))
         x = upsample(self.upsample2, upsample(self.upsample1, x))
         return frames + self.conv_last(F.leaky_relu(self.conv_hr(x), 0.1, inplace=True))
 
@@ -168,12 +174,17 @@ class RVE(nn.Module):
         """`function` over as many frames (dimension 0) at a time as keep `pixels` of each within the bound."""
         first = inputs[0]
         assert first is not None
-        n = max(1, _PIXELS // max(pixels, 1))
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            n = min(n, -(-len(first) // 8))  # what is computed again at once is a fraction of the whole
+        n = self._at_once(pixels, len(first))
         parts = [itertools.repeat(None) if x is None else x.split(n) for x in inputs]
         chunks = [self._saving_memory(function, *part) for part in zip(*parts, strict=False)]
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+
+    def _at_once(self, pixels: int, count: int) -> int:
+        """How many of `count` frames of so many pixels go through a layer together."""
+        n = max(1, _PIXELS // max(pixels, 1))
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            n = min(n, -(-count // 8))  # what is computed again at once is a fraction of the whole
+        return n
 
     def _saving_memory(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
