@@ -93,7 +93,7 @@ def align_cases(quick: bool) -> list[Case]:
     """Deformable alignment, 2m -> m channels, from the raw output of the offset convolutions."""
     m, groups, side = (16, 4, 16) if quick else (64, 16, 64)
 
-    def build(wrap: Callable[..., Run], contestant: str, device: torch.device, small: bool) -> Run:
+    def build(wrap: Callable[..., Run], dtype: torch.dtype, contestant: str, device: torch.device, small: bool) -> Run:
         n = 8 if small else side
         images = [noise(1, 2 * m, n, n, device=device), noise(1, 27 * groups, n, n, device=device, seed=1)]
         others = [
@@ -102,23 +102,30 @@ def align_cases(quick: bool) -> list[Case]:
             noise(m, 2 * m, 3, 3, device=device, scale=0.03, seed=4),
             noise(m, device=device, seed=5),
         ]
-        if contestant == OURS:  # as the network calls it
-            images = [x.contiguous(memory_format=torch.channels_last) for x in images]
-        align = deform_align if contestant == OURS else modulated_convolution
+        images = [
+            x.to(dtype).float() for x in images
+        ]  # the same numbers for both: a cell's border cuts gradients in two
+        others[2:] = [x.to(dtype).float() for x in others[2:]]
+        align = modulated_convolution
+        if contestant == OURS:  # as the network calls it, under autocast where in bfloat16; the flows stay float32
+            align = deform_align
+            images = [x.to(dtype, memory_format=torch.channels_last) for x in images]
+            others[2:] = [x.to(dtype) for x in others[2:]]
         return wrap(lambda *inputs: align(*inputs, groups=groups, max_residue=10.0), *images, *others)
 
     targets = {} if quick or not ALIGN_NAME.startswith("torchvision") else {"forward": 12.0, "forward + backward": 10.0}
     return [
         Case(
             "deform_align",
-            name,
+            name + suffix,
             f"{2 * m} -> {m}, G = {groups}, {side}x{side}",
-            lambda contestant, device, small, wrap=wrap: build(wrap, contestant, device, small),
-            ALIGN_NAME + " and its elementwise steps",
-            target=targets.get(name),
-            tolerance=1e-4,
+            lambda contestant, device, small, wrap=wrap, dtype=dtype: build(wrap, dtype, contestant, device, small),
+            ALIGN_NAME + " and its elementwise steps, NCHW, float32",
+            target=targets.get(name + suffix),
+            tolerance=tolerance,
             repeats=15,
         )
+        for dtype, suffix, tolerance in ((torch.float32, "", 1e-4), (torch.bfloat16, ", bfloat16", 2e-2))
         for name, wrap in PASSES.items()
     ]
 
