@@ -65,13 +65,28 @@ def compiler() -> str:
     return next((found for name in names if (found := shutil.which(name))), "")
 
 
+def openmp() -> list[str]:
+    """The flag that makes at::parallel_for parallel, where torch runs on OpenMP and g++ speaks its dialect of it.
+
+    Nothing is linked for it: the calls find the runtime that torch has loaded, so that both share one pool of threads.
+    """
+    import torch
+
+    gnu = "Free Software Foundation" in subprocess.run([compiler(), "--version"], capture_output=True, text=True).stdout
+    if gnu and "parallel backend: OpenMP" in torch.__config__.parallel_info():
+        return ["-fopenmp"]
+    print("davsr: no OpenMP in common with torch: the CPU kernels run on one thread", file=sys.stderr)
+    return []
+
+
 def wants_cuda(torch_cuda: str | None, cuda_home: str | None) -> bool:
     choice = os.environ.get("DAVSR_CUDA", "")
-    nvcc = cuda_home is not None and (Path(cuda_home) / "bin" / "nvcc").is_file()
-    if choice == "1" and not (torch_cuda and nvcc):
-        missing = "a CUDA build of torch" if not torch_cuda else "nvcc (set CUDA_HOME)"
+    toolkit = [Path(cuda_home or "") / name for name in ("bin/nvcc", "include/cuda_runtime.h")]
+    complete = cuda_home is not None and all(path.is_file() for path in toolkit)  # nvcc comes without headers, too
+    if choice == "1" and not (torch_cuda and complete):
+        missing = "a CUDA build of torch" if not torch_cuda else "nvcc with cuda_runtime.h (set CUDA_HOME)"
         raise SystemExit(f"DAVSR_CUDA=1: missing {missing}. DAVSR_CUDA=0 builds the CPU kernels alone.\n{WITHOUT}")
-    return choice != "0" and bool(torch_cuda) and nvcc
+    return choice != "0" and bool(torch_cuda) and complete
 
 
 def extension() -> dict:
@@ -148,7 +163,7 @@ def extension() -> dict:
         sources,
         depends=HEADERS,
         define_macros=define,
-        extra_compile_args={"cxx": ["-O2", "-Wall", "-Wno-unknown-pragmas", *flags("DAVSR_CXXFLAGS")]},
+        extra_compile_args={"cxx": ["-O2", "-Wall", "-Wno-unknown-pragmas", *openmp(), *flags("DAVSR_CXXFLAGS")]},
         extra_link_args=["-s" if not flags("DAVSR_CXXFLAGS") else "-g", *flags("DAVSR_LDFLAGS")],
         py_limited_api=True,  # no Python inside: one binary for every Python
     )

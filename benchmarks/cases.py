@@ -122,11 +122,11 @@ def align_cases(quick: bool) -> list[Case]:
             lambda contestant, device, small, wrap=wrap, dtype=dtype: build(wrap, dtype, contestant, device, small),
             ALIGN_NAME + " and its elementwise steps, NCHW, float32",
             target=targets.get(name + suffix),
-            tolerance=tolerance,
+            tolerance=max(tolerance, 1e-4 if name == "forward" else 1e-2),
             repeats=15,
         )
-        for dtype, suffix, tolerance in ((torch.float32, "", 1e-4), (torch.bfloat16, ", bfloat16", 2e-2))
-        for name, wrap in PASSES.items()
+        for dtype, suffix, tolerance in ((torch.float32, "", 0.0), (torch.bfloat16, ", bfloat16", 2e-2))
+        for name, wrap in PASSES.items()  # the gradient jumps where a coordinate, rounded, changes its cell: 1 in 40,000 does
     ]
 
 
@@ -202,7 +202,7 @@ def division_cases(quick: bool) -> list[Case]:
                     ),
                     FORM_A,
                     target=target if name == "forward" and not quick else None,
-                    tolerance=1e-4,
+                    tolerance=1e-4 if name == "forward" else 1e-2,  # alpha's gradient is one float32 sum that cancels
                 )
             )
     return cases

@@ -21,6 +21,7 @@ from torch import Tensor
 
 Run = Callable[[], Any]  # one repetition; returns a tensor or tensors, which the contestants must agree on
 OURS, PEER = "ours", "peer"
+_TURN = 0.5  # seconds of one contestant's turn, where its run is shorter
 MIB = 2**20
 
 
@@ -93,11 +94,17 @@ def disagreement(ours: Any, peer: Any) -> float:
 
 
 def take_turns(runs: dict[str, Run], repeats: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each run; the contestants take turns, so that a busy machine slows all of them."""
+    """Seconds of each run; the contestants take turns, so that a busy machine slows all of them.
+
+    A short run is called over and over in its turn, first once untimed: it is then measured as it repeats, not as the other
+    contestant left caches and allocator. A long one is called once.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            times[name].append(seconds(run, device))
+            once = seconds(run, device)
+            calls = int(_TURN / once)
+            times[name].append(statistics.fmean(seconds(run, device) for _ in range(calls)) if calls else once)
     return times
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 import pytest
 import torch
@@ -52,11 +53,22 @@ def test_results_that_differ_end_the_benchmark():
         measure(make(torch.tensor([1.0, float("nan")]), torch.tensor([1.0, 2.0])), CPU)
 
 
-def test_contestants_take_turns():
+def test_contestants_take_turns_and_short_runs_repeat_in_theirs():
     calls: list[str] = []
-    times = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, CPU)
-    assert calls == ["a", "b"] * 3
-    assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
+
+    def contestant(name: str, seconds: float):
+        def run() -> None:
+            calls.append(name)
+            time.sleep(seconds)
+
+        return run
+
+    times = take_turns({"short": contestant("short", 0.1), "long": contestant("long", 0.6)}, 2, CPU)
+    turns = [name for name, before in zip(calls, ["", *calls], strict=False) if name != before]
+    assert turns == ["short", "long"] * 2
+    assert calls.count("long") == 2 and calls.count("short") >= 4
+    assert len(times["short"]) == len(times["long"]) == 2
+    assert all(0.1 <= value < 0.6 for value in times["short"]) and all(value >= 0.6 for value in times["long"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark of resident memory is Linux's")

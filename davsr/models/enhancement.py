@@ -51,7 +51,7 @@ class RVE(nn.Module):
             nn.LeakyReLU(0.1, inplace=True),
             ResidualBlocks(m, m, o.feature_blocks),
         )
-        self.flow = SPyNet(o.flow.levels, o.flow.channels, o.flow.kernel)
+        self.flow = SPyNet.from_options(o.flow)
         self.alignment = nn.ModuleDict(
             {name: FlowGuidedAlignment(m, o.groups, o.max_residue, o.order) for name in BRANCHES}
         )

@@ -143,7 +143,7 @@ class FlowTask:
         flow = options.model.enhancement.flow
         self.samples = FlowSamples(options)
         self.shifts = known_shifts(options)
-        self.model = SPyNet(flow.levels, flow.channels, flow.kernel)
+        self.model = SPyNet.from_options(flow)
         if fresh and flow.weights:
             load_weights(self.model, flow.weights)
         self.objective = FlowObjective(self.model, options)
