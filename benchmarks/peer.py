@@ -51,7 +51,7 @@ class Peer(nn.Module):
         """lq [b, t, c, h, w] -> [b, T, c, H, W]."""
         alpha, beta = self.hyper(per_sample(sigma, lq), self.degradation.scale)
         y = lq.transpose(1, 2)
-        x = self.interpolate(lq, self.degradation)
+        x = self.interpolate(lq, self.degradation, lq.new_zeros(len(lq)))
         for k in range(self.iterations):
             z = spectral_data_step_reference(x, y, alpha[:, k], self._transfer(x), self.degradation.scale)
             x = enhance(self.rve, z, beta[:, k])

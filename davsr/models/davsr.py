@@ -75,8 +75,9 @@ class DAVSR(nn.Module):
         """
         A = degradation or self.degradation
         y = lq.transpose(1, 2)
-        alpha, beta = self.hyper(per_sample(sigma, lq), A.scale)
-        x = self.interpolate(lq, A)
+        noise = per_sample(sigma, lq)
+        alpha, beta = self.hyper(noise, A.scale)
+        x = self.interpolate(lq, A, noise)
         stages = Stages(x, alpha, beta)
         for k in range(self.options.iterations):
             z = A.data_step(x, y, alpha[:, k]) if self.options.data_step else x

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from davsr.degradation import Degradation
 from davsr.models.flow import SPyNet
+from davsr.models.motion import enlarge, motion_between, refine_along_motion
 from davsr.models.superslomo import SuperSloMo
 from davsr.models.warp import warp
 from davsr.options import InterpolationOptions
@@ -27,6 +28,9 @@ class Interpolation(nn.Module):
     `nearest` repeats, `linear` blends the two neighbours, `flow` blends them motion-compensated, `slomo` is Super
     SloMo, `trilinear` is one align_corners=True resize of the whole volume. Then every frame is resized to HR:
     `bicubic` in half-pixel geometry, which is the operator's, or `bilinear_corners` for parity with the publication.
+
+    With `rounds`, what `flow` made is then brought into agreement with the data and with its own motion
+    (`davsr.models.motion`), still without weights.
     """
 
     def __init__(self, options: InterpolationOptions | None = None) -> None:
@@ -40,8 +44,8 @@ class Interpolation(nn.Module):
         """The learned part, where the method has one."""
         return self.slomo if self.slomo is not None else self.flow
 
-    def forward(self, lq: Tensor, degradation: Degradation) -> Tensor:
-        """lq [b, t, c, h, w] -> x_0 [b, c, T, H, W]."""
+    def forward(self, lq: Tensor, degradation: Degradation, sigma: Tensor | None = None) -> Tensor:
+        """lq [b, t, c, h, w] -> x_0 [b, c, T, H, W]; sigma [b] is the noise that `rounds` must not fit."""
         s_t, s_h, s_w = degradation.scale
         t, _, h, w = lq.shape[1:]
         if self.options.method == "trilinear":
@@ -50,8 +54,12 @@ class Interpolation(nn.Module):
         centre = degradation.centre if self.options.centre is None else self.options.centre
         times = np.clip((np.arange(t * s_t) - centre) / s_t, 0, t - 1)
         if self.options.method == "flow" and t > 1:
-            estimate = self.flow if self.flow is not None else dis_flow
-            return interpolate_along_flow(lq, times, (s_h, s_w), estimate).transpose(1, 2)
+            flows = flow_between_neighbours(lq, self.flow if self.flow is not None else dis_flow)
+            x = interpolate_along_flow(lq, times, (s_h, s_w), *flows).transpose(1, 2)
+            if self.options.rounds:
+                motion = motion_between(times, (s_t, s_h, s_w), *flows)
+                x = refine_along_motion(x, lq.transpose(1, 2), motion, degradation, self.options.rounds, sigma)
+            return x
         if self.slomo is not None:
             frames = self.slomo(lq, times.tolist())
         elif self.options.method == "nearest":
@@ -81,21 +89,29 @@ def resize_bicubic(frames: Tensor, size: tuple[int, int]) -> Tensor:
     return resized.unflatten(0, frames.shape[:2])
 
 
-def interpolate_along_flow(lq: Tensor, times: Times, scale: tuple[int, int], estimate: FlowEstimator) -> Tensor:
+def flow_between_neighbours(lq: Tensor, estimate: FlowEstimator) -> tuple[Tensor, Tensor]:
+    """From every frame of lq [b, t, c, h, w] but the last to the next one, and back: two flows [b, t - 1, 2, h, w]."""
+    b, t = lq.shape[:2]
+    first, second = lq[:, :-1].flatten(0, 1), lq[:, 1:].flatten(0, 1)
+    flow_01, flow_10 = (estimate(*pair).unflatten(0, (b, t - 1)) for pair in ((first, second), (second, first)))
+    return flow_01, flow_10
+
+
+def interpolate_along_flow(
+    lq: Tensor, times: Times, scale: tuple[int, int], flow_01: Tensor, flow_10: Tensor
+) -> Tensor:
     """Motion-compensated interpolation, both neighbours warped to the time in between and blended.
 
     The motion at time f between frames 0 and 1 follows from the two flows F01, F10 by the linear-motion model of
     Super SloMo (Jiang et al., CVPR 2018): F_f0 = -f (1 - f) F01 + f^2 F10, F_f1 = (1 - f)^2 F01 - f (1 - f) F10.
 
-    lq [b, t, c, h, w] -> [b, T, c, H, W]. Flow is estimated on LR frames; warping is done at HR, where the
-    frames are smooth and bilinear sampling loses nothing.
+    lq [b, t, c, h, w], flows [b, t - 1, 2, h, w] -> [b, T, c, H, W]. Flow is estimated on LR frames; warping is done at HR,
+    where the frames are smooth and bilinear sampling loses nothing.
     """
-    b, t, c, h, w = lq.shape
+    b, _, c, h, w = lq.shape
     size = (h * scale[0], w * scale[1])
     frames = resize_bicubic(lq, size)
-    first, second = lq[:, :-1].flatten(0, 1), lq[:, 1:].flatten(0, 1)
-    flow_01 = _enlarge(estimate(first, second), scale).unflatten(0, (b, t - 1))
-    flow_10 = _enlarge(estimate(second, first), scale).unflatten(0, (b, t - 1))
+    forward, backward = (enlarge(flow.flatten(0, 1), scale).unflatten(0, (b, -1)) for flow in (flow_01, flow_10))
     result = lq.new_empty(b, len(times), c, *size)
     for p, time in enumerate(times):
         j = int(time)
@@ -103,17 +119,12 @@ def interpolate_along_flow(lq: Tensor, times: Times, scale: tuple[int, int], est
         if f == 0:
             result[:, p] = frames[:, j]
             continue
-        forward, backward = flow_01[:, j], flow_10[:, j]
-        zero = warp(frames[:, j], -f * (1 - f) * forward + f**2 * backward, padding="border")
-        one = warp(frames[:, j + 1], (1 - f) ** 2 * forward - f * (1 - f) * backward, padding="border")
+        to_zero = -f * (1 - f) * forward[:, j] + f**2 * backward[:, j]
+        to_one = (1 - f) ** 2 * forward[:, j] - f * (1 - f) * backward[:, j]
+        zero = warp(frames[:, j], to_zero, padding="border")
+        one = warp(frames[:, j + 1], to_one, padding="border")
         result[:, p] = torch.lerp(zero, one, f)
     return result
-
-
-def _enlarge(flow: Tensor, scale: tuple[int, int]) -> Tensor:
-    size = (flow.shape[2] * scale[0], flow.shape[3] * scale[1])
-    flow = F.interpolate(flow, size=size, mode="bilinear", align_corners=False)
-    return flow * flow.new_tensor([scale[1], scale[0]]).view(1, 2, 1, 1)
 
 
 _DIS_SIDE = 12  # the smallest image that OpenCV's search takes

@@ -1,0 +1,85 @@
+"""Restoration along the motion: what it keeps, what it refuses, what it recovers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from davsr.degradation import Degradation
+from davsr.errors import InputError
+from davsr.models.interpolation import Interpolation
+from davsr.models.motion import average_along_motion, motion_between, refine_along_motion
+from davsr.options import InterpolationOptions
+
+
+def moving_texture(frames: int, size: int, velocity: tuple[float, float]) -> Tensor:
+    """A smooth random texture [1, 3, T, H, W] that moves by `velocity` (dx, dy) pixels a frame."""
+    waves = np.random.default_rng(0).normal(0, 0.5, size=(24, 2))
+    phases = np.random.default_rng(1).uniform(0, 2 * np.pi, size=(24, 3))
+    t, y, x = np.meshgrid(np.arange(frames), np.arange(size), np.arange(size), indexing="ij")
+    place = np.stack([x - velocity[0] * t, y - velocity[1] * t], axis=-1)
+    video = np.sin((place @ waves.T)[..., None] + phases).mean(axis=-2) + 0.5
+    return torch.from_numpy(video).permute(3, 0, 1, 2)[None].float()
+
+
+def test_motion_between_frames_of_uniform_motion_is_that_motion():
+    flow = torch.tensor([5.0, -2.5]).view(1, 1, 2, 1, 1).expand(2, 3, 2, 6, 8)
+    times = np.clip((np.arange(20) - 2) / 5, 0, 3)
+    motion = motion_between(times, (5, 4, 4), flow, -flow)
+    expected = torch.tensor([5.0 * 4 / 5, -2.5 * 4 / 5]).view(1, 1, 2, 1, 1).expand(2, 20, 2, 24, 32)
+    torch.testing.assert_close(motion, expected)
+
+
+def test_average_along_the_motion_keeps_what_moves_so():
+    x = moving_texture(7, 32, (2, -1))
+    motion = torch.tensor([2.0, -1.0]).view(1, 1, 2, 1, 1).expand(1, 7, 2, 32, 32)
+    inside = (..., slice(6, -6), slice(6, -6))
+    torch.testing.assert_close(average_along_motion(x, motion, (4, 4))[inside], x[inside], rtol=0, atol=1e-4)
+    blurred = average_along_motion(x, torch.zeros_like(motion), (4, 4))
+    assert (blurred - x)[inside].abs().mean() > 0.01
+
+
+def test_a_neighbour_that_does_not_match_has_no_say():
+    x = torch.zeros(1, 3, 5, 16, 16)
+    x[:, :, 2] = 1  # one frame unlike all others
+    averaged = average_along_motion(x, torch.zeros(1, 5, 2, 16, 16), (4, 4))
+    torch.testing.assert_close(averaged, x, rtol=0, atol=1e-6)
+
+
+def test_rounds_along_the_motion_recover_what_the_exposure_hides():
+    """Known motion: the data step alone cannot tell the five frames of an exposure apart, agreement along the motion does."""
+    A = Degradation()
+    x = moving_texture(25, 64, (2, -1))
+    y = A.apply(x)
+    motion = torch.tensor([2.0, -1.0]).view(1, 1, 2, 1, 1).expand(1, 25, 2, 64, 64)
+    start = A.data_step(y.repeat_interleave(5, 2).repeat_interleave(4, 3).repeat_interleave(4, 4), y, 0.003)
+    refined = refine_along_motion(start, y, motion, A, 8)
+    inside = (..., slice(5, -5), slice(12, -12), slice(12, -12))
+    before, after = ((z - x)[inside].square().mean().sqrt() for z in (start, refined))
+    assert after < 0.5 * before
+    assert A.residual(refined, y).mean() < 0.01
+
+
+def test_noise_makes_the_rounds_trust_the_data_less():
+    A = Degradation()
+    x = moving_texture(10, 32, (1, 0))
+    y = A.apply(x)
+    motion = torch.zeros(1, 10, 2, 32, 32)
+    start = torch.full_like(x, 0.5)
+    exact, noisy = (refine_along_motion(start, y, motion, A, 2, torch.tensor([s])) for s in (0.0, 0.1))
+    assert A.residual(noisy, y).mean() > 2 * A.residual(exact, y).mean()
+
+
+def test_rounds_take_any_clip_and_leave_one_frame_alone():
+    options = InterpolationOptions(rounds=2)
+    torch.manual_seed(0)
+    for t, h, w in ((1, 16, 16), (2, 17, 19)):
+        x = Interpolation(options)(torch.rand(2, t, 3, h, w), Degradation(), torch.zeros(2))
+        assert x.shape == (2, 3, 5 * t, 4 * h, 4 * w) and x.isfinite().all()
+
+
+def test_rounds_need_the_flow():
+    with pytest.raises(InputError, match="rounds must be 0 unless method is flow"):
+        InterpolationOptions(method="linear", rounds=3)
