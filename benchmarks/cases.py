@@ -102,9 +102,9 @@ def align_cases(quick: bool) -> list[Case]:
             noise(m, 2 * m, 3, 3, device=device, scale=0.03, seed=4),
             noise(m, device=device, seed=5),
         ]
-        images = [
-            x.to(dtype).float() for x in images
-        ]  # the same numbers for both: a cell's border cuts gradients in two
+        images[1] = inside_cells(images[1], groups)
+        images = [x.to(dtype).float() for x in images]  # the same numbers for both
+        others[:2] = [flow.round() for flow in others[:2]]
         others[2:] = [x.to(dtype).float() for x in others[2:]]
         align = modulated_convolution
         if contestant == OURS:  # as the network calls it, under autocast where in bfloat16; the flows stay float32
@@ -122,12 +122,19 @@ def align_cases(quick: bool) -> list[Case]:
             lambda contestant, device, small, wrap=wrap, dtype=dtype: build(wrap, dtype, contestant, device, small),
             ALIGN_NAME + " and its elementwise steps, NCHW, float32",
             target=targets.get(name + suffix),
-            tolerance=max(tolerance, 1e-4 if name == "forward" else 1e-2),
+            tolerance=tolerance,
             repeats=15,
         )
-        for dtype, suffix, tolerance in ((torch.float32, "", 0.0), (torch.bfloat16, ", bfloat16", 2e-2))
-        for name, wrap in PASSES.items()  # the gradient jumps where a coordinate, rounded, changes its cell: 1 in 40,000 does
+        for dtype, suffix, tolerance in ((torch.float32, "", 1e-4), (torch.bfloat16, ", bfloat16", 2e-2))
+        for name, wrap in PASSES.items()
     ]
+
+
+def inside_cells(raw: Tensor, groups: int) -> Tensor:
+    """Raw offsets whose samples keep a tenth of a pixel from the borders of cells, where rounding changes the gradient."""
+    offsets = 10 * torch.tanh(raw[:, : 18 * groups])
+    offsets = (offsets.floor() + 0.1 + 0.8 * (offsets - offsets.floor())) / 10
+    return torch.cat([torch.atanh(offsets), raw[:, 18 * groups :]], dim=1)
 
 
 def division_cases(quick: bool) -> list[Case]:
@@ -168,7 +175,9 @@ def division_cases(quick: bool) -> list[Case]:
             return torch.fft.ifftn(z_hat, dim=axes).real
 
         if what == "data step":
-            return wrap(our_step if contestant == OURS else published_step, x, y, alpha)
+            run = wrap(our_step if contestant == OURS else published_step, x, y, alpha)
+            # Not alpha's gradient: form (a) sums it in float32 to 1e-3 (ours: 1e-6 of float64's, tests/test_ops_*.py).
+            return (lambda: run()[:-1]) if wrap is forward_backward else run
         if contestant == OURS:
             spectra = torch.fft.rfftn(x, dim=axes), torch.fft.rfftn(y, dim=axes)
             return real(wrap, ours, *spectra, alpha)
@@ -202,7 +211,7 @@ def division_cases(quick: bool) -> list[Case]:
                     ),
                     FORM_A,
                     target=target if name == "forward" and not quick else None,
-                    tolerance=1e-4 if name == "forward" else 1e-2,  # alpha's gradient is one float32 sum that cancels
+                    tolerance=1e-4,
                 )
             )
     return cases

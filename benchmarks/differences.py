@@ -49,10 +49,10 @@ def main() -> None:
     alpha = ALPHA * standard.largest_eigenvalue()
 
     def start(**options: object) -> Tensor:
-        return Interpolation(InterpolationOptions(**options))(observed.transpose(1, 2), standard)  # type: ignore[arg-type]
+        return Interpolation(InterpolationOptions(**options))(observed.transpose(1, 2), standard)
 
     def step(x: Tensor, alpha: float = alpha, **changes: object) -> Tensor:
-        return Degradation(**changes).data_step(x, observed, alpha)  # type: ignore[arg-type]
+        return Degradation(**changes).data_step(x, observed, alpha)
 
     def score(x: Tensor, border: int = 0) -> float:
         """PSNR over the frames but the two at each end; `border`: of the outer pixels only."""

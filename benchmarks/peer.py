@@ -49,9 +49,10 @@ class Peer(nn.Module):
 
     def forward(self, lq: Tensor, sigma: float = 0.0) -> Tensor:
         """lq [b, t, c, h, w] -> [b, T, c, H, W]."""
-        alpha, beta = self.hyper(per_sample(sigma, lq), self.degradation.scale)
+        noise = per_sample(sigma, lq)
+        alpha, beta = self.hyper(noise, self.degradation.scale)
         y = lq.transpose(1, 2)
-        x = self.interpolate(lq, self.degradation, lq.new_zeros(len(lq)))
+        x = self.interpolate(lq, self.degradation, noise)
         for k in range(self.iterations):
             z = spectral_data_step_reference(x, y, alpha[:, k], self._transfer(x), self.degradation.scale)
             x = enhance(self.rve, z, beta[:, k])

@@ -120,7 +120,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
 def build(cls: type[T], tree: Mapping[str, Any], path: str = "") -> T:
     """Build one dataclass from a mapping; `path` is the dotted prefix for errors."""
     hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # T is a dataclass
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every T is a dataclass; typing has no public bound that says so
     for key in tree:
         if key not in fields:
             raise InputError(_unknown(cls, f"{path}{key}", key, list(fields)))

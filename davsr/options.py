@@ -62,7 +62,6 @@ class FlowNetOptions:
     levels: int = option(6, minimum=1, maximum=8)
     channels: tuple[int, ...] = option((32, 64, 32, 16), minimum=1)
     kernel: int = option(7, minimum=1)
-    shared: bool = False  # one stack for all scales, instead of one for each
     weights: str | None = None  # a SPyNet checkpoint to start from
 
     def __post_init__(self) -> None:

@@ -70,7 +70,7 @@ def autocast(precision: Precision, device: torch.device | str) -> torch.autocast
 def seed(value: int) -> None:
     """Seed every generator that this package or its libraries may draw from."""
     random.seed(value)
-    np.random.seed(value % 2**32)  # noqa: NPY002 (for libraries that use the global generator)
+    np.random.seed(value % 2**32)  # noqa: NPY002 (libraries may draw from the global generator, and runs must repeat)
     torch.manual_seed(value)
 
 

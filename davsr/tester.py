@@ -234,6 +234,8 @@ def output_name(model: DAVSR) -> str:
 def describe_model(model: DAVSR) -> str:
     """One line on the model."""
     start = f"{model.options.interpolation.method} interpolation"
+    if model.options.interpolation.rounds:
+        start += f" and {model.options.interpolation.rounds} rounds along the motion"
     step = "data step" if model.options.data_step else "no data step"
     if model.enhance is None:
         return f"{start}, {model.options.iterations} x {step}, nothing learned"

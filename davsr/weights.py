@@ -325,12 +325,13 @@ def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
 def _place(module: nn.Module, conversion: Conversion, source: str) -> str:
     """Prefix of the converted names within `module`."""
     whole = hasattr(module, "enhance")  # a DAVSR, which this file cannot import without a circle
+    places = dict(module.named_modules())
     if conversion.kind == "spynet":
         prefix = "enhance.flow." if whole else ""
-        fits = isinstance(module, SPyNet) or (whole and module.enhance is not None)
+        fits = isinstance(module, SPyNet) or "enhance.flow" in places
     elif conversion.kind == "superslomo":
         prefix = "interpolate.slomo." if whole else ""
-        fits = isinstance(module, SuperSloMo) or (whole and module.interpolate.slomo is not None)  # type: ignore[union-attr]
+        fits = isinstance(module, SuperSloMo) or "interpolate.slomo" in places
     else:
         prefix, fits = "", whole
     if not fits:

@@ -73,18 +73,6 @@ def test_spynet_scales_each_component_by_its_axis():
     torch.testing.assert_close(flow[:, 1], torch.full((1, 6, 9), 6 / 8))
 
 
-def test_spynet_with_shared_weights_is_one_whose_levels_are_equal():
-    torch.manual_seed(0)
-    shared = SPyNet(levels=3, channels=(8, 4), kernel=3, shared=True)
-    separate = SPyNet(levels=3, channels=(8, 4), kernel=3)
-    for level in separate.levels:
-        level.load_state_dict(shared.levels[0].state_dict())
-    images = torch.rand(2, 1, 3, 21, 30)
-    with torch.no_grad():
-        torch.testing.assert_close(shared(*images), separate(*images), rtol=0, atol=0)
-    assert 3 * sum(p.numel() for p in shared.parameters()) == sum(p.numel() for p in separate.parameters())
-
-
 def test_spynet_trains_from_its_start():
     torch.manual_seed(0)
     model = SPyNet(levels=3, channels=(8, 4), kernel=3)

@@ -183,7 +183,7 @@ def load_batches(
         cv2.setNumThreads(0)
     loader = DataLoader(
         dataset,
-        batch_sampler=indices,  # type: ignore[arg-type]  # any iterable of lists will do
+        batch_sampler=indices,  # type: ignore[arg-type]  # an iterator of lists is enough at run time; the stub wants a Sampler
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_deaf_to_signals,

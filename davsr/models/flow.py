@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -23,26 +23,21 @@ class SPyNet(nn.Module):
         levels: number of scales, each half as large as the next; input sides are resized to a multiple of 2^(levels - 1).
         channels: widths of the hidden convolutions of a level.
         kernel: odd side of the convolutions.
-        shared: one set of weights serves every level, which all do the same: what is learned at one scale is known at all
-            (iterative residual refinement: Hur and Roth, CVPR 2019).
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, levels: int = 6, channels: Sequence[int] = (32, 64, 32, 16), kernel: int = 7, shared: bool = False
-    ) -> None:
+    def __init__(self, levels: int = 6, channels: Sequence[int] = (32, 64, 32, 16), kernel: int = 7) -> None:
         super().__init__()
-        self.scales = levels
-        self.levels = nn.ModuleList(_level(channels, kernel) for _ in range(1 if shared else levels))
+        self.levels = nn.ModuleList(_level(channels, kernel) for _ in range(levels))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
     @classmethod
     def from_options(cls, options: FlowNetOptions) -> SPyNet:
         """The network that `options` describe, with its initial weights."""
-        return cls(options.levels, options.channels, options.kernel, options.shared)
+        return cls(options.levels, options.channels, options.kernel)
 
     def forward(self, reference: Tensor, support: Tensor) -> Tensor:
         """Flow [b, 2, h, w] in pixels (dx, dy), float32, such that `warp(support, flow)` looks like `reference` [b, 3, h, w].
@@ -54,14 +49,13 @@ class SPyNet(nn.Module):
     def coarse_to_fine(self, reference: Tensor, support: Tensor) -> list[Tensor]:
         """The flow of every level in that level's own pixels, from coarse to fine; for training."""
         h, w = reference.shape[2:]
-        multiple = 2 ** (self.scales - 1)
+        multiple = 2 ** (len(self.levels) - 1)
         size = (-(-h // multiple) * multiple, -(-w // multiple) * multiple)
         references = self._pyramid(reference, size)
         supports = self._pyramid(support, size)
         flow = references[0].new_zeros(references[0].shape[0], 2, *references[0].shape[2:])
         flows: list[Tensor] = []
-        levels = itertools.islice(itertools.cycle(self.levels), self.scales)
-        for level, ref, supp in zip(levels, references, supports, strict=True):
+        for level, ref, supp in zip(self.levels, references, supports, strict=True):
             if flows:
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
                 supp = warp(supp, flow, padding="border")
@@ -76,7 +70,7 @@ class SPyNet(nn.Module):
         if image.shape[2:] != size:
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         images = [image]
-        for _ in range(self.scales - 1):
+        for _ in range(len(self.levels) - 1):
             images.append(F.avg_pool2d(images[-1], 2))
         return images[::-1]
 
@@ -93,7 +87,7 @@ def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
 def _level(channels: Sequence[int], kernel: int) -> nn.Sequential:
     widths = [8, *channels, 2]
     layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise(widths):
+    for inputs, outputs in pairwise(widths):
         conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
         weight, bias = conv.parameters()
         nn.init.kaiming_normal_(weight, nonlinearity="relu")

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davsr.degradation import Degradation
-from davsr.models.flow import SPyNet
-from davsr.models.motion import enlarge, motion_between, refine_along_motion
+from davsr.models.flow import SPyNet, resize_flow
+from davsr.models.motion import motion_between, refine_along_motion
 from davsr.models.superslomo import SuperSloMo
 from davsr.models.warp import warp
 from davsr.options import InterpolationOptions
@@ -111,7 +111,7 @@ def interpolate_along_flow(
     b, _, c, h, w = lq.shape
     size = (h * scale[0], w * scale[1])
     frames = resize_bicubic(lq, size)
-    forward, backward = (enlarge(flow.flatten(0, 1), scale).unflatten(0, (b, -1)) for flow in (flow_01, flow_10))
+    forward, backward = (resize_flow(flow.flatten(0, 1), size).unflatten(0, (b, -1)) for flow in (flow_01, flow_10))
     result = lq.new_empty(b, len(times), c, *size)
     for p, time in enumerate(times):
         j = int(time)

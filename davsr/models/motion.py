@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from davsr.degradation import Degradation
+from davsr.models.flow import resize_flow
 from davsr.models.warp import warp
 
 # Found by hand on a few real clips; results change slowly around them.
@@ -27,13 +28,6 @@ NOISE = 0.1  # the noise at which the data step takes a value's own error for as
 _PIXELS = 2**18  # of one pass
 
 
-def enlarge(flow: Tensor, scale: tuple[int, int]) -> Tensor:
-    """A flow [n, 2, h, w] on a grid finer by `scale`, in pixels of that grid."""
-    size = (flow.shape[2] * scale[0], flow.shape[3] * scale[1])
-    flow = F.interpolate(flow, size=size, mode="bilinear", align_corners=False)
-    return flow * flow.new_tensor([scale[1], scale[0]]).view(1, 2, 1, 1)
-
-
 def motion_between(
     times: npt.NDArray[np.float64], scale: tuple[int, int, int], flow_01: Tensor, flow_10: Tensor
 ) -> Tensor:
@@ -41,14 +35,15 @@ def motion_between(
 
     Motion is uniform between two LR frames: at time f the two flows, each moved there along itself, are blended.
     """
-    s_t, *sides = scale
+    s_t, s_h, s_w = scale
+    h, w = flow_01.shape[3:]
     motion = []
     for time in times:
         j = min(int(time), flow_01.shape[1] - 1)
         f = float(time) - j
         forward, backward = flow_01[:, j], -flow_10[:, j]
         there = warp(forward, -f * forward, padding="border"), warp(backward, (1 - f) * backward, padding="border")
-        motion.append(enlarge(torch.lerp(*there, f) / s_t, (sides[0], sides[1])))
+        motion.append(resize_flow(torch.lerp(*there, f) / s_t, (h * s_h, w * s_w)))
     return torch.stack(motion, dim=1)
 
 

@@ -11,6 +11,8 @@ first source with ``flow_1``, the second half the second source with ``flow_2``:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -203,12 +205,32 @@ def _register() -> None:
     """Shapes for tracing, and the derivative. Called once, after the extension has been loaded."""
 
     @torch.library.register_fake("davsr::deform_align")
-    def _(features, raw, flow_1, flow_2, weight, bias, groups, max_residue, level=None):  # type: ignore[no-untyped-def]
+    def _(
+        features: Tensor,
+        raw: Tensor,
+        flow_1: Tensor,
+        flow_2: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        groups: int,
+        max_residue: float,
+        level: str | None = None,
+    ) -> Tensor:
         b, _, h, w = features.shape
         return features.new_empty(b, weight.shape[0], h, w).to(memory_format=_memory_format(features))
 
     @torch.library.register_fake("davsr::deform_align_backward")
-    def _(grad, features, raw, flow_1, flow_2, weight, groups, max_residue, level=None):  # type: ignore[no-untyped-def]
+    def _(
+        grad: Tensor,
+        features: Tensor,
+        raw: Tensor,
+        flow_1: Tensor,
+        flow_2: Tensor | None,
+        weight: Tensor,
+        groups: int,
+        max_residue: float,
+        level: str | None = None,
+    ) -> tuple[Tensor, ...]:
         return (
             torch.empty_like(features, memory_format=_memory_format(features)),
             torch.empty_like(raw, memory_format=_memory_format(raw)),
@@ -218,11 +240,11 @@ def _register() -> None:
             weight.new_empty(weight.shape[0]),
         )
 
-    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         features, raw, flow_1, flow_2, weight, _, ctx.groups, ctx.max_residue, ctx.level = inputs
         ctx.save_for_backward(features, raw, flow_1, flow_2, weight)
 
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         features, raw, flow_1, flow_2, weight = ctx.saved_tensors
         d_features, d_raw, d_flow_1, d_flow_2, d_weight, d_bias = torch.ops.davsr.deform_align_backward(
             grad, features, raw, flow_1, flow_2, weight, ctx.groups, ctx.max_residue, ctx.level

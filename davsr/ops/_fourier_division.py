@@ -11,6 +11,9 @@ the Woodbury form of argmin_z ||y - A z||^2 + alpha ||z - x||^2. fold is the mea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -150,20 +153,40 @@ def _register() -> None:
     """Shapes for tracing, and the derivative. Called once, after the extension has been loaded."""
 
     @torch.library.register_fake("davsr::fourier_division")
-    def _(x, y, otf, gram, alpha, scale, width, level=None):  # type: ignore[no-untyped-def]
+    def _(
+        x: Tensor,
+        y: Tensor,
+        otf: Tensor,
+        gram: Tensor,
+        alpha: Tensor,
+        scale: Sequence[int],
+        width: int,
+        level: str | None = None,
+    ) -> tuple[Tensor, Tensor]:
         return _dense(x), _dense(y)
 
     @torch.library.register_fake("davsr::fourier_division_backward")
-    def _(grad, x, otf, gram, alpha, quotient, scale, width, otf_gradient, level=None):  # type: ignore[no-untyped-def]
+    def _(
+        grad: Tensor,
+        x: Tensor,
+        otf: Tensor,
+        gram: Tensor,
+        alpha: Tensor,
+        quotient: Tensor,
+        scale: Sequence[int],
+        width: int,
+        otf_gradient: bool,
+        level: str | None = None,
+    ) -> tuple[Tensor, ...]:
         d_otf = _dense(otf) if otf_gradient else otf.new_empty(0)
         return _dense(grad), _dense(quotient), d_otf, _dense(gram), _dense(alpha)
 
-    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         x, _, otf, gram, alpha, ctx.scale, ctx.width, ctx.level = inputs
         ctx.save_for_backward(x, otf, gram, alpha, output[1])
         ctx.mark_non_differentiable(output[1])
 
-    def backward(ctx, grad, _):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, otf, gram, alpha, quotient = ctx.saved_tensors
         d_x, d_y, d_otf, d_gram, d_alpha = torch.ops.davsr.fourier_division_backward(
             grad, x, otf, gram, alpha, quotient, ctx.scale, ctx.width, ctx.needs_input_grad[2], ctx.level
