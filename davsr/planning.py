@@ -19,6 +19,7 @@ _SHARE = 0.6  # of the free memory: the rest stays for the file cache and for ot
 _PROCESS = 0.6 * GIGABYTE  # interpreter, torch and the model's code
 # Bytes for every pixel of every HR frame of a piece, measured (docs/restoration.md).
 _TRAINING_FREE = 48.0  # measured 40 to 43: x, z, and the interpolation's resized frames and flows
+_ROUNDS = 60.0  # measured 99 to 102 in all: the estimate, the one before, their average, and the motion
 _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter of the side, and what makes the next one
 _ENCODER_FRAMES = 80  # that an encoder holds for its look-ahead and its references
 
@@ -56,28 +57,31 @@ def bytes_per_pixel(model: Any) -> float:
     options = getattr(model, "options", None)
     if options is None:
         return _TRAINING_FREE
-    if options.enhancement.kind == "none":
-        return _TRAINING_FREE
-    return _TRAINING_FREE + _PER_CHANNEL * options.enhancement.channels
+    rounds = _ROUNDS if options.interpolation.rounds else 0.0
+    network = 0.0 if options.enhancement.kind == "none" else _PER_CHANNEL * options.enhancement.channels
+    return _TRAINING_FREE + rounds + network
 
 
 def default_overlap(degradation: DegradationOptions, model: Any) -> int:
     """LR frames that windows share, at the knee of the curve in docs/restoration.md.
 
-    Without learning one on each side, for the interpolation; a recurrent network looks farther. More where exposures
-    reach into their neighbours.
+    One on each side for the interpolation alone; a recurrent network and rounds along the motion look farther. More where
+    exposures reach into their neighbours.
     """
     s_t = degradation.scale[0]
     exposure = degradation.exposure or s_t
     beyond = max(degradation.phase + exposure - s_t, -degradation.phase, 0)
-    learned = model is not None and model.options.enhancement.kind != "none"
-    return 2 * ((2 if learned else 1) + math.ceil(beyond / s_t))
+    return 2 * ((2 if _looks_far(model) else 1) + math.ceil(beyond / s_t))
 
 
 def default_margin(model: Any) -> int:
     """LR pixels of context around a tile, at the knee of the curve in docs/restoration.md."""
-    learned = model is not None and model.options.enhancement.kind != "none"
-    return 24 if learned else 8
+    return 24 if _looks_far(model) else 8
+
+
+def _looks_far(model: Any) -> bool:
+    """Whether what a pixel shows travels over many frames."""
+    return model is not None and (model.options.enhancement.kind != "none" or model.options.interpolation.rounds > 0)
 
 
 def host_budget(memory: float) -> float:

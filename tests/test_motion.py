@@ -9,9 +9,11 @@ from torch import Tensor
 
 from davsr.degradation import Degradation
 from davsr.errors import InputError
+from davsr.models.davsr import DAVSR
 from davsr.models.interpolation import Interpolation
 from davsr.models.motion import average_along_motion, motion_between, refine_along_motion
-from davsr.options import InterpolationOptions
+from davsr.options import InterpolationOptions, load_options
+from davsr.planning import bytes_per_pixel, default_margin, default_overlap
 
 
 def moving_texture(frames: int, size: int, velocity: tuple[float, float]) -> Tensor:
@@ -83,3 +85,12 @@ def test_rounds_take_any_clip_and_leave_one_frame_alone():
 def test_rounds_need_the_flow():
     with pytest.raises(InputError, match="rounds must be 0 unless method is flow"):
         InterpolationOptions(method="linear", rounds=3)
+
+
+def test_windows_and_memory_are_planned_for_the_rounds():
+    options = load_options("options/test/motion.yml")
+    plain = DAVSR.from_options(load_options("options/test/training_free.yml"))
+    model = DAVSR.from_options(options)
+    assert default_overlap(options.degradation, model) == 4 and default_overlap(options.degradation, plain) == 2
+    assert default_margin(model) == 24 and default_margin(plain) == 8
+    assert bytes_per_pixel(model) > bytes_per_pixel(plain)
