@@ -55,7 +55,7 @@ def forward_backward(function: Callable[..., Tensor], *inputs: Tensor) -> Run:
 PASSES = {"forward": forward, "forward + backward": forward_backward}
 
 
-def data_step_cases(quick: bool) -> list[Case]:
+def data_step_cases(quick: bool = False) -> list[Case]:
     """The standard model: separable, its boundary circular, so that the published form gives the same z."""
     t, h, w = (2, 16, 16) if quick else (5, 64, 64)
 
