@@ -125,7 +125,7 @@ class Degradation:
         with _no_autocast(y):
             return self._time.adjoint(self._spatial_adjoint(y), dim=2)
 
-    def data_step(self, x: Tensor, y: Tensor, alpha: float | Tensor) -> Tensor:
+    def data_step(self, x: Tensor, y: Tensor, alpha: float | Tensor, *, out: Tensor | None = None) -> Tensor:
         """argmin_z ||y - A z||^2 + alpha ||z - x||^2, in closed form (the Fourier data transform).
 
         In residual form, by the Woodbury identity:  z = x + A^T (A A^T + alpha I)^-1 (y - A x)
@@ -134,6 +134,7 @@ class Degradation:
             x: current HR estimate [b, c, T, H, W].
             y: observed LR video [b, c, t, h, w].
             alpha: penalty > 0, a number or one per batch entry [b].
+            out: where to put z, like x and possibly x itself: saves fresh memory where no gradient is wanted.
 
         Raises:
             ValueError: if the sizes of x, y and alpha do not belong together.
@@ -147,9 +148,10 @@ class Degradation:
         alpha = _per_sample(alpha, x)
         with _no_autocast(x):
             if self.solver == "fourier" and self.boundary == "circular":
-                return fourier_data_step(x, y, alpha, self._time, self._plane)
+                z = fourier_data_step(x, y, alpha, self._time, self._plane)
+                return z if out is None else out.copy_(z)
             step = self._solve(y - self.apply(x), alpha.view(-1, 1, 1, 1, 1))
-            return self._time.adjoint(self._spatial_adjoint(step), dim=2, add=x)
+            return self._time.adjoint(self._spatial_adjoint(step), dim=2, add=x, out=out)
 
     def residual(self, x: Tensor, y: Tensor) -> Tensor:
         """Root mean square of y - A x per batch entry and LR frame, [b, t]."""

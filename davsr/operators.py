@@ -93,8 +93,8 @@ class AxisFactor:
         flat = self._matrix(size, x) @ x.reshape(b * c, frames, height * width)
         return flat.view(b, c, size, height, width)
 
-    def adjoint(self, y: Tensor, dim: int, add: Tensor | None = None) -> Tensor:
-        """The transpose of `apply`; with `add` (dim 2 only) it returns add + A_i^T y in one pass."""
+    def adjoint(self, y: Tensor, dim: int, add: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """The transpose of `apply`; with `add` (dim 2 only) it returns add + A_i^T y in one pass, into `out` (contiguous)."""
         size = y.shape[dim]
         if dim == 4:
             return y @ self._matrix(size, y)
@@ -107,13 +107,16 @@ class AxisFactor:
             frames = y.reshape(b * c * size, 1, height * width)
             if add is None:
                 return (window * frames).view(shape)
-            return torch.addcmul(add.reshape(b * c * size, self.scale, height * width), window, frames).view(shape)
+            parts = (b * c * size, self.scale, height * width)
+            into = None if out is None else out.view(parts)
+            return torch.addcmul(add.reshape(parts), window, frames, out=into).view(shape)
         transposed = self._matrix(size, y).mT
         flat = y.reshape(b * c, size, height * width)
         if add is None:
             return (transposed @ flat).view(shape)
-        base = add.reshape(b * c, size * self.scale, height * width)
-        return torch.baddbmm(base, transposed.expand(b * c, -1, -1), flat).view(shape)
+        volumes = (b * c, size * self.scale, height * width)
+        into = None if out is None else out.view(volumes)
+        return torch.baddbmm(add.reshape(volumes), transposed.expand(b * c, -1, -1), flat, out=into).view(shape)
 
     def to_basis(self, r: Tensor, dim: int) -> Tensor:
         """U^T r along `dim`."""

@@ -38,7 +38,7 @@ class InterpolationOptions:
     resize: Literal["bicubic", "bilinear_corners"] = "bicubic"  # bilinear_corners: align_corners=True, for parity
     centre: float | None = None  # HR frame on which LR frame 0 is centred; null: phase + (exposure - 1) / 2
     flow: Literal["dis", "spynet"] = "dis"  # estimator of method: flow; dis is OpenCV's and needs no weights
-    rounds: int = option(0, minimum=0)  # of averaging along the flow and data step, after method: flow; 8 is plenty
+    rounds: int = option(0, minimum=0)  # of averaging along the flow and data step, after method: flow; 12 is plenty
     weights: str | None = None  # of slomo or spynet
 
     def __post_init__(self) -> None:

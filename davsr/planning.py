@@ -19,7 +19,7 @@ _SHARE = 0.6  # of the free memory: the rest stays for the file cache and for ot
 _PROCESS = 0.6 * GIGABYTE  # interpreter, torch and the model's code
 # Bytes for every pixel of every HR frame of a piece, measured (docs/restoration.md).
 _TRAINING_FREE = 48.0  # measured 40 to 43: x, z, and the interpolation's resized frames and flows
-_ROUNDS = 60.0  # measured 99 to 102 in all: the estimate, the one before, their average, and the motion
+_ROUNDS = 100.0  # measured 129 to 145 in all: three volumes that take turns, the motion, and where it leads
 _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter of the side, and what makes the next one
 _ENCODER_FRAMES = 80  # that an encoder holds for its look-ahead and its references
 

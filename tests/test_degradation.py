@@ -252,3 +252,13 @@ def test_bad_sizes_are_refused() -> None:
         degradation.data_step(torch.zeros(1, 3, 5, 8, 8), torch.zeros(1, 3, 1, 2, 2), 0.0)
     with pytest.raises(ValueError, match="must be floating point"):
         degradation.apply(torch.zeros(1, 3, 5, 8, 8, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("settings", [{}, {"exposure": 7.0}, {"boundary": "circular", "solver": "fourier"}])
+def test_data_step_into_given_memory(settings):
+    A = Degradation((5, 2, 2), **settings)
+    x, y = torch.rand(2, 3, 10, 8, 8), torch.rand(2, 3, 2, 4, 4)
+    expected = A.data_step(x, y, 0.01)
+    into = x.clone()
+    A.data_step(into, y, 0.01, out=into)
+    torch.testing.assert_close(into, expected)

@@ -11,7 +11,8 @@ from davsr.degradation import Degradation
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.models.interpolation import Interpolation
-from davsr.models.motion import average_along_motion, motion_between, refine_along_motion
+from davsr.models.motion import FLATTENING, STEPS, agree_along_motion, flatten, motion_between, refine_along_motion
+from davsr.models.warp import sampling_grid
 from davsr.options import InterpolationOptions, load_options
 from davsr.planning import bytes_per_pixel, default_margin, default_overlap
 
@@ -34,20 +35,37 @@ def test_motion_between_frames_of_uniform_motion_is_that_motion():
     torch.testing.assert_close(motion, expected)
 
 
-def test_average_along_the_motion_keeps_what_moves_so():
+def agree(x: Tensor, motion: Tensor) -> Tensor:
+    """What agreement along `motion` [b, T, 2, H, W] makes of x."""
+    paths = {step: sampling_grid(step * motion.flatten(0, 1)).unflatten(0, motion.shape[:2]) for step in STEPS}
+    out = torch.empty_like(x)
+    agree_along_motion(x, paths, (4, 4), out)
+    return out
+
+
+def test_agreement_along_the_motion_keeps_what_moves_so():
     x = moving_texture(7, 32, (2, -1))
     motion = torch.tensor([2.0, -1.0]).view(1, 1, 2, 1, 1).expand(1, 7, 2, 32, 32)
     inside = (..., slice(6, -6), slice(6, -6))
-    torch.testing.assert_close(average_along_motion(x, motion, (4, 4))[inside], x[inside], rtol=0, atol=1e-4)
-    blurred = average_along_motion(x, torch.zeros_like(motion), (4, 4))
-    assert (blurred - x)[inside].abs().mean() > 0.01
+    moved = (agree(x, motion) - x)[inside].abs()
+    assert moved.max() <= 4 * FLATTENING + 1e-4  # each of four differences of a pixel gives at most one step
+    assert (agree(x, torch.zeros_like(motion)) - x)[inside].abs().mean() > 5 * moved.mean()
 
 
 def test_a_neighbour_that_does_not_match_has_no_say():
     x = torch.zeros(1, 3, 5, 16, 16)
     x[:, :, 2] = 1  # one frame unlike all others
-    averaged = average_along_motion(x, torch.zeros(1, 5, 2, 16, 16), (4, 4))
-    torch.testing.assert_close(averaged, x, rtol=0, atol=1e-6)
+    torch.testing.assert_close(agree(x, torch.zeros(1, 5, 2, 16, 16)), x, rtol=0, atol=1e-6)
+
+
+def test_flattening_lowers_total_variation_and_keeps_the_mean():
+    x = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
+    flatter = flatten(x)
+    variation = [z.diff(dim=2).abs().sum() + z.diff(dim=3).abs().sum() for z in (x, flatter)]
+    assert variation[1] < variation[0]
+    torch.testing.assert_close(flatter.mean(dim=(2, 3)), x.mean(dim=(2, 3)))
+    flat = torch.full((1, 3, 5, 5), 0.3)
+    assert torch.equal(flatten(flat), flat)
 
 
 def test_rounds_along_the_motion_recover_what_the_exposure_hides():
