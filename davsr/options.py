@@ -39,11 +39,14 @@ class InterpolationOptions:
     centre: float | None = None  # HR frame on which LR frame 0 is centred; null: phase + (exposure - 1) / 2
     flow: Literal["dis", "spynet"] = "dis"  # estimator of method: flow; dis is OpenCV's and needs no weights
     rounds: int = option(0, minimum=0)  # of averaging along the flow and data step, after method: flow; 12 is plenty
+    channels: int = option(0, minimum=0)  # width of what rounds learn; 0: they go by constants
     weights: str | None = None  # of slomo or spynet
 
     def __post_init__(self) -> None:
         if self.rounds and self.method != "flow":
             raise InputError(f"rounds must be 0 unless method is flow: they need the motion; got {self.rounds}")
+        if self.channels and not self.rounds:
+            raise InputError(f"channels must be 0 without rounds, whose width they are; got {self.channels}")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ class FlowNetOptions:
     levels: int = option(6, minimum=1, maximum=8)
     channels: tuple[int, ...] = option((32, 64, 32, 16), minimum=1)
     kernel: int = option(7, minimum=1)
+    matching: int = option(
+        0, minimum=0, maximum=8
+    )  # radius of the search that the levels are shown; 0: none, as published
+    shared: bool = False  # the same weights at all levels
+    passes: int = option(1, minimum=1)  # corrections per level
     weights: str | None = None  # a SPyNet checkpoint to start from
 
     def __post_init__(self) -> None:

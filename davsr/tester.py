@@ -220,10 +220,11 @@ class _Restored:
 
 
 def stage_names(model: DAVSR) -> list[str]:
-    """x_0, z_1, x_1, ..., z_K, x_K; without enhancement x_k is z_k, and left out."""
+    """x_0, z_1, x_1, ..., z_K, x_K; without enhancement x_k is z_k, and left out. Before them what rounds started from."""
     rounds = range(1, model.options.iterations + 1)
     kinds = "zx" if model.enhance is not None else "z"
-    return ["x_0", *(f"{kind}_{k}" for k in rounds for kind in kinds)]
+    before = ["interpolated", "r_0"] if model.options.interpolation.rounds else []
+    return [*before, "x_0", *(f"{kind}_{k}" for k in rounds for kind in kinds)]
 
 
 def output_name(model: DAVSR) -> str:

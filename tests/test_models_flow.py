@@ -7,7 +7,7 @@ import skimage.data
 import torch
 import torch.nn.functional as F
 
-from davsr.models.flow import SPyNet
+from davsr.models.flow import SPyNet, matching_cost
 from davsr.models.superslomo import SuperSloMo
 from davsr.models.warp import sampling_grid, warp
 from davsr.weights import load_weights
@@ -126,3 +126,26 @@ def test_super_slomo_without_motion_blends_by_visibility_and_time():
 def test_super_slomo_of_one_frame_repeats_it():
     frames = torch.rand(1, 1, 3, 16, 16)
     assert torch.equal(SuperSloMo()(frames, [-0.4, 0.0, 0.4]), frames.expand(1, 3, 3, 16, 16))
+
+
+def test_matching_cost_is_least_at_the_true_shift():
+    generator = torch.Generator().manual_seed(0)
+    support = torch.rand(1, 3, 20, 24, generator=generator)
+    for dx, dy in ((0, 0), (1, -2), (-2, 1)):
+        reference = support.roll((-dy, -dx), dims=(2, 3))  # reference(p) = support(p + flow)
+        cost = matching_cost(reference, support, 2)[..., 4:-4, 4:-4]
+        assert cost.shape == (1, 25, 12, 16)
+        assert (cost.argmin(dim=1) == (2 + dy) * 5 + 2 + dx).all()
+        torch.testing.assert_close(matching_cost(3 * reference, 3 * support, 2)[..., 4:-4, 4:-4], cost, rtol=0.1, atol=0.1)
+
+
+def test_levels_that_share_weights_and_pass_twice():
+    torch.manual_seed(0)
+    model = SPyNet(3, (4,), 3, matching=1, shared=True, passes=2)
+    assert len(model.levels) == 1
+    a, b = torch.rand(2, 3, 18, 21), torch.rand(2, 3, 18, 21)
+    flows = model.coarse_to_fine(a, b)
+    assert [tuple(f.shape) for f in flows] == [(2, 2, 5, 6)] * 2 + [(2, 2, 10, 12)] * 2 + [(2, 2, 20, 24)] * 2
+    assert model(a, b).shape == (2, 2, 18, 21)
+    model(a, b).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())

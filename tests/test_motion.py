@@ -11,8 +11,7 @@ from davsr.degradation import Degradation
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.models.interpolation import Interpolation
-from davsr.models.motion import FLATTENING, STEPS, agree_along_motion, flatten, motion_between, refine_along_motion
-from davsr.models.warp import sampling_grid
+from davsr.models.motion import FLATTENING, MotionPrior, flatten, motion_between
 from davsr.options import InterpolationOptions, load_options
 from davsr.planning import bytes_per_pixel, default_margin, default_overlap
 
@@ -35,12 +34,16 @@ def test_motion_between_frames_of_uniform_motion_is_that_motion():
     torch.testing.assert_close(motion, expected)
 
 
+class Identity(Degradation):
+    """Its data step keeps the estimate: what is left of a round is the agreement."""
+
+    def data_step(self, x, y, alpha, *, out=None):
+        return x if out is None else out.copy_(x)
+
+
 def agree(x: Tensor, motion: Tensor) -> Tensor:
-    """What agreement along `motion` [b, T, 2, H, W] makes of x."""
-    paths = {step: sampling_grid(step * motion.flatten(0, 1)).unflatten(0, motion.shape[:2]) for step in STEPS}
-    out = torch.empty_like(x)
-    agree_along_motion(x, paths, (4, 4), out)
-    return out
+    """What one round of agreement along `motion` [b, T, 2, H, W] makes of x."""
+    return MotionPrior(1)(x, x, motion, Identity())
 
 
 def test_agreement_along_the_motion_keeps_what_moves_so():
@@ -60,12 +63,12 @@ def test_a_neighbour_that_does_not_match_has_no_say():
 
 def test_flattening_lowers_total_variation_and_keeps_the_mean():
     x = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
-    flatter = flatten(x)
+    flatter = flatten(x, FLATTENING)
     variation = [z.diff(dim=2).abs().sum() + z.diff(dim=3).abs().sum() for z in (x, flatter)]
     assert variation[1] < variation[0]
     torch.testing.assert_close(flatter.mean(dim=(2, 3)), x.mean(dim=(2, 3)))
     flat = torch.full((1, 3, 5, 5), 0.3)
-    assert torch.equal(flatten(flat), flat)
+    assert torch.equal(flatten(flat, FLATTENING), flat)
 
 
 def test_rounds_along_the_motion_recover_what_the_exposure_hides():
@@ -75,7 +78,7 @@ def test_rounds_along_the_motion_recover_what_the_exposure_hides():
     y = A.apply(x)
     motion = torch.tensor([2.0, -1.0]).view(1, 1, 2, 1, 1).expand(1, 25, 2, 64, 64)
     start = A.data_step(y.repeat_interleave(5, 2).repeat_interleave(4, 3).repeat_interleave(4, 4), y, 0.003)
-    refined = refine_along_motion(start, y, motion, A, 8)
+    refined = MotionPrior(8)(start, y, motion, A)
     inside = (..., slice(5, -5), slice(12, -12), slice(12, -12))
     before, after = ((z - x)[inside].square().mean().sqrt() for z in (start, refined))
     assert after < 0.5 * before
@@ -88,11 +91,11 @@ def test_noise_makes_the_rounds_trust_the_data_less():
     y = A.apply(x)
     motion = torch.zeros(1, 10, 2, 32, 32)
     start = torch.full_like(x, 0.5)
-    exact, noisy = (refine_along_motion(start, y, motion, A, 2, torch.tensor([s])) for s in (0.0, 0.1))
+    exact, noisy = (MotionPrior(2)(start, y, motion, A, torch.tensor([s])) for s in (0.0, 0.1))
     assert A.residual(noisy, y).mean() > 2 * A.residual(exact, y).mean()
 
 
-def test_rounds_take_any_clip_and_leave_one_frame_alone():
+def test_rounds_take_any_clip():
     options = InterpolationOptions(rounds=2)
     torch.manual_seed(0)
     for t, h, w in ((1, 16, 16), (2, 17, 19)):
@@ -112,3 +115,48 @@ def test_windows_and_memory_are_planned_for_the_rounds():
     assert default_overlap(options.degradation, model) == 4 and default_overlap(options.degradation, plain) == 2
     assert default_margin(model) == 24 and default_margin(plain) == 8
     assert bytes_per_pixel(model) > bytes_per_pixel(plain)
+
+
+def learning_clip() -> tuple[Tensor, Tensor, Tensor, Degradation]:
+    """x, y and exact motion of a small moving texture."""
+    A = Degradation((5, 4, 4))
+    x = moving_texture(10, 32, (2, -1))
+    motion = torch.tensor([2.0, -1.0]).view(1, 1, 2, 1, 1).expand(1, 10, 2, 32, 32)
+    return x, A.apply(x), motion, A
+
+
+def test_what_rounds_learn_starts_at_the_constants():
+    x, y, motion, A = learning_clip()
+    start = torch.full_like(x, 0.5)
+    expected = MotionPrior(3)(start, y, motion, A)
+    prior = MotionPrior(3, channels=4)
+    torch.testing.assert_close(prior(start, y, motion, A), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(prior(start, y, motion, A), expected)
+        for parameter in prior.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        changed = prior(start, y, motion, A)
+    assert (changed - expected).abs().mean() > 1e-3
+    torch.testing.assert_close(prior(start, y, motion, A), changed)  # with gradient, in other memory
+
+
+def test_every_weight_of_the_rounds_learns():
+    x, y, motion, A = learning_clip()
+    torch.manual_seed(0)
+    prior = MotionPrior(2, channels=4)
+    optimizer = torch.optim.Adam(prior.parameters(), 3e-3)
+    losses = []
+    for _ in range(20):
+        loss = (prior(torch.full_like(x, 0.5), y, motion, A) - x).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.95 * losses[0]
+    for name, parameter in prior.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_width_needs_rounds():
+    with pytest.raises(InputError, match="channels must be 0 without rounds"):
+        InterpolationOptions(channels=8)

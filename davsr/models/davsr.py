@@ -18,18 +18,22 @@ from davsr.options import DegradationOptions, ModelOptions, Options
 
 @dataclass
 class Stages:
-    """What every step made: x_0, then z_k and x_k for k = 1..K, each [b, c, T, H, W]; alpha and beta [b, K]."""
+    """What every step made: x_0, then z_k and x_k for k = 1..K, each [b, c, T, H, W]; alpha and beta [b, K].
+
+    Where x_0 comes from rounds along the motion, `before` has what they started from.
+    """
 
     x0: Tensor
     alpha: Tensor
     beta: Tensor
     z: list[Tensor] = field(default_factory=list)
     x: list[Tensor] = field(default_factory=list)
+    before: dict[str, Tensor] = field(default_factory=dict)
 
     def named(self) -> dict[str, Tensor]:
-        """x_0, z_1, x_1, ..., z_K, x_K in the order in which they were made."""
+        """(interpolated, r_0,) x_0, z_1, x_1, ..., z_K, x_K in the order in which they were made."""
         rounds = {f"{n}_{k}": v[k - 1] for k in range(1, len(self.z) + 1) for n, v in (("z", self.z), ("x", self.x))}
-        return {"x_0": self.x0, **rounds}
+        return {**self.before, "x_0": self.x0, **rounds}
 
 
 class DAVSR(nn.Module):
@@ -77,8 +81,9 @@ class DAVSR(nn.Module):
         y = lq.transpose(1, 2)
         noise = per_sample(sigma, lq)
         alpha, beta = self.hyper(noise, A.scale)
-        x = self.interpolate(lq, A, noise)
-        stages = Stages(x, alpha, beta)
+        before: dict[str, Tensor] = {}
+        x = self.interpolate(lq, A, noise, stages=before if return_stages else None)
+        stages = Stages(x, alpha, beta, before=before)
         for k in range(self.options.iterations):
             z = A.data_step(x, y, alpha[:, k]) if self.options.data_step else x
             x = self.enhance(z, beta[:, k]) if self.enhance is not None else z

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from davsr.degradation import Degradation
 from davsr.models.flow import SPyNet, resize_flow
-from davsr.models.motion import motion_between, refine_along_motion
+from davsr.models.motion import MotionPrior, motion_between
 from davsr.models.superslomo import SuperSloMo
 from davsr.models.warp import warp
 from davsr.options import InterpolationOptions
@@ -30,7 +30,7 @@ class Interpolation(nn.Module):
     `bicubic` in half-pixel geometry, which is the operator's, or `bilinear_corners` for parity with the publication.
 
     With `rounds`, what `flow` made is then brought into agreement with the data and with its own motion
-    (`davsr.models.motion`), still without weights.
+    (`davsr.models.motion`), without weights or, with `channels`, with a few thousand of them.
     """
 
     def __init__(self, options: InterpolationOptions | None = None) -> None:
@@ -38,14 +38,28 @@ class Interpolation(nn.Module):
         self.options = options or InterpolationOptions()
         self.slomo = SuperSloMo() if self.options.method == "slomo" else None
         self.flow = SPyNet() if self.options.method == "flow" and self.options.flow == "spynet" else None
+        rounds = self.options.rounds
+        self.prior = MotionPrior(rounds, self.options.channels) if rounds else None
 
     @property
     def estimator(self) -> SuperSloMo | SPyNet | None:
         """The learned part, where the method has one."""
         return self.slomo if self.slomo is not None else self.flow
 
-    def forward(self, lq: Tensor, degradation: Degradation, sigma: Tensor | None = None) -> Tensor:
-        """lq [b, t, c, h, w] -> x_0 [b, c, T, H, W]; sigma [b] is the noise that `rounds` must not fit."""
+    def forward(
+        self,
+        lq: Tensor,
+        degradation: Degradation,
+        sigma: Tensor | None = None,
+        *,
+        stages: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """lq [b, t, c, h, w] -> x_0 [b, c, T, H, W].
+
+        Args:
+            sigma: noise [b] that `rounds` must not fit; None: none.
+            stages: takes what `rounds` start from: interpolated, and after a data step (r_0).
+        """
         s_t, s_h, s_w = degradation.scale
         t, _, h, w = lq.shape[1:]
         if self.options.method == "trilinear":
@@ -53,20 +67,25 @@ class Interpolation(nn.Module):
             return F.interpolate(lq.transpose(1, 2), size=size, mode="trilinear", align_corners=True)
         centre = degradation.centre if self.options.centre is None else self.options.centre
         times = np.clip((np.arange(t * s_t) - centre) / s_t, 0, t - 1)
+        flows = None
         if self.options.method == "flow" and t > 1:
             flows = flow_between_neighbours(lq, self.flow if self.flow is not None else dis_flow)
             x = interpolate_along_flow(lq, times, (s_h, s_w), *flows).transpose(1, 2)
-            if self.options.rounds:
-                motion = motion_between(times, (s_t, s_h, s_w), *flows)
-                x = refine_along_motion(x, lq.transpose(1, 2), motion, degradation, self.options.rounds, sigma)
-            return x
-        if self.slomo is not None:
-            frames = self.slomo(lq, times.tolist())
-        elif self.options.method == "nearest":
-            frames = lq[:, np.floor(times + 0.5).astype(int)]
+        elif self.slomo is not None:
+            x = self._resize(self.slomo(lq, times.tolist()), (h * s_h, w * s_w)).transpose(1, 2)
         else:
-            frames = blend(lq, times)
-        return self._resize(frames, (h * s_h, w * s_w)).transpose(1, 2)
+            nearest = self.options.method == "nearest"
+            frames = lq[:, np.floor(times + 0.5).astype(int)] if nearest else blend(lq, times)
+            x = self._resize(frames, (h * s_h, w * s_w)).transpose(1, 2)
+        if self.prior is None:
+            return x
+        if stages is not None:
+            stages["interpolated"] = x
+        if flows is None:
+            motion = x.new_zeros(len(x), len(times), 2, *x.shape[3:])
+        else:
+            motion = motion_between(times, (s_t, s_h, s_w), *flows)
+        return self.prior(x, lq.transpose(1, 2), motion, degradation, sigma, stages)
 
     def _resize(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
         if self.options.resize == "bicubic":

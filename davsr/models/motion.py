@@ -1,4 +1,4 @@
-"""Restoration along the motion, without weights: data steps in alternation with averages over trajectories.
+"""Restoration along the motion: data steps in alternation with averages over trajectories; with few weights, or none.
 
 A sharp frame is what its neighbours show, moved. Exposure hides that: the data step alone cannot tell the few frames apart that
 one LR frame sums. Asking neighbours to agree along the motion does, and gathers the detail that each of them samples elsewhere
@@ -8,13 +8,11 @@ frames that explain the data, flat ones with sharp edges (Rudin, Osher and Fatem
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from davsr.degradation import Degradation
 from davsr.models.flow import resize_flow
@@ -51,79 +49,214 @@ def motion_between(
     return torch.stack(motion, dim=1)
 
 
-@torch.no_grad()
-def refine_along_motion(
-    x: Tensor, y: Tensor, motion: Tensor, degradation: Degradation, rounds: int, sigma: Tensor | None = None
-) -> Tensor:
-    """`rounds` of: average along the motion, flatten, go on in the direction of the last change, data step.
+class MotionPrior(nn.Module):
+    """`rounds` of: go on in the direction of the last change, agree along the motion, flatten, data step.
+
+    Without weights it goes by constants. With `channels` it learns, from them on: two small networks at a quarter of the size,
+    one for the say of a neighbour, one for detail that is put back, and how far each round goes.
 
     Args:
-        x: estimate [b, c, T, H, W].
-        y: observed video [b, c, t, h, w].
-        motion: [b, T, 2, H, W], HR pixels per HR frame.
-        sigma: noise of y [b]; None: none.
-
-    Returns:
-        The refined estimate, like x; without gradient.
+        rounds: after a first data step.
+        channels: width of the learned part; 0: none.
     """
-    alpha = torch.full_like(x[:, 0, 0, 0, 0], ALPHA * degradation.largest_eigenvalue())
-    if sigma is not None:
-        alpha = alpha + (sigma / NOISE) ** 2
-    paths = {step: sampling_grid(step * motion.flatten(0, 1)).unflatten(0, motion.shape[:2]) for step in STEPS}
-    cell = degradation.scale[1:]
-    z = degradation.data_step(x, y, alpha).contiguous()
-    previous, agreed = z.clone(), torch.empty_like(z)  # three volumes take turns: fresh memory costs more than the sums
-    for _ in range(rounds):
-        ahead = previous.mul_(-MOMENTUM).add_(z, alpha=1 + MOMENTUM)
-        agree_along_motion(ahead, paths, cell, out=agreed)
-        previous, z, agreed = z, degradation.data_step(agreed, y, alpha, out=agreed), ahead
-    return z
+
+    def __init__(self, rounds: int, channels: int = 0) -> None:
+        super().__init__()
+        self.rounds = rounds
+        steps = torch.tensor([ALPHA, MOMENTUM, FLATTENING]).log().repeat(rounds + 1, 1)
+        self.log_steps: Tensor  # of the first data step, then of every round
+        if channels:
+            self.log_steps = nn.Parameter(steps)
+        else:
+            self.register_buffer("log_steps", steps, persistent=False)
+        self.trust = Trust(channels) if channels else None
+        self.detail = Detail(2 * channels, rounds) if channels else None
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        motion: Tensor,
+        degradation: Degradation,
+        sigma: Tensor | None = None,
+        stages: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Refine an estimate.
+
+        Args:
+            x: estimate [b, c, T, H, W].
+            y: observed video [b, c, t, h, w].
+            motion: [b, T, 2, H, W], HR pixels per HR frame.
+            sigma: noise of y [b]; None: none.
+            stages: takes what the first data step made, as r_0.
+
+        Returns:
+            The refined estimate, like x.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            return self._refine(x.float(), y.float(), motion.float(), degradation, sigma, stages)
+
+    def _refine(
+        self,
+        x: Tensor,
+        y: Tensor,
+        motion: Tensor,
+        degradation: Degradation,
+        sigma: Tensor | None,
+        stages: dict[str, Tensor] | None,
+    ) -> Tensor:
+        alphas, momenta, flattening = self.log_steps.exp().unbind(dim=1)
+        alphas = alphas[:, None] * degradation.largest_eigenvalue()
+        alphas = alphas + (0 if sigma is None else (sigma / NOISE) ** 2)  # [rounds + 1, b]
+        alphas = alphas.expand(-1, len(x))
+        paths = {step: sampling_grid(step * motion.flatten(0, 1)).unflatten(0, motion.shape[:2]) for step in STEPS}
+        cell = degradation.scale[1:]
+        speed = F.avg_pool2d(motion.norm(dim=2), cell) if self.trust is not None else None
+        z = degradation.data_step(x, y, alphas[0]).contiguous()
+        if stages is not None:
+            stages["r_0"] = z.clone()
+        learning = torch.is_grad_enabled() and self.log_steps.requires_grad
+        previous, agreed = z.clone(), None if learning else torch.empty_like(z)
+        for k in range(1, self.rounds + 1):
+            if learning:
+                ahead = z + momenta[k] * (z - previous)
+                into = self._agree(ahead, paths, speed, cell, k, flattening[k], None)
+                previous, z = z, degradation.data_step(into, y, alphas[k])
+            else:  # three volumes take turns: fresh memory costs more than the sums
+                momentum = float(momenta[k])
+                ahead = previous.mul_(-momentum).add_(z, alpha=1 + momentum)
+                into = self._agree(ahead, paths, speed, cell, k, flattening[k], agreed)
+                previous, z, agreed = z, degradation.data_step(into, y, alphas[k], out=into), ahead
+        return z
+
+    def _agree(
+        self,
+        x: Tensor,
+        paths: dict[int, Tensor],
+        speed: Tensor | None,
+        cell: tuple[int, int],
+        k: int,
+        flattening: Tensor,
+        out: Tensor | None,
+    ) -> Tensor:
+        """Every frame of x [b, c, T, H, W] averaged with its neighbours, moved to it, then flattened, detail put back.
+
+        A neighbour at a distance of d frames has the weight exp(-d^2 / (2 REACH^2)) times exp(-e / MISMATCH^2), e its mean
+        squared difference in a cell of `cell` pixels: it loses its say where the motion is wrong or something is covered.
+
+        Args:
+            paths: where to sample, for each distance a grid [b, T, H, W, 2] (`sampling_grid`).
+            speed: length of the motion [b, T, h, w], for learned trust.
+            k: the round, from 1.
+            out: where to put the result, like x; None: fresh memory, with gradient.
+        """
+        b, _, T, H, W = x.shape
+        frames = x.transpose(1, 2)
+        n = T if out is None else max(1, _PIXELS // (b * H * W))
+        parts = []
+        for first in range(0, T, n):
+            last = min(first + n, T)
+            total, weights = frames[:, first:last].clone(), frames.new_ones(b, last - first, 1, H, W)
+            for step, path in paths.items():
+                low, high = max(first, -step), min(last, T - step)  # frames that have this neighbour
+                if low >= high:
+                    continue
+                here = frames[:, low:high].flatten(0, 1)
+                neighbour = F.grid_sample(
+                    frames[:, low + step : high + step].flatten(0, 1),
+                    path[:, low:high].flatten(0, 1),
+                    padding_mode="border",
+                    align_corners=False,
+                )
+                error = F.avg_pool2d((neighbour - here).square().mean(dim=1, keepdim=True), cell)
+                say = error / -(MISMATCH**2) - step**2 / (2 * REACH**2)
+                if self.trust is not None and speed is not None:
+                    far = abs(step) * speed[:, low:high].flatten(0, 1)[:, None]
+                    say = say + self.trust(error, texture(here, cell), far, abs(step))
+                weight = F.interpolate(say.exp(), size=(H, W), mode="bilinear", align_corners=False)
+                part = slice(low - first, high - first)
+                total[:, part] += (neighbour * weight).unflatten(0, (b, -1))
+                weights[:, part] += weight.unflatten(0, (b, -1))
+            mean = (total / weights).flatten(0, 1)
+            result = flatten(mean, flattening)
+            if self.detail is not None:
+                result = result + self.detail(mean, weights.flatten(0, 1), k)
+            result = result.unflatten(0, (b, -1)).transpose(1, 2)
+            if out is None:
+                parts.append(result)
+            else:
+                out[:, :, first:last] = result
+        return torch.cat(parts, dim=2) if out is None else out
 
 
-def agree_along_motion(x: Tensor, paths: dict[int, Tensor], cell: tuple[int, int], out: Tensor) -> None:
-    """Every frame of x [b, c, T, H, W] averaged with its neighbours, moved to it, and flattened; written to `out`, like x.
+class Trust(nn.Module):
+    """How much more or less say a neighbour has than its mismatch alone would give it; starts at no difference."""
 
-    A neighbour at a distance of d frames has the weight exp(-d^2 / (2 REACH^2)) times exp(-e / MISMATCH^2), e its mean squared
-    difference in a cell of `cell` pixels: it loses its say where the motion is wrong or something is covered.
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(4, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, 1, 1),
+        )
+        start_at_zero(self.layers[-1])
 
-    Args:
-        paths: where to sample, for each distance a grid [b, T, H, W, 2] (`sampling_grid`).
-    """
-    b, _, T, H, W = x.shape
-    frames, into = x.transpose(1, 2), out.transpose(1, 2)
-    n = max(1, _PIXELS // (b * H * W))
-    for first in range(0, T, n):
-        last = min(first + n, T)
-        total, weights = frames[:, first:last].clone(), frames.new_ones(b, last - first, 1, H, W)
-        for step, path in paths.items():
-            low, high = max(first, -step), min(last, T - step)  # frames that have this neighbour
-            if low >= high:
-                continue
-            here = frames[:, low:high].flatten(0, 1)
-            neighbour = F.grid_sample(
-                frames[:, low + step : high + step].flatten(0, 1),
-                path[:, low:high].flatten(0, 1),
-                padding_mode="border",
-                align_corners=False,
-            )
-            error = F.avg_pool2d((neighbour - here).square_().mean(dim=1, keepdim=True), cell)
-            weight = torch.exp(error / -(MISMATCH**2)) * math.exp(-(step**2) / (2 * REACH**2))
-            weight = F.interpolate(weight, size=(H, W), mode="bilinear", align_corners=False)
-            part = slice(low - first, high - first)
-            total[:, part] += neighbour.mul_(weight).unflatten(0, (b, -1))
-            weights[:, part] += weight.unflatten(0, (b, -1))
-        into[:, first:last] = flatten(total.div_(weights).flatten(0, 1)).unflatten(0, (b, -1))
+    def forward(self, error: Tensor, texture: Tensor, far: Tensor, distance: int) -> Tensor:
+        """Of every cell [n, 1, h, w]: mean squared difference, texture, pixels of motion; frames between -> log of a factor."""
+        mismatch = (error + 1e-8).sqrt()
+        features = [mismatch, texture, far / 50, torch.full_like(far, distance / REACH)]
+        return self.layers(torch.cat([4 * features[0], 4 * features[1], *features[2:]], dim=1)).clamp(-8, 2)
 
 
-def flatten(x: Tensor) -> Tensor:
+class Detail(nn.Module):
+    """What the average along the motion lacks, from cells of 4x4 pixels; starts at nothing."""
+
+    def __init__(self, channels: int, rounds: int, colours: int = 3) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(16 * colours + 1, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, 16 * colours, 3, padding=1),
+        )
+        self.strength = nn.Parameter(torch.ones(rounds + 1))
+        start_at_zero(self.layers[-1])
+
+    def forward(self, mean: Tensor, weights: Tensor, k: int) -> Tensor:
+        """mean [n, c, H, W], the sum of the neighbours' weights [n, 1, H, W], round k -> [n, c, H, W]."""
+        H, W = mean.shape[2:]
+        both = torch.cat([mean, weights], dim=1)
+        if H % 4 or W % 4:
+            both = F.pad(both, (0, -W % 4, 0, -H % 4), mode="replicate")
+        cells = F.pixel_unshuffle(both[:, :-1], 4)
+        level = cells.mean(dim=1, keepdim=True)
+        detail = self.layers(torch.cat([4 * (cells - level), F.avg_pool2d(both[:, -1:], 4) - 3], dim=1))
+        return F.pixel_shuffle(self.strength[k] * detail, 4)[..., :H, :W]
+
+
+def start_at_zero(layer: nn.Module) -> None:
+    """Before training, a layer that adds nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+def texture(x: Tensor, cell: tuple[int, int]) -> Tensor:
+    """Standard deviation of the brightness of x [n, c, H, W] in cells: [n, 1, H / cell, W / cell]."""
+    grey = x.mean(dim=1, keepdim=True)
+    square = F.avg_pool2d(grey.square(), cell) - F.avg_pool2d(grey, cell).square()
+    return (square.clamp(min=0) + 1e-6).sqrt()
+
+
+def flatten(x: Tensor, step: Tensor | float) -> Tensor:
     """A step down the total variation of every image of x [n, c, H, W], colours coupled; smooth below gradients of `FLAT`."""
     dx, dy = torch.diff(x, dim=3), torch.diff(x, dim=2)
     square = F.pad(dx.square().sum(dim=1, keepdim=True), (0, 1)) + F.pad(
         dy.square().sum(dim=1, keepdim=True), (0, 0, 0, 1)
     )
-    weight = square.add_(FLAT**2).rsqrt_().mul_(FLATTENING)
-    dx.mul_(weight[..., :-1])
-    dy.mul_(weight[..., :-1, :])
+    weight = (square + FLAT**2).rsqrt() * step
+    dx = dx * weight[..., :-1]
+    dy = dy * weight[..., :-1, :]
     x = x.clone()
     x[..., :-1] += dx
     x[..., 1:] -= dx
