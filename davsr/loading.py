@@ -20,6 +20,7 @@ from davsr.options import (
     ModelOptions,
     Options,
 )
+from davsr.trained import TrainedRange
 from davsr.weights import FORMAT, Conversion, convert, load_into, load_state, load_weights, model_tree
 
 SHIPPED = Path(__file__).parent / "assets" / "davsr_tiny.pt"
@@ -65,11 +66,16 @@ def load_model(
 
     tree = load_state(path)
     conversion = convert(tree, str(path))
+    trained = None
+    if tree.get("format") == FORMAT:
+        trained = TrainedRange.of(config.build(Options, options_tree(tree, conversion, str(path))))
     if model is None or degradation is None:
         stored = options_tree(tree, conversion, str(path))
         model = model or config.build(ModelOptions, stored.get("model", {}), "model.")
         degradation = degradation or config.build(DegradationOptions, stored.get("degradation", {}), "degradation.")
     network = DAVSR(model, degradation)
+    if network.learned:
+        network.trained = trained
     for line in load_into(network, conversion, str(path)).report():
         log.info("%s: %s", path, line)
     return _ready(network, device)

@@ -59,6 +59,8 @@ def restore(
     require_precision(precision, place)
     degradation = degradation or network.degradation_options
     operator = operator_of(degradation, options)
+    if network.trained is not None:
+        network.trained.warn(degradation, options.sigma)
 
     def plan_for(low: Source) -> Plan:
         return _plan(low.size, degradation, network, options, place)

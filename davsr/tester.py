@@ -70,6 +70,8 @@ def evaluate(options: Options, results: Path | None = None) -> list[ClipResult]:
         "options": config.to_tree(options),
     }
     logger.info(f"{facts['protocol']}\nmodel: {facts['model']}")
+    if model.trained is not None:
+        model.trained.warn(model.degradation_options, options.test.sigma)
 
     mine = [evaluate_clip(pair, model, options, folder, facts["protocol"]) for pair in pairs[ranks.rank :: ranks.world]]
 
@@ -229,20 +231,20 @@ def stage_names(model: DAVSR) -> list[str]:
 
 def output_name(model: DAVSR) -> str:
     """What the model's result is called in tables and pictures."""
-    return "DAVSR" if model.enhance is not None else "training-free"
+    return "DAVSR" if model.learned else "training-free"
 
 
 def describe_model(model: DAVSR) -> str:
     """One line on the model."""
-    start = f"{model.options.interpolation.method} interpolation"
-    if model.options.interpolation.rounds:
-        start += f" and {model.options.interpolation.rounds} rounds along the motion"
-    step = "data step" if model.options.data_step else "no data step"
-    if model.enhance is None:
-        return f"{start}, {model.options.iterations} x {step}, nothing learned"
-    size = sum(p.numel() for p in model.parameters()) / 1e6
-    learned = f"enhancement of {model.options.enhancement.channels} channels"
-    return f"{start}, {model.options.iterations} x ({step}, {learned}), {size:.2f} M parameters"
+    prior = model.options.interpolation
+    start = f"{prior.method} interpolation"
+    if prior.rounds:
+        start += f" and {prior.rounds} {'learned ' if prior.channels else ''}rounds along the motion"
+    rounds = [f"{model.options.iterations} x {'data step' if model.options.data_step else 'no data step'}"]
+    if model.enhance is not None:
+        rounds.append(f"each with an enhancement of {model.options.enhancement.channels} channels")
+    size = sum(p.numel() for p in model.parameters())
+    return ", ".join([start, *rounds, f"{size / 1e6:.3g} M parameters" if size else "nothing learned"])
 
 
 def describe_protocol(options: Options, model: DAVSR) -> str:

@@ -10,10 +10,11 @@ from golden import CASES, formula_weights, shapes
 
 import davsr
 from davsr import config
+from davsr.checkpoint import save_checkpoint
 from davsr.errors import InputError
-from davsr.loading import TRAINING_FREE, initial_model
+from davsr.loading import TRAINING_FREE, initial_model, load_model
 from davsr.models.davsr import DAVSR
-from davsr.options import DegradationOptions, EnhancementOptions, FlowNetOptions, ModelOptions, Options
+from davsr.options import DegradationOptions, EnhancementOptions, FlowNetOptions, ModelOptions, Options, load_options
 from davsr.weights import FORMAT
 
 SMALL = ModelOptions(
@@ -83,3 +84,19 @@ def test_options_name_weights_of_parts(tmp_path: Path) -> None:
     tree["interpolation"]["weights"] = str(tmp_path / "flow.pt")
     with pytest.raises(InputError, match=r"model\.interpolation\.weights is given, but this network has no such part"):
         initial_model(config.build(ModelOptions, tree))
+
+
+def test_a_model_knows_what_it_was_trained_for(tmp_path):
+    options = load_options(None, ["data.exposures=[5, 3]", "data.sigma=[0, 0.01]", "model.interpolation.rounds=1"])
+    model = DAVSR.from_options(options)
+    save_checkpoint(tmp_path / "m.pt", {"model": model.state_dict(), "ema": None, "options": config.to_tree(options)})
+    trained = load_model(tmp_path / "m.pt").trained
+    assert trained is not None and trained.outside(options.degradation, 0.005) == []
+    other = DegradationOptions(scale=(2, 4, 4), psf="box", exposure=8)
+    assert trained.outside(other, 0.1) == [
+        "scale 2x4x4: the model was trained for 5x4x4",
+        "psf box: the model was trained for bicubic",
+        "exposure 8: the model was trained for 3 to 5",
+        "sigma 0.1: the model was trained for 0 to 0.01",
+    ]
+    assert load_model(model=TRAINING_FREE).trained is None

@@ -136,7 +136,9 @@ def test_matching_cost_is_least_at_the_true_shift():
         cost = matching_cost(reference, support, 2)[..., 4:-4, 4:-4]
         assert cost.shape == (1, 25, 12, 16)
         assert (cost.argmin(dim=1) == (2 + dy) * 5 + 2 + dx).all()
-        torch.testing.assert_close(matching_cost(3 * reference, 3 * support, 2)[..., 4:-4, 4:-4], cost, rtol=0.1, atol=0.1)
+        torch.testing.assert_close(
+            matching_cost(3 * reference, 3 * support, 2)[..., 4:-4, 4:-4], cost, rtol=0.1, atol=0.1
+        )
 
 
 def test_levels_that_share_weights_and_pass_twice():

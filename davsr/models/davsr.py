@@ -14,6 +14,7 @@ from davsr.models.enhancement import RVE
 from davsr.models.hyper import FixedHyper, HyPaNet
 from davsr.models.interpolation import Interpolation
 from davsr.options import DegradationOptions, ModelOptions, Options
+from davsr.trained import TrainedRange
 
 
 @dataclass
@@ -52,6 +53,7 @@ class DAVSR(nn.Module):
         self.interpolate = Interpolation(self.options.interpolation)
         self.hyper = _hyper(self.options, self.degradation)
         self.enhance = RVE(self.options.enhancement) if self.options.enhancement.kind == "rve" else None
+        self.trained: TrainedRange | None = None  # what its weights have seen, where that is known
 
     @classmethod
     def from_options(cls, options: Options) -> DAVSR:
@@ -92,6 +94,11 @@ class DAVSR(nn.Module):
                 stages.x.append(x)
         frames = x.transpose(1, 2)
         return (frames, stages) if return_stages else frames
+
+    @property
+    def learned(self) -> bool:
+        """Whether anything in it was, or is to be, learned."""
+        return next(self.parameters(), None) is not None
 
     def options_tree(self) -> dict[str, Any]:
         """The `degradation` and `model` sections, as a checkpoint stores them."""
