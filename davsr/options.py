@@ -177,6 +177,7 @@ class TrainOptions:
     offset_factor: float = option(1.0, minimum=0)  # of the rate, for the offset convolutions
     flow_frozen: int = option(0, minimum=0)  # iterations before the flow network starts to learn
     betas: tuple[float, float] = option((0.9, 0.99), minimum=0, maximum=1)
+    loss: Literal["charbonnier", "psnr"] = "charbonnier"  # psnr: of each frame, so that easy ones count like hard ones
     loss_epsilon: float = option(1e-12, above=0)  # Charbonnier sqrt(d^2 + epsilon), mean
     stage_weight: float = option(0.0, minimum=0)  # of the same loss on x_1 .. x_{K-1}
     clip_norm: float = option(0.0, minimum=0)  # 0: no gradient clipping

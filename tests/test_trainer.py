@@ -21,7 +21,7 @@ from davsr.options import Options
 from davsr.trainer import TrainingError, train
 from davsr.training.optimizer import AveragedModel, learning_rate, make_optimizer, set_rates
 from davsr.training.record import Record
-from davsr.training.tasks import VideoObjective, VideoTask, charbonnier
+from davsr.training.tasks import VideoObjective, VideoTask, charbonnier, psnr_loss
 
 
 @pytest.fixture(scope="module")
@@ -336,3 +336,19 @@ def test_figures_go_to_tensorboard_where_it_is_wanted(tmp_path):
 
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(3, 0.25)]
+
+
+def test_psnr_loss_counts_frames_alike():
+    x, y = torch.zeros(1, 2, 3, 8, 8), torch.zeros(1, 2, 3, 8, 8)
+    y[0, 0], y[0, 1] = 0.1, 0.01  # 20 and 40 dB
+    assert psnr_loss(x, y) == pytest.approx(-0.3, abs=1e-3)
+    x.requires_grad_()
+    psnr_loss(x, y).backward()
+    hard, easy = x.grad[0].abs().amax(dim=(1, 2, 3))
+    assert easy == pytest.approx(10 * float(hard), rel=0.01)
+
+
+def test_the_loss_is_an_option(clip):
+    train(options(train__loss="psnr", data__sources=[{"kind": "frames", "path": clip}]))
+    record = json.loads(Path("experiments/run/metrics.jsonl").read_text().splitlines()[-1])
+    assert -0.6 < record["loss"] < -0.05

@@ -35,26 +35,33 @@ def charbonnier(x: Tensor, y: Tensor, epsilon: float) -> Tensor:
     return ((x.float() - y.float()).square() + epsilon).sqrt().mean()
 
 
+def psnr_loss(x: Tensor, y: Tensor) -> Tensor:
+    """Minus the mean PSNR of the frames of x, y [b, T, c, H, W] over 100 dB, in float32; errors far below 8 bits do not count."""
+    mse = (x.float() - y.float()).square().mean(dim=(2, 3, 4))
+    return (mse + 1e-7).log10().mean() / 10
+
+
 class VideoObjective(nn.Module):
-    """The Charbonnier loss of a restoration, with `stage_weight` times that of the earlier x_k."""
+    """The loss of a restoration (`train.loss`), with `stage_weight` times that of the earlier x_k."""
 
     def __init__(self, model: DAVSR, options: Options) -> None:
         super().__init__()
         self.model = model
-        self.epsilon, self.stage_weight = options.train.loss_epsilon, options.train.stage_weight
+        epsilon = options.train.loss_epsilon
+        self.loss = psnr_loss if options.train.loss == "psnr" else lambda x, y: charbonnier(x, y, epsilon)
+        self.stage_weight = options.train.stage_weight
 
     def forward(
         self, lq: Tensor, gt: Tensor, sigma: Tensor, degradation: Degradation | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """lq [b, t, c, h, w], gt [b, T, c, H, W], sigma [b] -> loss, and means over the batch to log."""
         frames, stages = self.model(lq, sigma, degradation=degradation, return_stages=True)
-        loss = charbonnier(frames, gt, self.epsilon)
+        loss = self.loss(frames, gt)
         scalars = {"loss_final": loss.detach()}
         for name, values in (("alpha", stages.alpha), ("beta", stages.beta)):
             scalars.update({f"{name}_{k}": v for k, v in enumerate(values.detach().mean(dim=0), start=1)})
         if self.stage_weight:
-            target = gt.transpose(1, 2)
-            earlier = [charbonnier(x, target, self.epsilon) for x in stages.x[:-1]]
+            earlier = [self.loss(x.transpose(1, 2), gt) for x in stages.x[:-1]]
             loss = loss + self.stage_weight * sum(earlier, loss.new_zeros(()))
         return loss, scalars
 
