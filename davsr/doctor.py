@@ -50,7 +50,12 @@ def report() -> list[tuple[str, str]]:
         ("opencv", cv2.__version__),
         ("pyav", av.__version__),
         ("encoders", ", ".join(encoders) or "none: frames can be written, videos cannot"),
-        ("model", f"shipped: {SHIPPED.name}" if SHIPPED.is_file() else "none shipped: training-free restoration"),
+        (
+            "model",
+            f"shipped: {SHIPPED.name}"
+            if SHIPPED.is_file()
+            else "none shipped: restoration along the motion, without weights",
+        ),
         *((name, _installed(name)) for name in OPTIONAL),
     ]
     return [*rows, ("free memory", f"{free_memory(device) / GIGABYTE:.1f} GiB")]

@@ -17,6 +17,7 @@ from davsr.options import (
     DegradationOptions,
     EnhancementOptions,
     HyperOptions,
+    InterpolationOptions,
     ModelOptions,
     Options,
 )
@@ -25,8 +26,16 @@ from davsr.weights import FORMAT, Conversion, convert, load_into, load_state, lo
 
 SHIPPED = Path(__file__).parent / "assets" / "davsr_tiny.pt"
 
+# One data step after interpolation: the baseline of every table.
 TRAINING_FREE = ModelOptions(
     iterations=1, hyper=HyperOptions(kind="fixed"), enhancement=EnhancementOptions(kind="none")
+)
+# The best that there is without weights (options/test/motion.yml).
+ALONG_MOTION = ModelOptions(
+    iterations=1,
+    interpolation=InterpolationOptions(rounds=12),
+    hyper=HyperOptions(kind="fixed", alpha=0.08),
+    enhancement=EnhancementOptions(kind="none"),
 )
 
 PUBLISHED: dict[str, Any] = {
@@ -48,7 +57,7 @@ def load_model(
 
     Args:
         path: a checkpoint of ours, which holds its options, or in published names (see `options_tree`). None: the
-            shipped model, or where none is installed the training-free one, which needs no weights.
+            shipped model, or where none is installed restoration along the motion, which needs no weights.
         model: options of the network, where they are not to be the checkpoint's.
         degradation: the observation model to invert, where it is not to be the checkpoint's.
         device: where the model goes.
@@ -59,7 +68,7 @@ def load_model(
     if path is None and model is None and SHIPPED.is_file():
         path = SHIPPED
     if path is None:
-        model = model or TRAINING_FREE
+        model = model or ALONG_MOTION
         if model.weights is not None:
             return load_model(model.weights, model=model, degradation=degradation, device=device)
         return _ready(initial_model(model, degradation), device)

@@ -231,7 +231,9 @@ def stage_names(model: DAVSR) -> list[str]:
 
 def output_name(model: DAVSR) -> str:
     """What the model's result is called in tables and pictures."""
-    return "DAVSR" if model.learned else "training-free"
+    if model.learned:
+        return "DAVSR"
+    return "along the motion" if model.options.interpolation.rounds else "training-free"
 
 
 def describe_model(model: DAVSR) -> str:

@@ -12,7 +12,7 @@ import davsr
 from davsr import config
 from davsr.checkpoint import save_checkpoint
 from davsr.errors import InputError
-from davsr.loading import TRAINING_FREE, initial_model, load_model
+from davsr.loading import ALONG_MOTION, SHIPPED, TRAINING_FREE, initial_model, load_model
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions, EnhancementOptions, FlowNetOptions, ModelOptions, Options, load_options
 from davsr.weights import FORMAT
@@ -100,3 +100,9 @@ def test_a_model_knows_what_it_was_trained_for(tmp_path):
         "sigma 0.1: the model was trained for 0 to 0.01",
     ]
     assert load_model(model=TRAINING_FREE).trained is None
+
+
+def test_without_a_shipped_model_the_best_without_weights_serves():
+    assert load_options(Path(__file__).parent.parent / "options/test/motion.yml").model == ALONG_MOTION
+    model = load_model()
+    assert model.learned == SHIPPED.is_file() and model.options.interpolation.rounds == 12

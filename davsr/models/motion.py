@@ -207,7 +207,7 @@ class Trust(nn.Module):
         """Of every cell [n, 1, h, w]: mean squared difference, texture, pixels of motion; frames between -> log of a factor."""
         mismatch = (error + 1e-8).sqrt()
         features = [mismatch, texture, far / 50, torch.full_like(far, distance / REACH)]
-        return self.layers(torch.cat([4 * features[0], 4 * features[1], *features[2:]], dim=1)).clamp(-8, 2)
+        return 0.3 * self.layers(torch.cat([4 * features[0], 4 * features[1], *features[2:]], dim=1)).clamp(-24, 6)
 
 
 class Detail(nn.Module):
@@ -232,7 +232,8 @@ class Detail(nn.Module):
         cells = F.pixel_unshuffle(both[:, :-1], 4)
         level = cells.mean(dim=1, keepdim=True)
         detail = self.layers(torch.cat([4 * (cells - level), F.avg_pool2d(both[:, -1:], 4) - 3], dim=1))
-        return F.pixel_shuffle(self.strength[k] * detail, 4)[..., :H, :W]
+        # In units of a few levels: Adam's first steps, as large in every weight, would else add more than there is to gain.
+        return F.pixel_shuffle(0.01 * self.strength[k] * detail, 4)[..., :H, :W]
 
 
 def start_at_zero(layer: nn.Module) -> None:
