@@ -27,7 +27,7 @@ STEPS = tuple(step for step in range(-REACH, REACH + 1) if step)
 FLATTENING = 0.005  # step down the total variation
 FLAT = 0.02  # gradient up to which total variation counts quadratically
 NOISE = 0.1  # the noise at which the data step takes a value's own error for as large as the noise's
-_PIXELS = 2**16  # of one pass
+_PIXELS = 2**18  # of one pass
 
 
 def motion_between(
@@ -156,27 +156,36 @@ class MotionPrior(nn.Module):
         parts = []
         for first in range(0, T, n):
             last = min(first + n, T)
-            total, weights = frames[:, first:last].clone(), frames.new_ones(b, last - first, 1, H, W)
-            for step, path in paths.items():
-                low, high = max(first, -step), min(last, T - step)  # frames that have this neighbour
-                if low >= high:
-                    continue
-                here = frames[:, low:high].flatten(0, 1)
+            # Frames first .. last that have the neighbour `step` away
+            spans = {step: (max(first, -step), min(last, T - step)) for step in paths}
+            spans = {step: (low, high) for step, (low, high) in spans.items() if low < high}
+            neighbours, errors = [], []
+            for step, (low, high) in spans.items():
                 neighbour = F.grid_sample(
                     frames[:, low + step : high + step].flatten(0, 1),
-                    path[:, low:high].flatten(0, 1),
+                    paths[step][:, low:high].flatten(0, 1),
                     padding_mode="border",
                     align_corners=False,
                 )
-                error = F.avg_pool2d((neighbour - here).square().mean(dim=1, keepdim=True), cell)
-                say = error / -(MISMATCH**2) - step**2 / (2 * REACH**2)
-                if self.trust is not None and speed is not None:
-                    far = abs(step) * speed[:, low:high].flatten(0, 1)[:, None]
-                    say = say + self.trust(error, texture(here, cell), far, abs(step))
-                weight = F.interpolate(say.exp(), size=(H, W), mode="bilinear", align_corners=False)
+                difference = neighbour - frames[:, low:high].flatten(0, 1)
+                errors.append(F.avg_pool2d(difference.square().mean(dim=1, keepdim=True), cell))
+                neighbours.append(neighbour)
+            error = torch.cat(errors)
+            counts = [len(e) for e in errors]
+            distance = torch.cat([e.new_full((len(e), 1, 1, 1), abs(s)) for s, e in zip(spans, errors, strict=True)])
+            say = error / -(MISMATCH**2) - distance**2 / (2 * REACH**2)
+            if self.trust is not None and speed is not None:
+                rough = texture(frames[:, first:last].flatten(0, 1), cell).unflatten(0, (b, -1))
+                beside = [rough[:, low - first : high - first].flatten(0, 1) for low, high in spans.values()]
+                far = [speed[:, low:high].flatten(0, 1)[:, None] for low, high in spans.values()]
+                say = say + self.trust(error, torch.cat(beside), distance * torch.cat(far), distance)
+            weight = F.interpolate(say.exp(), size=(H, W), mode="bilinear", align_corners=False)
+
+            total, weights = frames[:, first:last].clone(), frames.new_ones(b, last - first, 1, H, W)
+            for (low, high), neighbour, own in zip(spans.values(), neighbours, weight.split(counts), strict=True):
                 part = slice(low - first, high - first)
-                total[:, part] += (neighbour * weight).unflatten(0, (b, -1))
-                weights[:, part] += weight.unflatten(0, (b, -1))
+                total[:, part] += (neighbour * own).unflatten(0, (b, -1))
+                weights[:, part] += own.unflatten(0, (b, -1))
             mean = (total / weights).flatten(0, 1)
             result = flatten(mean, flattening)
             if self.detail is not None:
@@ -203,11 +212,11 @@ class Trust(nn.Module):
         )
         start_at_zero(self.layers[-1])
 
-    def forward(self, error: Tensor, texture: Tensor, far: Tensor, distance: int) -> Tensor:
+    def forward(self, error: Tensor, texture: Tensor, far: Tensor, distance: Tensor) -> Tensor:
         """Of every cell [n, 1, h, w]: mean squared difference, texture, pixels of motion; frames between -> log of a factor."""
-        mismatch = (error + 1e-8).sqrt()
-        features = [mismatch, texture, far / 50, torch.full_like(far, distance / REACH)]
-        return 0.3 * self.layers(torch.cat([4 * features[0], 4 * features[1], *features[2:]], dim=1)).clamp(-24, 6)
+        between = (distance / REACH).expand_as(error)
+        features = [4 * (error + 1e-8).sqrt(), 4 * texture, far / 50, between]
+        return 0.3 * self.layers(torch.cat(features, dim=1)).clamp(-24, 6)
 
 
 class Detail(nn.Module):
