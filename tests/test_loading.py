@@ -11,8 +11,10 @@ from golden import CASES, formula_weights, shapes
 import davsr
 from davsr import config
 from davsr.checkpoint import save_checkpoint
+from davsr.data.clips import open_clip
 from davsr.errors import InputError
 from davsr.loading import ALONG_MOTION, SHIPPED, TRAINING_FREE, initial_model, load_model
+from davsr.metrics import psnr, to_uint8
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions, EnhancementOptions, FlowNetOptions, ModelOptions, Options, load_options
 from davsr.weights import FORMAT
@@ -102,7 +104,20 @@ def test_a_model_knows_what_it_was_trained_for(tmp_path):
     assert load_model(model=TRAINING_FREE).trained is None
 
 
-def test_without_a_shipped_model_the_best_without_weights_serves():
+def test_the_motion_options_are_the_best_without_weights():
     assert load_options(Path(__file__).parent.parent / "options/test/motion.yml").model == ALONG_MOTION
-    model = load_model()
-    assert model.learned == SHIPPED.is_file() and model.options.interpolation.rounds == 12
+    assert load_model(model=ALONG_MOTION).learned is False
+
+
+@torch.inference_mode()
+def test_the_shipped_model_is_small_and_better_than_none():
+    assert SHIPPED.stat().st_size < 3e6
+    model, free = load_model(), load_model(model=TRAINING_FREE)
+    assert model.learned and sum(p.numel() for p in model.parameters()) < 1.5e6
+    assert model.trained is not None and model.trained.scale == (5, 4, 4)
+    gt = open_clip(SHIPPED.with_name("sample.mp4")).frames(0, 25)[:, 96:224, 160:288]
+    truth = torch.from_numpy(gt.copy()).permute(0, 3, 1, 2)
+    x = truth.float().div(255).transpose(0, 1)[None]
+    lq = to_uint8(model.degradation.apply(x)).float().div(255).transpose(1, 2)
+    ours, theirs = (float(psnr(to_uint8(network(lq)[0]), truth)[2:-2].mean()) for network in (model, free))
+    assert ours > theirs + 0.5
