@@ -101,6 +101,10 @@ def test_rounds_take_any_clip():
     for t, h, w in ((1, 16, 16), (2, 17, 19)):
         x = Interpolation(options)(torch.rand(2, t, 3, h, w), Degradation(), torch.zeros(2))
         assert x.shape == (2, 3, 5 * t, 4 * h, 4 * w) and x.isfinite().all()
+    for channels in (0, 2):  # one frame in, one out: no neighbours
+        alone = Interpolation(InterpolationOptions(rounds=2, channels=channels))
+        x = alone(torch.rand(1, 1, 3, 16, 17), Degradation((1, 4, 4)))
+        assert x.shape == (1, 3, 1, 64, 68) and x.isfinite().all()
 
 
 def test_rounds_need_the_flow():

@@ -159,33 +159,35 @@ class MotionPrior(nn.Module):
             # Frames first .. last that have the neighbour `step` away
             spans = {step: (max(first, -step), min(last, T - step)) for step in paths}
             spans = {step: (low, high) for step, (low, high) in spans.items() if low < high}
-            neighbours, errors = [], []
-            for step, (low, high) in spans.items():
-                neighbour = F.grid_sample(
-                    frames[:, low + step : high + step].flatten(0, 1),
-                    paths[step][:, low:high].flatten(0, 1),
-                    padding_mode="border",
-                    align_corners=False,
-                )
-                difference = neighbour - frames[:, low:high].flatten(0, 1)
-                errors.append(F.avg_pool2d(difference.square().mean(dim=1, keepdim=True), cell))
-                neighbours.append(neighbour)
-            error = torch.cat(errors)
-            counts = [len(e) for e in errors]
-            distance = torch.cat([e.new_full((len(e), 1, 1, 1), abs(s)) for s, e in zip(spans, errors, strict=True)])
-            say = error / -(MISMATCH**2) - distance**2 / (2 * REACH**2)
-            if self.trust is not None and speed is not None:
-                rough = texture(frames[:, first:last].flatten(0, 1), cell).unflatten(0, (b, -1))
-                beside = [rough[:, low - first : high - first].flatten(0, 1) for low, high in spans.values()]
-                far = [speed[:, low:high].flatten(0, 1)[:, None] for low, high in spans.values()]
-                say = say + self.trust(error, torch.cat(beside), distance * torch.cat(far), distance)
-            weight = F.interpolate(say.exp(), size=(H, W), mode="bilinear", align_corners=False)
-
             total, weights = frames[:, first:last].clone(), frames.new_ones(b, last - first, 1, H, W)
-            for (low, high), neighbour, own in zip(spans.values(), neighbours, weight.split(counts), strict=True):
-                part = slice(low - first, high - first)
-                total[:, part] += (neighbour * own).unflatten(0, (b, -1))
-                weights[:, part] += own.unflatten(0, (b, -1))
+            if spans:  # a clip of one frame has no neighbours
+                neighbours, errors = [], []
+                for step, (low, high) in spans.items():
+                    neighbour = F.grid_sample(
+                        frames[:, low + step : high + step].flatten(0, 1),
+                        paths[step][:, low:high].flatten(0, 1),
+                        padding_mode="border",
+                        align_corners=False,
+                    )
+                    difference = neighbour - frames[:, low:high].flatten(0, 1)
+                    errors.append(F.avg_pool2d(difference.square().mean(dim=1, keepdim=True), cell))
+                    neighbours.append(neighbour)
+                error = torch.cat(errors)
+                counts = [len(e) for e in errors]
+                distance = torch.cat(
+                    [e.new_full((len(e), 1, 1, 1), abs(s)) for s, e in zip(spans, errors, strict=True)]
+                )
+                say = error / -(MISMATCH**2) - distance**2 / (2 * REACH**2)
+                if self.trust is not None and speed is not None:
+                    rough = texture(frames[:, first:last].flatten(0, 1), cell).unflatten(0, (b, -1))
+                    beside = [rough[:, low - first : high - first].flatten(0, 1) for low, high in spans.values()]
+                    far = [speed[:, low:high].flatten(0, 1)[:, None] for low, high in spans.values()]
+                    say = say + self.trust(error, torch.cat(beside), distance * torch.cat(far), distance)
+                weight = F.interpolate(say.exp(), size=(H, W), mode="bilinear", align_corners=False)
+                for (low, high), neighbour, own in zip(spans.values(), neighbours, weight.split(counts), strict=True):
+                    part = slice(low - first, high - first)
+                    total[:, part] += (neighbour * own).unflatten(0, (b, -1))
+                    weights[:, part] += own.unflatten(0, (b, -1))
             mean = (total / weights).flatten(0, 1)
             result = flatten(mean, flattening)
             if self.detail is not None:
