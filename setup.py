@@ -118,7 +118,7 @@ def extension() -> dict:
     class BuildExtension(cpp_extension.BuildExtension):
         """Compiles the torch-free kernels by themselves, each with its own flags, then the rest as torch does."""
 
-        def build_extension(self, ext) -> None:  # type: ignore[no-untyped-def]
+        def build_extension(self, ext) -> None:  # type: ignore[no-untyped-def]  # setuptools names no type for it
             folder = Path(self.build_temp).resolve() / "kernels"
             folder.mkdir(parents=True, exist_ok=True)
             commands = {}

@@ -17,8 +17,10 @@ from torch import Tensor
 from davsr.data.clips import open_clip
 from davsr.loading import load_model
 from davsr.metrics import psnr, to_uint8
+from davsr.models.davsr import DAVSR
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions
+from davsr.results import BASELINE
 from davsr.tester import output_name
 from davsr.visual import ACCENT, FAINT, GAP, INK, PAPER, enlarge_pixels, write
 
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @torch.inference_mode()
-def versions(model: torch.nn.Module, truth: np.ndarray) -> dict[str, np.ndarray]:
+def versions(model: DAVSR, truth: np.ndarray) -> dict[str, np.ndarray]:
     """The truth [T, H, W, 3], what was observed, and what is made of it, all uint8 [T, H, W, 3]."""
     A = model.degradation
     gt = torch.from_numpy(np.ascontiguousarray(truth.transpose(3, 0, 1, 2)))[None]
@@ -71,7 +73,7 @@ def versions(model: torch.nn.Module, truth: np.ndarray) -> dict[str, np.ndarray]
 
     return {
         "input": np.stack(seen).repeat(A.scale[0], axis=0),
-        f"bicubic + linear, {quality(linear)}": shown(linear),
+        f"{BASELINE}, {quality(linear)}": shown(linear),
         f"{output_name(model)}, {quality(ours)}": shown(ours),
         "truth": truth,
     }

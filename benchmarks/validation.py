@@ -25,9 +25,10 @@ from davsr.metrics import psnr, to_uint8
 from davsr.models.davsr import DAVSR
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions, load_options
+from davsr.results import BASELINE
 from davsr.tester import stage_names
 
-BASELINE, FREE = "bicubic + linear", "training-free"
+FREE = "training-free"
 BORDER = 2  # frames at each end that are not scored
 
 

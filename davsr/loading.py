@@ -76,7 +76,7 @@ def load_model(
     tree = load_state(path)
     conversion = convert(tree, str(path))
     trained = None
-    if tree.get("format") == FORMAT:
+    if tree.get("format") == FORMAT and tree.get("options") is not None:
         trained = TrainedRange.of(config.build(Options, options_tree(tree, conversion, str(path))))
     if model is None or degradation is None:
         stored = options_tree(tree, conversion, str(path))

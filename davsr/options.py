@@ -65,9 +65,7 @@ class FlowNetOptions:
     levels: int = option(6, minimum=1, maximum=8)
     channels: tuple[int, ...] = option((32, 64, 32, 16), minimum=1)
     kernel: int = option(7, minimum=1)
-    matching: int = option(
-        0, minimum=0, maximum=8
-    )  # radius of the search that the levels are shown; 0: none, as published
+    matching: int = option(0, minimum=0, maximum=8)  # radius of the search that levels are shown; 0: none, as published
     shared: bool = False  # the same weights at all levels
     passes: int = option(1, minimum=1)  # corrections per level
     weights: str | None = None  # a SPyNet checkpoint to start from

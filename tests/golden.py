@@ -77,7 +77,7 @@ def options(case: Case) -> Options:
         ),
         model=ModelOptions(
             iterations=case.iterations,
-            interpolation=InterpolationOptions(method=case.method, resize="bilinear_corners", centre=2.0),  # type: ignore[arg-type]
+            interpolation=InterpolationOptions(method=case.method, resize="bilinear_corners", centre=2.0),  # type: ignore[arg-type]  # a recorded name
             enhancement=EnhancementOptions(channels=case.channels, blocks=case.blocks, beta_channel=case.beta_channel),
         ),
     )
