@@ -68,6 +68,7 @@ class FlowNetOptions:
     matching: int = option(0, minimum=0, maximum=8)  # radius of the search that levels are shown; 0: none, as published
     shared: bool = False  # the same weights at all levels
     passes: int = option(1, minimum=1)  # corrections per level
+    dilated: bool = False  # the taps of hidden convolution n lie 2^n pixels apart: a wide view for few weights
     weights: str | None = None  # a SPyNet checkpoint to start from
 
     def __post_init__(self) -> None:
@@ -118,7 +119,7 @@ class SourceOptions:
     weight: float = option(1.0, above=0)  # share of the samples, relative to the other sources
     reduce: int = option(1, minimum=1)  # frames are averaged down by this first: a clean truth from a compressed film
     strides: tuple[int, ...] = option((1,), minimum=1)  # every n-th frame, n drawn from here: faster motion
-    candidates: int = option(1, minimum=1)  # of so many random crops, the one that changes most in time is taken
+    candidates: int = option(1, minimum=1)  # of so many crops the one that changes most (synthetic: has most detail)
     frames: str = ""  # of each clip only frames start:stop, so that the rest can validate; empty: all
     cuts: bool = True  # look for scene cuts, which no sample crosses
     exclude: tuple[str, ...] = ()  # names of clips or photographs that are never trained on

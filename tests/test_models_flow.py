@@ -143,11 +143,29 @@ def test_matching_cost_is_least_at_the_true_shift():
 
 def test_levels_that_share_weights_and_pass_twice():
     torch.manual_seed(0)
-    model = SPyNet(3, (4,), 3, matching=1, shared=True, passes=2)
+    model = SPyNet(3, (4, 4), 3, matching=1, shared=True, passes=2, dilated=True)
     assert len(model.levels) == 1
+    assert [layer.dilation for layer in model.levels[0] if isinstance(layer, torch.nn.Conv2d)] == [
+        (1, 1),
+        (2, 2),
+        (1, 1),
+    ]
     a, b = torch.rand(2, 3, 18, 21), torch.rand(2, 3, 18, 21)
     flows = model.coarse_to_fine(a, b)
     assert [tuple(f.shape) for f in flows] == [(2, 2, 5, 6)] * 2 + [(2, 2, 10, 12)] * 2 + [(2, 2, 20, 24)] * 2
     assert model(a, b).shape == (2, 2, 18, 21)
     model(a, b).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_with_matching_every_level_is_told_of_its_own_correction_alone():
+    """The gradient of the flow in the weights of the coarse level is that of its correction, doubled in size and in pixels."""
+    torch.manual_seed(0)
+    model = SPyNet(2, (4,), 3, matching=1).double()
+    a, b = torch.rand(1, 3, 16, 16).double(), torch.rand(1, 3, 16, 16).double()
+    coarse, fine = model.coarse_to_fine(a, b)
+    weight = model.levels[0][0].weight
+    upward = 2 * torch.nn.functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=True)
+    (whole,) = torch.autograd.grad(fine.square().sum(), weight, retain_graph=True)
+    (expected,) = torch.autograd.grad((upward * 2 * fine.detach()).sum(), weight)
+    torch.testing.assert_close(whole, expected)

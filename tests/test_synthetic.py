@@ -41,6 +41,23 @@ def test_flow_brings_the_second_frame_to_the_first(photos, seed):
     assert error < 0.3 * still
 
 
+def test_of_several_places_the_one_with_most_detail_is_shown(photos):
+    """One photograph without any detail beside three with some: chance takes it one time in four, of eight places hardly ever."""
+    flat = [np.full((256, 256, 3), 128, dtype=np.uint8)]
+    shown = {
+        candidates: [
+            layer.texture is flat[0]
+            for seed in range(12)
+            for layer in draw_scene(
+                np.random.default_rng(seed), [*photos, flat], (48, 64), 20, candidates=candidates
+            ).layers
+        ]
+        for candidates in (1, 8)
+    }
+    assert 0.05 < np.mean(shown[1]) < 0.6
+    assert not any(shown[8])
+
+
 def test_flow_there_and_back_cancels(photos):
     scene = draw(photos, 3, layers=0)
     there, visible = scene.flow(2, 6)

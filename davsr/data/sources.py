@@ -147,7 +147,7 @@ class SyntheticSource:
 
     def __init__(self, photos: list[list[np.ndarray]], options: SourceOptions, window: Window) -> None:
         self.photos, self.window, self.weight = photos, window, options.weight
-        self.speed, self.layers = options.speed, options.layers
+        self.speed, self.layers, self.candidates = options.speed, options.layers, options.candidates
 
     def draw(self, rng: np.random.Generator) -> Crop:
         """Instantaneous frames of a scene."""
@@ -156,7 +156,7 @@ class SyntheticSource:
     def scene(self, rng: np.random.Generator) -> Scene:
         """A scene that lasts as long as a sample."""
         side = (self.window.patch, self.window.patch)
-        return draw_scene(rng, self.photos, side, self.window.frames, self.speed, self.layers)
+        return draw_scene(rng, self.photos, side, self.window.frames, self.speed, self.layers, self.candidates)
 
     def describe(self) -> str:
         """Photographs and speeds."""

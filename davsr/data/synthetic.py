@@ -204,6 +204,7 @@ def draw_scene(
     duration: float,
     speed: tuple[float, float] = (0.1, 4.0),
     layers: int = 3,
+    candidates: int = 1,
 ) -> Scene:
     """A random scene that lasts `duration` HR frames.
 
@@ -212,11 +213,12 @@ def draw_scene(
         size: (h, w) of the window, HR pixels.
         speed: range of the typical velocity, pixels per HR frame, drawn log-uniformly for the camera and for each layer.
         layers: at most so many before the background; their number is drawn.
+        candidates: of so many random places in the photographs a layer shows the one with the most detail.
     """
     camera = _draw_speed(rng, speed)
-    background = _draw_layer(rng, photos, size, duration, camera, mask=False)
+    background = _draw_layer(rng, photos, size, duration, camera, candidates, mask=False)
     front = [
-        _draw_layer(rng, photos, size, duration, _draw_speed(rng, speed), mask=True)
+        _draw_layer(rng, photos, size, duration, _draw_speed(rng, speed), candidates, mask=True)
         for _ in range(int(rng.integers(0, layers + 1)))
     ]
     return Scene(size, (background, *front))
@@ -232,6 +234,7 @@ def _draw_layer(
     size: tuple[int, int],
     duration: float,
     speed: float,
+    candidates: int,
     mask: bool,
 ) -> Layer:
     h, w = size
@@ -248,14 +251,30 @@ def _draw_layer(
         SmoothPath.draw(rng, turn, middle),
         SmoothPath.draw(rng, grow, middle),
     )
-    pyramid = photos[int(rng.integers(len(photos)))]
     # 1 to 2 texture pixels for each of the samples of a pixel: as sharp as a camera, from the level that needs no more.
-    density = SUPERSAMPLE * float(np.exp(rng.uniform(0, np.log(2))))
-    level = min(int(rng.integers(0, 3)), len(pyramid) - 1)
-    texture = pyramid[level]
-    anchor = rng.uniform(0, 1, size=2) * (texture.shape[1] - 1, texture.shape[0] - 1)
+    places = []
+    for _ in range(candidates):
+        pyramid = photos[int(rng.integers(len(photos)))]
+        density = SUPERSAMPLE * float(np.exp(rng.uniform(0, np.log(2))))
+        texture = pyramid[min(int(rng.integers(0, 3)), len(pyramid) - 1)]
+        anchor = rng.uniform(0, 1, size=2) * (texture.shape[1] - 1, texture.shape[0] - 1)
+        places.append((texture, anchor, density))
+    texture, anchor, density = (
+        places[0] if candidates == 1 else max(places, key=lambda place: _detail(place[0], place[1], size))
+    )
     shape = _draw_mask(rng, float(rng.uniform(0.12, 0.45) * min(size))) if mask else None
     return Layer(texture, (float(anchor[0]), float(anchor[1])), density, pose, bool(rng.random() < 0.5), shape)
+
+
+def _detail(texture: np.ndarray, anchor: np.ndarray, size: tuple[int, int]) -> float:
+    """How much there is to see around `anchor` (x, y): of four quarters of what a window shows, the least mean gradient."""
+    h, w = (min(2 * n, m) for n, m in zip(size, texture.shape[:2], strict=True))
+    left, top = (
+        int(np.clip(c - n / 2, 0, m - n)) for c, n, m in zip(anchor, (w, h), texture.shape[1::-1], strict=True)
+    )
+    grey = texture[top : top + h : 2, left : left + w : 2, 1].astype(np.int16)
+    quarters = [half for rows in np.array_split(grey, 2) for half in np.array_split(rows, 2, axis=1)]
+    return min(float(np.abs(np.diff(q, axis=0)).mean() + np.abs(np.diff(q, axis=1)).mean()) for q in quarters)
 
 
 def _draw_mask(rng: np.random.Generator, radius: float) -> np.ndarray:

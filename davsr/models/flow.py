@@ -20,7 +20,8 @@ class SPyNet(nn.Module):
     """Residual flow from coarse to fine; every level sees the reference, the warped other image and the flow so far.
 
     With `matching` it also sees how well every shift of up to so many pixels would match (cost volume: Sun et al., CVPR 2018),
-    which it then need not learn to compute: small networks learn many times faster.
+    which it then need not learn to compute: small networks learn many times faster. Where a level looks is then taken as given
+    (RAFT: Teed and Deng, ECCV 2020): gradients reach the flow through the sum of the corrections alone, at half the time.
 
     Args:
         levels: number of scales, each half as large as the next; input sides are resized to a multiple of 2^(levels - 1).
@@ -29,6 +30,8 @@ class SPyNet(nn.Module):
         matching: radius of the search, pixels of the level; 0: none, as published.
         shared: whether all levels have the same weights.
         passes: how often a level corrects the flow.
+        dilated: the taps of hidden convolution n = 0, 1, ... lie 2^n pixels apart (context network: Sun et al., CVPR 2018), so
+            that a level sees beyond places without texture.
     """
 
     mean: Tensor
@@ -43,11 +46,12 @@ class SPyNet(nn.Module):
         matching: int = 0,
         shared: bool = False,
         passes: int = 1,
+        dilated: bool = False,
     ) -> None:
         super().__init__()
         self.scales, self.matching, self.passes = levels, matching, passes
         inputs = 8 + ((2 * matching + 1) ** 2 if matching else 0)
-        self.levels = nn.ModuleList(_level(inputs, channels, kernel) for _ in range(1 if shared else levels))
+        self.levels = nn.ModuleList(_level(inputs, channels, kernel, dilated) for _ in range(1 if shared else levels))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
@@ -55,7 +59,9 @@ class SPyNet(nn.Module):
     def from_options(cls, options: FlowNetOptions) -> SPyNet:
         """The network that `options` describe, with its initial weights."""
         o = options
-        return cls(o.levels, o.channels, o.kernel, matching=o.matching, shared=o.shared, passes=o.passes)
+        return cls(
+            o.levels, o.channels, o.kernel, matching=o.matching, shared=o.shared, passes=o.passes, dilated=o.dilated
+        )
 
     def forward(self, reference: Tensor, support: Tensor) -> Tensor:
         """Flow [b, 2, h, w] in pixels (dx, dy), float32, such that `warp(support, flow)` looks like `reference` [b, 3, h, w].
@@ -78,8 +84,9 @@ class SPyNet(nn.Module):
             if n:
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             for _ in range(self.passes):
-                moved = warp(supp, flow, padding="border") if flows else supp
-                seen = [ref, moved, flow]
+                given = flow.detach() if self.matching else flow
+                moved = warp(supp, given, padding="border") if flows else supp
+                seen = [ref, moved, given]
                 if self.matching:
                     seen.append(matching_cost(ref, moved, self.matching))
                 flow = flow + level(_channels_last(torch.cat(seen, dim=1))).to(flow.dtype)
@@ -124,11 +131,12 @@ def matching_cost(reference: Tensor, support: Tensor, radius: int) -> Tensor:
     return cost / (cost.mean(dim=1, keepdim=True) + 0.03)
 
 
-def _level(inputs: int, channels: Sequence[int], kernel: int) -> nn.Sequential:
+def _level(inputs: int, channels: Sequence[int], kernel: int, dilated: bool) -> nn.Sequential:
     widths = [inputs, *channels, 2]
     layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        conv = nn.Conv2d(before, after, kernel, padding=kernel // 2)
+    for n, (before, after) in enumerate(pairwise(widths)):
+        apart = 2**n if dilated and n < len(channels) else 1
+        conv = nn.Conv2d(before, after, kernel, padding=apart * (kernel // 2), dilation=apart)
         weight, bias = conv.parameters()
         nn.init.kaiming_normal_(weight, nonlinearity="relu")
         nn.init.zeros_(bias)
