@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import sys
 from typing import Literal
@@ -15,6 +16,7 @@ from davsr.ops import log_backend
 from davsr.options import Options
 
 Precision = Literal["float32", "bfloat16", "float16"]
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def setup(options: Options, *, rank: int = 0) -> torch.device:
@@ -65,6 +67,19 @@ def autocast(precision: Precision, device: torch.device | str) -> torch.autocast
     if precision == "float32":
         return torch.autocast(kind, enabled=False)
     return torch.autocast(kind, dtype=getattr(torch, precision))
+
+
+def keep_freed_memory() -> None:
+    """From here on the C library (glibc) keeps memory that is freed, instead of returning it to the system.
+
+    A training step frees gigabytes that the next one takes again, and every page that comes fresh from the system costs a fault:
+    up to 8 % of the time on a CPU. Elsewhere, and with other allocators, nothing changes.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt is not None:
+            mallopt(_M_MMAP_MAX, 0)
+            mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def seed(value: int) -> None:

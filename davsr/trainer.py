@@ -22,7 +22,7 @@ from davsr.data.dataset import load_batches
 from davsr.errors import InputError
 from davsr.log import logger, logging_to
 from davsr.options import Options, load_options
-from davsr.runtime import autocast, setup
+from davsr.runtime import autocast, keep_freed_memory, setup
 from davsr.training.distributed import Ranks, Watch
 from davsr.training.optimizer import AveragedModel, make_optimizer, set_rates
 from davsr.training.record import Record, Window, duration
@@ -55,6 +55,8 @@ def train(options: Options, *, auto_resume: bool = False) -> Outcome:
         closing.enter_context(logging_to(folder / "log.txt" if ranks.first else None, console=ranks.first))
         stop = closing.enter_context(StopRequest())
         device = setup(options, rank=ranks.local)
+        if device.type == "cpu":
+            keep_freed_memory()
         ranks.join(device)
         closing.callback(ranks.leave)
         watch = Watch(ranks)
@@ -254,7 +256,9 @@ class Trainer:
         if self.record:
             self.record.write(state.step, figures)
             self.record.draw()
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if "/" not in name)
+        shown = ", ".join(
+            f"{name} {value:.{5 if 'loss' in name else 3}f}" for name, value in figures.items() if "/" not in name
+        )
         logger.info("step %d: validation: %s%s", state.step, shown, " (best)" if state.best_step == state.step else "")
 
     def _log(self, window: Window) -> None:

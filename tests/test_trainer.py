@@ -19,6 +19,7 @@ from davsr.loading import load_model
 from davsr.models.davsr import DAVSR
 from davsr.options import Options
 from davsr.trainer import TrainingError, train
+from davsr.training.curves import draw_curves
 from davsr.training.optimizer import AveragedModel, learning_rate, make_optimizer, set_rates
 from davsr.training.record import Record
 from davsr.training.tasks import VideoObjective, VideoTask, charbonnier, psnr_loss
@@ -107,6 +108,19 @@ def test_charbonnier_is_its_formula():
     assert float(charbonnier(x, y, 1e-3)) == pytest.approx(expected, rel=1e-6)
 
 
+def test_curves_of_negative_losses_are_drawn_too(tmp_path):
+    """`train.loss: psnr` is negative: a logarithmic axis would leave it out."""
+    pictures = []
+    for sign in (1, -1):
+        lines = [json.dumps({"step": n, "loss": sign * (0.3 + 0.01 * n)}) for n in range(5)]
+        (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+        draw_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+        pictures.append(cv2.imread(str(tmp_path / "curves.png")))
+        (tmp_path / "curves.png").unlink()
+    blue = [(picture[..., 0].astype(int) - picture[..., 2] > 60).any() for picture in pictures]
+    assert blue == [True, True]
+
+
 # -- a run ---------------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +140,8 @@ def test_a_run_learns_and_leaves_everything_behind(tmp_path):
     assert len(losses) == 30 and losses[-1] < 0.95 * losses[0]
     scores = {r["step"]: r["psnr"] for r in records if "psnr" in r}
     assert list(scores) == [0, 10, 20, 30] and scores[30] > scores[0]
+    validation_losses = {r["step"]: r["validation_loss"] for r in records if "validation_loss" in r}
+    assert list(validation_losses) == [0, 10, 20, 30] and validation_losses[30] < validation_losses[0]
     logged = next(r for r in records if r.get("step") == 30 and "loss" in r)
     assert {
         "rate",

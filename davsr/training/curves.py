@@ -15,9 +15,9 @@ _PANEL = (300, 460)  # h, w
 _MARGIN = (34, 64, 30, 14)  # top, left, bottom, right
 _COLOURS = ((31, 119, 180), (214, 90, 20), (44, 140, 60), (180, 40, 60), (120, 90, 180), (110, 110, 110))
 _GREY, _INK = (225, 225, 225), (60, 60, 60)
-# title, logarithmic, names of the records (a trailing _ stands for any number)
+# title, logarithmic (where nothing is negative), names of the records (a trailing _ stands for any number)
 _PANELS = (
-    ("loss", True, ("loss",)),
+    ("loss", True, ("loss", "validation_loss")),
     ("validation PSNR, dB", False, ("psnr", "psnr_bicubic_linear")),
     ("end-point error, px", True, ("epe", "epe_visible")),
     ("rate", False, ("rate",)),
@@ -35,6 +35,7 @@ def draw_curves(records: Path, picture: Path) -> None:
     panels = []
     for title, logarithmic, names in _PANELS:
         present = sorted({key for line in lines for key in line if _matches(key, names)})
+        logarithmic = logarithmic and not any(line.get(name, 0) < 0 for line in lines for name in present)
         curves = {
             name: [(line["step"], line[name]) for line in lines if _drawable(line.get(name), logarithmic)]
             for name in present

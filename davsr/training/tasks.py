@@ -28,6 +28,7 @@ from davsr.weights import load_weights
 
 _HELD_OUT = 2**40  # samples from this index on are never trained on
 _FLOW_SAMPLES = 64
+_COARSER = 0.8  # weight of a level in the loss of the flow network, over that of the next, finer one
 
 
 def charbonnier(x: Tensor, y: Tensor, epsilon: float) -> Tensor:
@@ -112,7 +113,9 @@ class VideoTask:
         mine: list[tuple[int, Score]] = []
         for number in range(ranks.rank, len(self.cuts), ranks.world):
             cut = self.cuts[number]
-            score, strip = score_cut(model, cut, self.degradation, border, self.device, self.options.precision)
+            score, strip = score_cut(
+                model, cut, self.objective.loss, self.degradation, border, self.device, self.options.precision
+            )
             mine.append((number, score))
             if number < self.options.data.validation.pictures:
                 write_strip(pictures / f"{cut.name}.png", strip)
@@ -125,7 +128,10 @@ class VideoTask:
 
 
 class FlowObjective(nn.Module):
-    """The end-point error sqrt(|d|^2 + epsilon), mean over pixels and levels: the coarse ones learn only if they are told."""
+    """The end-point error sqrt(|d|^2 + epsilon), mean over pixels, then over levels: the coarse ones learn only if they are told.
+
+    Each level counts `_COARSER` times as much as the next, finer one (RAFT: Teed and Deng, ECCV 2020).
+    """
 
     def __init__(self, model: SPyNet, options: Options) -> None:
         super().__init__()
@@ -133,11 +139,12 @@ class FlowObjective(nn.Module):
 
     def forward(self, reference: Tensor, support: Tensor, flow: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Images [b, 3, h, w], flow [b, 2, h, w] in pixels."""
-        errors = []
+        total, weights, error = flow.new_zeros(()), 0.0, flow.new_zeros(())
         for level in self.model.coarse_to_fine(reference, support):
-            error = (resize_flow(level, flow.shape[2:]) - flow).square().sum(dim=1)
-            errors.append((error + self.epsilon).sqrt().mean())
-        return torch.stack(errors).mean(), {"loss_final": errors[-1].detach()}
+            squared = (resize_flow(level, flow.shape[2:]) - flow).square().sum(dim=1)
+            error = (squared + self.epsilon).sqrt().mean()
+            total, weights = _COARSER * total + error, _COARSER * weights + 1
+        return total / weights, {"loss_final": error.detach()}
 
 
 class FlowTask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,12 @@ class Cut:
 
 @dataclass(frozen=True)
 class Score:
-    """PSNR in dB and SSIM of a cut, means over the frames that the protocol scores, for the network and for the baseline."""
+    """PSNR in dB and SSIM of a cut, means over the frames that the protocol scores, for the network and for the baseline.
 
+    `validation_loss` is the loss of training, over all frames: it falls without the scatter that ever new samples give that one.
+    """
+
+    validation_loss: float
     psnr: float
     ssim: float
     psnr_bicubic_linear: float
@@ -64,11 +69,18 @@ def load_cuts(options: Options) -> list[Cut]:
 
 @torch.no_grad()
 def score_cut(
-    model: nn.Module, cut: Cut, degradation: Degradation, border: int, device: torch.device, precision: Precision
+    model: nn.Module,
+    cut: Cut,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    degradation: Degradation,
+    border: int,
+    device: torch.device,
+    precision: Precision,
 ) -> tuple[Score, list[np.ndarray]]:
     """Restore a cut and compare.
 
     Args:
+        loss: of frames [1, T, c, H, W] and the true ones.
         border: first and last HR frames that are not scored.
 
     Returns:
@@ -76,20 +88,22 @@ def score_cut(
     """
     lq = cut.lq[None].to(device).float() / 255
     with autocast(precision, device):
-        restored = to_uint8(model(lq)[0])
+        frames = model(lq)
+    restored = to_uint8(frames[0])
     baseline = to_uint8(Interpolation(InterpolationOptions(method="linear"))(lq, degradation)[0].transpose(0, 1))
     gt = cut.gt.to(device)
     scored = slice(border, len(gt) - border) if len(gt) > 2 * border else slice(None)
     figures = [
-        float(metric(frames[scored], gt[scored]).clamp(max=100).mean())  # equal frames have infinite PSNR
-        for frames in (restored, baseline)
+        float(metric(video[scored], gt[scored]).clamp(max=100).mean())  # equal frames have infinite PSNR
+        for video in (restored, baseline)
         for metric in (psnr, ssim)
     ]
     middle = len(cut.lq) // 2
     hr_middle = min(round(middle * degradation.scale[0] + degradation.centre), len(gt) - 1)
     observed = cut.lq[middle].repeat_interleave(degradation.scale[1], 1).repeat_interleave(degradation.scale[2], 2)
     pictures = [observed, baseline[hr_middle], restored[hr_middle], gt[hr_middle]]
-    return Score(*figures), [picture.permute(1, 2, 0).cpu().numpy() for picture in pictures]
+    score = Score(float(loss(frames, gt[None].float() / 255)), *figures)
+    return score, [picture.permute(1, 2, 0).cpu().numpy() for picture in pictures]
 
 
 def write_strip(path: Path, pictures: list[np.ndarray]) -> None:
