@@ -154,6 +154,7 @@ def _cost(
     work = len(rows) * tall * len(columns) * wide / (h * w) * length / (length - plan.overlap)
     frame = 3 * s_h * h * s_w * w  # samples
     kept = 2 * frame * s_t * (length + plan.overlap)  # 16-bit frames of a window, and of its predecessor's end
+    # Twice the band: once was measured to be too little, with what frames in passing take.
     band = 0 if len(rows) == len(columns) == 1 else 2 * 4 * frame * s_t * length * tall / h
     encoder = 1.5 * s_h * h * s_w * w * _ENCODER_FRAMES
     reading = 2 * 4 * 3 * h * w * 2 * length

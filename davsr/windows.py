@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from davsr.errors import InputError
@@ -213,9 +212,12 @@ def restore_tiles(
             band[..., s_w * left : s_w * right].addcmul_(tile, weight)
         done = rows[i + 1][0] if i + 1 < len(rows) else h
         finished = s_h * (done - top)
-        result[:, :, s_h * top : s_h * done] = to_frames(band[:, :, :finished])
-        # What the next row of tiles shares with this one moves up; the rest begins at zero.
-        band = F.pad(band[:, :, finished:], (0, 0, 0, finished))
+        # What the next row of tiles shares with this one moves up; the rest begins at zero. A second band would not fit.
+        shared = band.shape[2] - finished
+        for p, frame in enumerate(band):
+            result[p, :, s_h * top : s_h * done] = to_frames(frame[None, :, :finished])[0]
+            frame[:, :shared] = frame[:, finished:].clone()
+        band[:, :, shared:] = 0
     return result
 
 
