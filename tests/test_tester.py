@@ -262,6 +262,7 @@ def one_line(capsys) -> str:
         ),
         (["--input", "lq/b", "--truth", "gt/a"], "LQ of 2 frames of 20x16 and GT of 20 frames of 80x64 do not match"),
         (["--input", "lq", "--truth", "other"], "clip a of test.input has no clip of that name in test.truth (y, z)"),
+        (["--truth", "tiny"], "clip tiny: GT must be at least 11 pixels a side to be scored, got 12x8"),
         (["--truth", "gt", "--frames", "7:9"], "selects nothing of clip a"),
         (["--truth", "gt", "--frames", "7"], "must be start:stop"),
         (["--truth", "gt", "--set", "test.clips=[c]"], "clip c is not in gt; it holds a, b"),
@@ -284,6 +285,7 @@ def test_wrong_input_is_one_sentence_and_code_2(data: Path, tmp_path: Path, caps
     (tmp_path / "other").mkdir()
     for name in "zy":
         (tmp_path / "other" / name).symlink_to(data / "gt" / "a")
+    write_clip(tmp_path / "tiny", moving(5, 8, 12))
     write_clip(tmp_path / "sizes", moving(1))
     write_image(tmp_path / "sizes" / "0001.png", moving(1, 60)[0])
     (tmp_path / "twice.yml").write_text("test:\n  border: 1\n  border: 2\n")

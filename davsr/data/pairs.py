@@ -9,6 +9,7 @@ from davsr.data.clips import Clip, open_clips
 from davsr.data.views import Degraded, Part
 from davsr.degradation import Degradation
 from davsr.errors import InputError
+from davsr.metrics import WINDOW
 from davsr.options import TestOptions
 
 SAMPLE = Path(__file__).parent.parent / "assets" / "sample.mp4"
@@ -49,6 +50,11 @@ def open_pairs(wanted: TestOptions, degradation: Degradation, seed: int) -> list
         pair.lq.check()
         if pair.truth is not None:
             pair.truth.check()
+            if min(pair.truth.size) < WINDOW:
+                h, w = pair.truth.size
+                raise InputError(
+                    f"clip {pair.name}: GT must be at least {WINDOW} pixels a side to be scored, got {w}x{h}"
+                )
     return pairs
 
 
