@@ -28,16 +28,17 @@ cuda:
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-# torchvision is the peer of the alignment benchmark; its torch is several GB, so it lives in its own environment.
+# torchvision is the peer of the alignment benchmark; its torch is several GB, so it lives in its own environment, with the extension
+# built for that torch.
 bench-peer: .venv-peer/.ready
-	.venv-peer/bin/python -m benchmarks
+	DAVSR_EXTENSION_FOLDER=.venv-peer/built/davsr .venv-peer/bin/python -m benchmarks
 
 .venv-peer/.ready: setup.py csrc/*
 	$(PYTHON) -m venv .venv-peer
 	.venv-peer/bin/pip install --quiet --upgrade pip setuptools wheel
 	.venv-peer/bin/pip install --quiet torch==2.14.1 torchvision==0.29.1
 	.venv-peer/bin/pip install --quiet -r requirements.txt
-	.venv-peer/bin/pip install --quiet --no-build-isolation --no-deps --editable .
+	PATH="$(CURDIR)/.venv-peer/bin:$$PATH" .venv-peer/bin/python setup.py -q build_ext --build-lib .venv-peer/built --build-temp .venv-peer/objects
 	touch $@
 
 # torch goes in first, so that nothing else chooses its build.

@@ -20,7 +20,7 @@ from benchmarks.growth import growth, growth_cases, growth_table
 from benchmarks.measure import OURS, PEER, measure, resident_peak, shares, table
 from davsr.ops import backend
 
-SUITES = ("data_step", "deform_align", "fourier_division", "network", "training", "growth", "loading")
+SUITES = ("data_step", "deform_align", "fourier_division", "conv3x3", "network", "training", "growth", "loading")
 
 
 def main(argv: list[str] | None = None) -> int:

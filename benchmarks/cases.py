@@ -12,8 +12,9 @@ from benchmarks.peer import ALIGN_NAME, Peer, full_transfer, modulated_convoluti
 from davsr.degradation import Degradation
 from davsr.models.davsr import DAVSR
 from davsr.operators import spectral_data_step_reference
-from davsr.ops import deform_align, fold_power, fourier_division
+from davsr.ops import conv3x3, conv3x3_reference, deform_align, fold_power, fourier_division
 from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions
+from davsr.runtime import keep_freed_memory
 
 FORM_A = "form (a) in plain PyTorch, OTF cached"
 NAIVE = f"the same network, NCHW, eager; {ALIGN_NAME}; form (a)"
@@ -23,7 +24,13 @@ ALPHA = 0.003  # where training starts: 0.24 of the largest eigenvalue of A A^T
 
 def all_cases(quick: bool = False) -> list[Case]:
     """Every case in the order of the table; `quick` ones are small, and their ratios are not those that must be reached."""
-    return [*data_step_cases(quick), *align_cases(quick), *division_cases(quick), *network_cases(quick)]
+    return [
+        *data_step_cases(quick),
+        *align_cases(quick),
+        *division_cases(quick),
+        *conv_cases(quick),
+        *network_cases(quick),
+    ]
 
 
 def noise(*shape: int, device: torch.device, scale: float = 1.0, seed: int = 0) -> Tensor:
@@ -217,6 +224,34 @@ def division_cases(quick: bool) -> list[Case]:
     return cases
 
 
+def conv_cases(quick: bool) -> list[Case]:
+    """The convolution that most of the network's time goes into; ours and torch's both channels-last."""
+    m, side = (16, 16) if quick else (64, 64)
+
+    def build(wrap: Callable[..., Run], contestant: str, device: torch.device, small: bool) -> Run:
+        n = 8 if small else side
+        given = [
+            noise(1, m, n, n, device=device),
+            noise(m, m, 3, 3, device=device, scale=1 / (3 * m**0.5), seed=1),
+            noise(m, device=device, seed=2),
+        ]
+        given[:2] = [x.contiguous(memory_format=torch.channels_last) for x in given[:2]]
+        return wrap(conv3x3 if contestant == OURS else conv3x3_reference, *given)
+
+    return [
+        Case(
+            "conv3x3",
+            name,
+            f"{m} -> {m}, {side}x{side}",
+            lambda contestant, device, small, wrap=wrap: build(wrap, contestant, device, small),
+            "torch's conv2d, channels-last",
+            tolerance=3e-5,
+            repeats=15,
+        )
+        for name, wrap in PASSES.items()
+    ]
+
+
 def fold(spectrum: Tensor, lr: tuple[int, ...]) -> Tensor:
     """Mean over the aliased blocks of a full spectrum [..., T, H, W]."""
     blocks = (side for s, n in zip(SCALE, lr, strict=True) for side in (s, n))
@@ -261,6 +296,7 @@ def inference(model: torch.nn.Module, lq: Tensor) -> Run:
 
 def training_step(model: torch.nn.Module, lq: Tensor) -> Run:
     """Forward, Charbonnier loss, backward and Adam; returns the loss and all gradients in one vector."""
+    keep_freed_memory()  # as train.py does; the peer, in the same process, has it too
     parameters = list(model.parameters())
     optimiser = torch.optim.Adam(parameters, lr=1e-6, betas=(0.9, 0.99))
     truth = noise(1, 5 * lq.shape[1], 3, 4 * lq.shape[3], 4 * lq.shape[4], device=lq.device, scale=0.1) + 0.5

@@ -211,9 +211,9 @@ def shares(run: Run, device: torch.device, named: int = 8) -> dict[str, Any]:
 
 
 def is_convolution(name: str) -> bool:
-    """Whether a profiler entry is a dense convolution: aten's on the CPU, cuDNN's kernels on a GPU."""
+    """Whether a profiler entry is a dense convolution: ours and aten's on the CPU, cuDNN's kernels on a GPU."""
     lowered = name.lower()
-    markers = ("convolution", "conv2d", "cudnn", "fprop", "dgrad", "wgrad", "implicit_gemm", "winograd")
+    markers = ("conv3x3", "convolution", "conv2d", "cudnn", "fprop", "dgrad", "wgrad", "implicit_gemm", "winograd")
     return any(m in lowered for m in markers) and "deform" not in lowered and "autograd" not in lowered
 
 

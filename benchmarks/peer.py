@@ -113,23 +113,32 @@ def enhance(net: RVE, z: Tensor, beta: Tensor) -> Tensor:
     enhanced = []
     for i in range(T):
         x = residual_blocks(net.reconstruction, torch.cat([output[i] for output in outputs.values()], dim=1))
-        x = F.leaky_relu(F.pixel_shuffle(net.upsample1(x), 2), 0.1)
-        x = F.leaky_relu(F.pixel_shuffle(net.upsample2(x), 2), 0.1)
-        x = net.conv_last(F.leaky_relu(net.conv_hr(x), 0.1))
+        x = F.leaky_relu(F.pixel_shuffle(convolve(net.upsample1, x), 2), 0.1)
+        x = F.leaky_relu(F.pixel_shuffle(convolve(net.upsample2, x), 2), 0.1)
+        x = convolve(net.conv_last, F.leaky_relu(convolve(net.conv_hr, x), 0.1))
         enhanced.append(x + z[:, :, i])
     return torch.stack(enhanced, dim=2)
 
 
+def convolve(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """torch's own 3x3 convolution."""
+    return F.conv2d(x, layer.weight, layer.bias, padding=1)
+
+
 def residual_blocks(blocks: ResidualBlocks, x: Tensor) -> Tensor:
-    x = F.leaky_relu(blocks.entry(x), 0.1)
+    x = F.leaky_relu(convolve(blocks.entry, x), 0.1)
     for block in blocks.blocks:
-        x = x + block.conv2(F.relu(block.conv1(x)))
+        x = x + convolve(block.conv2, F.relu(convolve(block.conv1, x)))
     return x
 
 
 def align(layer: FlowGuidedAlignment, features: Tensor, cond: Tensor, flow_1: Tensor, flow_2: Tensor) -> Tensor:
     """features [b, 2m, h, w] = cat(p1, p2), cond [b, 3m, h, w] -> [b, m, h, w]."""
-    raw = layer.offset(torch.cat([cond, flow_1, flow_2], dim=1))
+    *hidden, last = (part for part in layer.offset if isinstance(part, nn.Conv2d))
+    x = torch.cat([cond, flow_1, flow_2], dim=1)
+    for conv in hidden:
+        x = F.leaky_relu(convolve(conv, x), 0.1)
+    raw = convolve(last, x)
     return modulated_convolution(
         features, raw, flow_1, flow_2, layer.weight, layer.bias, groups=layer.groups, max_residue=layer.max_residue
     )

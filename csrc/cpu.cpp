@@ -188,6 +188,44 @@ DivisionGradients fourier_division_backward(const at::Tensor& grad_in, const at:
   return division_gradients(d_x, d_quotient, d_otf, in.y);
 }
 
+at::Tensor conv3x3(const at::Tensor& x_in, const at::Tensor& weight, const at::Tensor& bias,
+                   const std::optional<at::Tensor>& residual_in, double slope, std::optional<c10::string_view> level) {
+  TORCH_CHECK_VALUE(x_in.dim() == 4, "conv3x3: x must be [b, c_in, h, w], got ", x_in.sizes());
+  const int64_t c_in = x_in.size(1), c_out = weight.size(0);
+  TORCH_CHECK_VALUE(c_in > 0 && weight.sizes() == at::IntArrayRef({c_out, c_in, 3, 3}), "conv3x3: weight must be [c_out, ", c_in,
+                    ", 3, 3], got ", weight.sizes());
+  TORCH_CHECK_VALUE(bias.sizes() == at::IntArrayRef({c_out}), "conv3x3: bias must be [", c_out, "], got ", bias.sizes());
+  for (const at::Tensor* tensor : {&x_in, &weight, &bias})
+    TORCH_CHECK_VALUE(tensor->scalar_type() == at::kFloat, "conv3x3: tensors must be float32, got ", tensor->scalar_type());
+  const at::Tensor x = x_in.contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor out = at::empty({x.size(0), c_out, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
+  at::Tensor residual;
+  if (residual_in) {
+    TORCH_CHECK_VALUE(residual_in->sizes() == out.sizes() && residual_in->scalar_type() == at::kFloat,
+                      "conv3x3: residual must be like the result, ", out.sizes(), " of float32, got ", residual_in->sizes(), " of ",
+                      residual_in->scalar_type());
+    residual = residual_in->contiguous(at::MemoryFormat::ChannelsLast);
+  }
+  if (out.numel() == 0) return out;
+  const at::Tensor taps = padded_rows(weight.permute({2, 3, 1, 0}), at::kFloat), row = padded_rows(bias, at::kFloat);
+  const at::Tensor transformed = at::empty({36, c_in, taps.size(-1)}, x.options());
+  const Conv3x3 op{x.size(0),
+                   x.size(2),
+                   x.size(3),
+                   c_in,
+                   c_out,
+                   taps.size(-1),
+                   x.const_data_ptr<float>(),
+                   taps.const_data_ptr<float>(),
+                   row.const_data_ptr<float>(),
+                   residual_in ? residual.const_data_ptr<float>() : nullptr,
+                   transformed.data_ptr<float>(),
+                   out.data_ptr<float>(),
+                   static_cast<float>(slope)};
+  choose(level).conv3x3(op, threads());
+  return out;
+}
+
 std::vector<std::string> cpu_levels() {
   std::vector<std::string> names;
   for (const CpuKernels& kernels : levels()) names.emplace_back(kernels.level);
@@ -210,6 +248,7 @@ TORCH_LIBRARY_IMPL(davsr, CPU, m) {
   m.impl("deform_align_backward", deform_align_backward);
   m.impl("fourier_division", fourier_division);
   m.impl("fourier_division_backward", fourier_division_backward);
+  m.impl("conv3x3", conv3x3);
 }
 
 TORCH_LIBRARY_IMPL(davsr, CompositeExplicitAutograd, m) {

@@ -70,6 +70,7 @@ struct LaneTaps {
   Real low_left[Device::template lanes<Real>], low_right[Device::template lanes<Real>], mask[Device::template lanes<Real>];
   typename IntegerOf<Real>::type corner[Device::template lanes<Real>];
 
+  LaneTaps() = default;
   DAVSR_FN LaneTaps(const CornerWeights<typename Device::template Lanes<Real>>& weight, const Tap<Device, Real>& tap) {
     constexpr int width = Device::template lanes<Real>;
     Device::template put<Real, width>(top_left, weight.top_left);
@@ -108,14 +109,14 @@ __attribute__((noinline)) static void sample_lanes_backward(const LaneTaps<Devic
   }
 }
 
-// columns[pixel of the tile][group, tap, channel] for one group.
+// columns[pixel of the tile][tap, channel] of one group.
 template <class Device, class Real, int N, bool Fixed>
-static void sample_group(const AlignShape& shape, const AlignTile<Device, Real>& tile, const Real* plane, int64_t group,
-                         int64_t first, int64_t last, Real* columns) {
-  const int64_t channels = shape.channels, row = shape.padded_row(), stride = shape.columns();
+static void sample_group(const AlignShape& shape, const AlignTile<Device, Real>& tile, const Real* plane, int64_t first,
+                         int64_t last, Real* columns) {
+  const int64_t channels = shape.channels, row = shape.padded_row(), stride = 9 * channels;
   blocks<Device, Real>(shape, first, last, [&](int64_t y, int64_t x, int64_t pixel, int count) {
     const auto block = tile.block(y, x, pixel - first);
-    Real* to = columns + (pixel - first) * stride + group * 9 * channels;
+    LaneTaps<Device, Real> taps[9];
     for (int k = 0; k < 9; ++k) {
       const auto tap = tile.tap(shape, block, k, pixel - first);
       auto weight = corner_weights(tap.down, tap.right);
@@ -123,9 +124,15 @@ static void sample_group(const AlignShape& shape, const AlignTile<Device, Real>&
       weight.top_right *= tap.mask;
       weight.low_left *= tap.mask;
       weight.low_right *= tap.mask;
-      const LaneTaps<Device, Real> lanes(weight, tap);
-      sample_lanes<Device, Real, N, Fixed>(lanes, count, plane, channels, row, to + k * channels, stride);
+      taps[k] = LaneTaps<Device, Real>(weight, tap);
+      for (int l = 0; l < count; ++l) {
+        __builtin_prefetch(plane + taps[k].corner[l] * channels);
+        __builtin_prefetch(plane + taps[k].corner[l] * channels + row);
+      }
     }
+    Real* to = columns + (pixel - first) * stride;
+    for (int k = 0; k < 9; ++k)
+      sample_lanes<Device, Real, N, Fixed>(taps[k], count, plane, channels, row, to + k * channels, stride);
   });
 }
 
@@ -140,22 +147,21 @@ static void align_forward(const AlignForward& op, const Parallel& threads) {
     });
   });
 
-  const int64_t pixels = shape.pixels(), depth = shape.columns(), tiles = (pixels + kTile - 1) / kTile;
+  const int64_t pixels = shape.pixels(), depth = 9 * shape.channels, tiles = (pixels + kTile - 1) / kTile;
   parallel<Device>(threads, shape.batch * tiles, [&](int64_t begin, int64_t end) {
     Scratch<Device, Real> columns(threads, kTile * depth), out(threads, kTile * op.c_pad);
     AlignTile<Device, Real> tile;
     for (int64_t i = begin; i < end; ++i) {
       const int64_t b = i / tiles, first = i % tiles * kTile;
       const int64_t last = first + kTile < pixels ? first + kTile : pixels;
-      for (int64_t group = 0; group < shape.groups; ++group) {
-        tile.read(op, b, group, first, last - first);
-        sample_group<Device, Real, N, Fixed>(shape, tile, padded + (b * shape.groups + group) * plane, group, first, last,
-                                      columns.data);
-      }
       for (int64_t p = 0; p < last - first; ++p)
         __builtin_memcpy(out.data + p * op.c_pad, op.bias, static_cast<size_t>(op.c_pad) * sizeof(Real));
-      product<Device, Real>(last - first, op.c_pad, depth, columns.data, depth, 1, static_cast<const Real*>(op.weight), op.c_pad,
-                            out.data, op.c_pad, true);
+      for (int64_t group = 0; group < shape.groups; ++group) {
+        tile.read(op, b, group, first, last - first);
+        sample_group<Device, Real, N, Fixed>(shape, tile, padded + (b * shape.groups + group) * plane, first, last, columns.data);
+        product<Device, Real>(last - first, op.c_pad, depth, columns.data, depth, 1,
+                              static_cast<const Real*>(op.weight) + group * depth * op.c_pad, op.c_pad, out.data, op.c_pad, true);
+      }
       put_planes<Device, Real>(op.out, op.out.at(b, 0, first), out.data, op.c_pad, last - first, shape.c_out);
     }
   });

@@ -49,12 +49,22 @@ struct DivisionOtfGradient {
   void* d_otf;
 };
 
+// out = residual + leaky(x * weight + bias), channels-last.
+struct Conv3x3 {
+  int64_t batch, height, width, c_in, c_out, c_pad;
+  const float *x, *weight, *bias, *residual;  // weight [3, 3, c_in, c_pad], bias [c_pad]; residual like out, or null
+  float* transformed;                         // [36, c_in, c_pad], filled here
+  float* out;
+  float slope;  // of negative values
+};
+
 struct CpuKernels {
   const char* level;
   void (*align_forward)(const AlignForward&, bool doubles, const Parallel&);
   void (*align_backward)(const AlignBackward&, bool doubles, const Parallel&);
   void (*division)(const Division&, bool doubles, const Parallel&);
   void (*division_otf_gradient)(const DivisionOtfGradient&, bool doubles, const Parallel&);
+  void (*conv3x3)(const Conv3x3&, const Parallel&);
 };
 
 CpuKernels baseline_kernels();

@@ -1,6 +1,8 @@
 // Included by one translation unit per instruction set, which defines the type `Isa` in its own anonymous namespace.
 #pragma once
 
+#include "cpu_conv3x3.h"
+#include "cpu_deform_align.h"
 #include "cpu_fourier_division.h"
 
 namespace davsr {
@@ -22,6 +24,7 @@ static CpuKernels kernels_of() {
       [](const DivisionOtfGradient& op, bool doubles, const Parallel& threads) {
         doubles ? division_otf_gradient<Isa, double>(op, threads) : division_otf_gradient<Isa, float>(op, threads);
       },
+      [](const Conv3x3& op, const Parallel& threads) { conv3x3<Device>(op, threads); },
   };
 }
 

@@ -187,6 +187,13 @@ static DAVSR_FN int first_of(int block) {
   return Channels < width ? 0 : first + width <= Channels ? first : Channels - width;
 }
 
+// Of so many channels, those that go through transpositions: one or two left over are moved one by one.
+template <class Device, class Real, int Channels>
+constexpr int transposed() {
+  constexpr int width = Device::template lanes<Real>;
+  return Channels > width && Channels % width <= 2 ? Channels - Channels % width : Channels;
+}
+
 // Channels of planes to rows of a tile, the pixels of one channel after the other: what the vectors read and write. The
 // channels that follow are those of the next group, which is read next.
 template <class Device, class Real, class Stored, int Channels>
@@ -195,9 +202,10 @@ static void get_tile(const Planes& from, int64_t at, int64_t count, Real* tile) 
   const Stored* data = static_cast<const Stored*>(from.data) + at;
   int64_t p = 0;
   if (from.channel == 1) {
-    for (; p + width <= count; p += width)
-      for (int block = 0; block * width < Channels; ++block) {
-        const int begin = first_of<Device, Real, Channels>(block);
+    constexpr int most = transposed<Device, Real, Channels>();
+    for (; p + width <= count; p += width) {
+      for (int block = 0; block * width < most; ++block) {
+        const int begin = first_of<Device, Real, most>(block);
         typename Device::template Lanes<Real> rows[width];
 #pragma GCC unroll 16
         for (int l = 0; l < width; ++l) {
@@ -209,6 +217,10 @@ static void get_tile(const Planes& from, int64_t at, int64_t count, Real* tile) 
 #pragma GCC unroll 16
         for (int l = 0; l < part; ++l) Device::template put<Real, width>(tile + (begin + l) * kTileRow + p, rows[l]);
       }
+      for (int c = most; c < Channels; ++c)
+        for (int l = 0; l < width; ++l)
+          tile[c * kTileRow + p + l] = static_cast<Real>(widen(data[(p + l) * from.pixel + c]));
+    }
     for (; p < count; ++p)
       for (int c = 0; c < Channels; ++c) tile[c * kTileRow + p] = static_cast<Real>(widen(data[p * from.pixel + c]));
   } else {
@@ -224,9 +236,10 @@ static void put_tile(const Planes& to, int64_t at, int64_t count, const Real* ti
   Stored* data = static_cast<Stored*>(to.data) + at;
   int64_t p = 0;
   if (to.channel == 1) {
-    for (; p + width <= count; p += width)
-      for (int block = 0; block * width < Channels; ++block) {
-        const int begin = first_of<Device, Real, Channels>(block);
+    constexpr int most = transposed<Device, Real, Channels>();
+    for (; p + width <= count; p += width) {
+      for (int block = 0; block * width < most; ++block) {
+        const int begin = first_of<Device, Real, most>(block);
         typename Device::template Lanes<Real> rows[width] = {};
 #pragma GCC unroll 16
         for (int l = 0; l < part; ++l) rows[l] = Device::template pack<Real, width>(tile + (begin + l) * kTileRow + p);
@@ -234,6 +247,10 @@ static void put_tile(const Planes& to, int64_t at, int64_t count, const Real* ti
 #pragma GCC unroll 16
         for (int l = 0; l < width; ++l) narrow_lanes<Device, Real, part>(data + (p + l) * to.pixel + begin, rows[l]);
       }
+      for (int l = 0; l < width; ++l)
+        for (int c = most; c < Channels; ++c)
+          data[(p + l) * to.pixel + c] = narrow<Stored>(tile[c * kTileRow + p + l]);
+    }
     for (; p < count; ++p)
       for (int c = 0; c < Channels; ++c) data[p * to.pixel + c] = narrow<Stored>(tile[c * kTileRow + p]);
   } else {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 
@@ -12,8 +13,11 @@ from torch import Tensor
 
 from benchmarks import cases
 from benchmarks.__main__ import main
+from benchmarks.ablation import main as ablation
 from benchmarks.measure import OURS, PEER, Case, disagreement, is_convolution, measure, peak_memory, take_turns
 from benchmarks.peer import Peer
+from benchmarks.speed import main as speed
+from davsr.data.pairs import SAMPLE
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions
 
@@ -86,7 +90,8 @@ def test_peak_memory_is_that_of_the_run():
 
 
 def test_convolutions_are_recognised():
-    assert is_convolution("aten::mkldnn_convolution") and is_convolution("sm80_xmma_fprop_implicit_gemm_f32")
+    assert is_convolution("aten::mkldnn_convolution") and is_convolution("davsr::conv3x3")
+    assert is_convolution("sm80_xmma_fprop_implicit_gemm_f32")
     assert not is_convolution("davsr::deform_align") and not is_convolution("torchvision::deform_conv2d")
     assert not is_convolution("autograd::engine::evaluate_function: ConvolutionBackward0")
 
@@ -105,3 +110,16 @@ def test_one_command_prints_a_table_and_writes_json(tmp_path, capsys, monkeypatc
 def test_no_gpu_is_said(capsys):
     assert main(["--device", "cuda"]) == 2
     assert capsys.readouterr().err == "benchmarks: --device cuda needs a GPU that torch sees, here is none\n"
+
+
+def test_ablation_takes_one_part_away_at_a_time(capsys):
+    arguments = [str(SAMPLE), "--frames", "10", "--strides", "4", "--crop", "32", "--rounds", "3"]
+    assert ablation(arguments) == 0
+    rows = dict(re.findall(r"^\| ([a-z0-9].*?) \| (\d+\.\d\d) \|", capsys.readouterr().out, re.MULTILINE))
+    assert len(rows) == 9
+    assert len(set(rows.values())) > 4  # every part does something
+
+
+def test_speed_is_told_in_output_frames(capsys):
+    assert speed(["--model", "training-free", "--frames", "2", "--size", "8", "12", "--repeats", "2"]) == 0
+    assert re.search(r"training-free: 8x12 -> 32x48, \d+\.\d output frames a second", capsys.readouterr().out)

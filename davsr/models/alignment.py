@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davsr.ops import deform_align, one_source_channels
+from davsr.models.layers import Conv3x3
+from davsr.ops import conv3x3, deform_align, one_source_channels
 
 
 class FlowGuidedAlignment(nn.Module):
@@ -40,8 +40,8 @@ class FlowGuidedAlignment(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
         offset: list[nn.Module] = []
         for inputs in (order * (channels + 2) + channels, channels, channels):
-            offset += [nn.Conv2d(inputs, channels, 3, padding=1), nn.LeakyReLU(0.1, inplace=True)]
-        last = nn.Conv2d(channels, 27 * self.groups, 3, padding=1)
+            offset += [Conv3x3(inputs, channels), nn.LeakyReLU(0.1, inplace=True)]
+        last = Conv3x3(channels, 27 * self.groups)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)  # starts as plain sampling along the flow
         self.offset = nn.Sequential(*offset, last)
@@ -74,7 +74,7 @@ class FlowGuidedAlignment(nn.Module):
         weight: Tensor = self.weight
         if self.order == 2 and p2 is None:  # zeros sample to zero: the groups of p2 and their offsets are not needed
             offset_weight, offset_bias = (parameter[self._one_source] for parameter in last.parameters())
-            raw = F.conv2d(hidden, offset_weight, offset_bias, padding=1)
+            raw = conv3x3(hidden, offset_weight, offset_bias)
             weight, groups, flow_2 = self.weight[:, : p1.shape[1]], groups // 2, None
         else:
             raw = last(hidden)

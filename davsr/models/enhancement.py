@@ -18,7 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.flow import SPyNet
+from davsr.models.layers import Conv3x3, weights_channels_last
 from davsr.models.warp import warp
+from davsr.ops import conv3x3
 from davsr.options import EnhancementOptions
 
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
@@ -59,17 +61,14 @@ class RVE(nn.Module):
             {name: ResidualBlocks((2 + i) * m, m, o.blocks) for i, name in enumerate(BRANCHES)}
         )
         self.reconstruction = ResidualBlocks((1 + len(BRANCHES)) * m, m, o.reconstruction_blocks)
-        self.upsample1 = nn.Conv2d(m, 4 * m, 3, padding=1)
-        self.upsample2 = nn.Conv2d(m, 4 * o.hr_channels, 3, padding=1)
-        self.conv_hr = nn.Conv2d(o.hr_channels, o.hr_channels, 3, padding=1)
-        self.conv_last = nn.Conv2d(o.hr_channels, 3, 3, padding=1)
+        self.upsample1 = Conv3x3(m, 4 * m)
+        self.upsample2 = Conv3x3(m, 4 * o.hr_channels)
+        self.conv_hr = Conv3x3(o.hr_channels, o.hr_channels)
+        self.conv_last = Conv3x3(o.hr_channels, 3)
         with torch.no_grad():
             for parameter in self.conv_last.parameters():
                 parameter.mul_(0.1)  # training starts near the identity: what the data step made
-
-        for parameter in self.parameters():
-            if parameter.dim() == 4:  # channels-last like the frames: convolutions would convert them at every call
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        weights_channels_last(self)
 
     def forward(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
         """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape, float32.
@@ -155,7 +154,7 @@ class RVE(nn.Module):
         """Output of a branch at one frame; `current` are the features and the earlier branches there, all [b, m, h, w]."""
         features = current[0]
         if p1 is None or flow_1 is None:  # nothing to align yet: zeros, without the work on them
-            return self.propagation[name](torch.cat([*current, torch.zeros_like(features)], dim=1))
+            return self.propagation[name](torch.cat(current, dim=1))
         cond = [warp(p1, flow_1), features]
         if self.options.order == 2:
             cond.append(torch.zeros_like(features) if p2 is None or flow_2 is None else warp(p2, flow_2))
@@ -168,7 +167,7 @@ class RVE(nn.Module):
         steps = [torch.cat(scans[i : i + count], dim=1) for i in range(0, len(scans), count)]
         x = self.reconstruction(steps[0] if len(steps) == 1 else torch.cat(steps))
         x = upsample(self.upsample2, upsample(self.upsample1, x))
-        return frames + self.conv_last(F.leaky_relu(self.conv_hr(x), 0.1, inplace=True))
+        return self.conv_last(self.conv_hr(x, slope=0.1), residual=frames)
 
     def _chunked(self, function: Callable[..., Tensor], pixels: int, *inputs: Tensor | None) -> Tensor:
         """`function` over as many frames (dimension 0) at a time as keep `pixels` of each within the bound."""
@@ -192,7 +191,7 @@ class RVE(nn.Module):
         return function(*inputs)
 
 
-def upsample(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def upsample(conv: Conv3x3, x: Tensor) -> Tensor:
     """Convolution to 4c channels, pixel shuffle, LeakyReLU: [b, m, h, w] -> [b, c, 2h, 2w].
 
     The convolution's channels are put in the order (row, column, c) first. Channels-last, the shuffle then moves runs of 2c
@@ -200,8 +199,8 @@ def upsample(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """
     c = conv.out_channels // 4
     weight = conv.weight.unflatten(0, (c, 4)).transpose(0, 1).flatten(0, 1)
-    bias = None if conv.bias is None else conv.bias.view(c, 4).t().flatten()
-    y = F.leaky_relu(F.conv2d(x, weight, bias, padding=conv.padding), 0.1, inplace=True)
+    assert conv.bias is not None
+    y = conv3x3(x, weight, conv.bias.view(c, 4).t().flatten(), slope=0.1)
     b, _, h, w = y.shape
     rows = y.permute(0, 2, 3, 1).reshape(b, h, w, 2, 2 * c).transpose(2, 3)
     return rows.reshape(b, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
@@ -212,12 +211,15 @@ class ResidualBlocks(nn.Module):
 
     def __init__(self, inputs: int, channels: int, count: int) -> None:
         super().__init__()
-        self.entry = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.entry = Conv3x3(inputs, channels)
         self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, inputs, h, w] -> [b, channels, h, w]."""
-        return self.blocks(F.leaky_relu(self.entry(x), 0.1, inplace=True))
+        """[b, inputs, h, w] -> [b, channels, h, w]; the last inputs may be left out where they are zero."""
+        weight, bias = self.entry.parameters()
+        if x.shape[1] < weight.shape[1]:
+            weight = weight[:, : x.shape[1]]
+        return self.blocks(conv3x3(x, weight, bias, slope=0.1))
 
 
 class ResidualBlock(nn.Module):
@@ -225,8 +227,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = Conv3x3(channels, channels)
+        self.conv2 = Conv3x3(channels, channels)
         for conv in (self.conv1, self.conv2):
             weight, bias = conv.parameters()
             nn.init.kaiming_normal_(weight)
@@ -236,4 +238,4 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, channels, h, w] -> the same."""
-        return self.conv2(F.relu(self.conv1(x), inplace=True)).add_(x)
+        return self.conv2(self.conv1(x, slope=0.0), residual=x)
