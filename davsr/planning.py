@@ -19,7 +19,7 @@ _SHARE = 0.6  # of the free memory: the rest stays for the file cache and for ot
 _PROCESS = 0.6 * GIGABYTE  # interpreter, torch and the model's code
 # Bytes for every pixel of every HR frame of a piece, measured (docs/restoration.md).
 _TRAINING_FREE = 48.0  # measured 40 to 43: x, z, and the interpolation's resized frames and flows
-_ROUNDS = 100.0  # measured 129 to 145 in all: three volumes that take turns, the motion, and where it leads
+_ROUNDS = 70.0  # measured 73 to 111 in all: three volumes that take turns, the motion, and where it leads
 _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter of the side, and what makes the next one
 _ENCODER_FRAMES = 80  # that an encoder holds for its look-ahead and its references
 
@@ -74,6 +74,11 @@ def default_overlap(degradation: DegradationOptions, model: Any) -> int:
     return 2 * ((2 if _looks_far(model) else 1) + math.ceil(beyond / s_t))
 
 
+def shorter_overlap(degradation: DegradationOptions, model: Any) -> int:
+    """LR frames that windows share where memory is so short that `default_overlap` would cost twice the work: still over 50 dB."""
+    return default_overlap(degradation, model) - (2 if _looks_far(model) else 0)
+
+
 def default_margin(model: Any) -> int:
     """LR pixels of context around a tile, at the knee of the curve in docs/restoration.md."""
     return 24 if _looks_far(model) else 8
@@ -100,6 +105,7 @@ def choose_plan(
     device: float | None = None,
     window: int | None = None,
     overlap: int = 2,
+    shorter: int | None = None,
     tile: int | None = None,
     margin: int = 24,
 ) -> Plan:
@@ -113,27 +119,29 @@ def choose_plan(
         device: bytes for the pieces themselves, where they are computed elsewhere; None: they count with `host`.
         window, tile: given sizes (0: whole); None: chosen. What is not chosen is not questioned either.
         overlap, margin: see `Plan`.
+        shorter: an overlap that is taken instead where this halves the work; None: none is.
 
     Raises:
         InputError: nothing fits; says what would be needed.
     """
     h, w = size
-    # Whatever reads on for at least one frame beyond its window needs a window of more than the overlap.
-    windows = [window] if window is not None else range(LONGEST, overlap, -1)
     sides = [0, *range(_ceil(max(h, w), 32) - 32, 2 * margin + 15, -32)] if tile is None else [tile]
     if tile is None and len(sides) == 1:
         sides = [0]
     best: tuple[float, Plan] | None = None
     least = float("inf")
-    for length in windows:
-        for side in sides:
-            plan = Plan(length, min(overlap, length - 1) if length else 0, side, margin)
-            work, frames, pieces = _cost(plan, size, scale, per_pixel)
-            need = frames + pieces if device is None else max(frames, 0)
-            fits = need <= host and (device is None or pieces <= device)
-            least = min(least, need if device is None else max(need, pieces))
-            if (fits or (window is not None and tile is not None)) and (best is None or work < best[0]):
-                best = work, plan
+    for shared in dict.fromkeys([overlap, overlap if shorter is None else shorter]):
+        dear = 1 if shared == overlap else 2
+        # Whatever reads on for at least one frame beyond its window needs a window of more than the overlap.
+        for length in [window] if window is not None else range(LONGEST, shared, -1):
+            for side in sides:
+                plan = Plan(length, min(shared, length - 1) if length else 0, side, margin)
+                work, frames, pieces = _cost(plan, size, scale, per_pixel)
+                need = frames + pieces if device is None else max(frames, 0)
+                fits = need <= host and (device is None or pieces <= device)
+                least = min(least, need if device is None else max(need, pieces))
+                if (fits or (window is not None and tile is not None)) and (best is None or dear * work < best[0]):
+                    best = dear * work, plan
     if best is None:
         free = host if device is None else min(host, device)
         raise InputError(

@@ -104,6 +104,7 @@ def _plan(
         device=None if device.type == "cpu" else planning.free_memory(device) * 0.8,
         window=given(options.num_frame_testing),
         overlap=planning.default_overlap(degradation, network) if overlap is None else overlap,
+        shorter=planning.shorter_overlap(degradation, network) if overlap is None else None,
         tile=given(options.size_patch_testing),
         margin=planning.default_margin(network) if margin is None else margin,
     )

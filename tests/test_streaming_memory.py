@@ -106,6 +106,13 @@ def test_plans_use_the_memory_there_is():
     assert on_device.tile
 
 
+def test_windows_share_less_where_memory_is_short():
+    assert choose((540, 960), 50, overlap=4, shorter=2).overlap == 4
+    assert choose((540, 960), 4.9, overlap=4).overlap == 4
+    assert choose((540, 960), 4.9, overlap=4, shorter=2).overlap == 2
+    assert choose((540, 960), 4.9, overlap=4, shorter=4) == choose((540, 960), 4.9, overlap=4)
+
+
 def test_estimates_bound_what_a_network_takes():
     """The estimate that plans rest on is not below the tensors that autograd-free inference must hold at least."""
     model = load_model(model=ModelOptions(enhancement=EnhancementOptions(channels=16, groups=4)))

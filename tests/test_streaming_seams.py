@@ -12,7 +12,7 @@ from davsr.data.clips import open_clip
 from davsr.data.pairs import SAMPLE
 from davsr.loading import TRAINING_FREE, load_model
 from davsr.options import EnhancementOptions, FlowNetOptions, ModelOptions
-from davsr.planning import default_margin, default_overlap
+from davsr.planning import default_margin, default_overlap, shorter_overlap
 from davsr.windows import Plan, model_step, restore_clip
 from tests.videos import about, decode, pattern, sound_of, write_video
 
@@ -60,13 +60,14 @@ def test_windows_come_near_the_whole_clip(model):
     assert compare(parts, whole)[0] > 50
 
 
-def test_windows_of_the_shipped_model_come_near_the_whole_clip():
+@pytest.mark.parametrize("share", [default_overlap, shorter_overlap])
+def test_windows_of_the_shipped_model_come_near_the_whole_clip(share):
     """On what is real: rounds go by the motion, and grain at random has one that every window finds differently."""
     frames = open_clip(SAMPLE).frames(0, 45)[:, 32:224, 80:272]
     model = load_model()
     x = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 255
     lq = model.degradation.apply(x).transpose(1, 2)
-    overlap = default_overlap(model.degradation_options, model)
+    overlap = share(model.degradation_options, model)
     whole, parts = (
         restore_clip(model_step(model), lq, model.degradation.scale, plan) for plan in (Plan(), Plan(6, overlap))
     )

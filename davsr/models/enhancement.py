@@ -216,10 +216,10 @@ class ResidualBlocks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, inputs, h, w] -> [b, channels, h, w]; the last inputs may be left out where they are zero."""
+        if x.shape[1] == self.entry.in_channels:
+            return self.blocks(self.entry(x, slope=0.1))
         weight, bias = self.entry.parameters()
-        if x.shape[1] < weight.shape[1]:
-            weight = weight[:, : x.shape[1]]
-        return self.blocks(conv3x3(x, weight, bias, slope=0.1))
+        return self.blocks(conv3x3(x, weight[:, : x.shape[1]], bias, slope=0.1))
 
 
 class ResidualBlock(nn.Module):

@@ -1,8 +1,8 @@
 """3x3 convolution, what follows it included: residual + leaky(x * weight + bias).
 
-In float32 on a CPU it runs by Winograd's F(4x4, 3x3) (Lavin and Gray, CVPR 2016): a quarter of the products, of which torch's own
-convolutions on x86 make no use. The result differs from the plain sum by 2e-6 of its standard deviation (rms). Elsewhere, GPUs and
-compiled graphs included, it is torch's convolution.
+In float32 on a CPU it runs by Winograd's F(4x4, 3x3) (Lavin and Gray, CVPR 2016) with a quarter of the products, which torch's
+own convolutions on x86 do not use. The result differs from the plain sum by 2e-6 of its standard deviation (rms). Elsewhere, GPUs
+and compiled graphs included, it is torch's convolution.
 """
 
 from __future__ import annotations
