@@ -75,7 +75,7 @@ def default_overlap(degradation: DegradationOptions, model: Any) -> int:
 
 
 def shorter_overlap(degradation: DegradationOptions, model: Any) -> int:
-    """LR frames that windows share where memory is so short that `default_overlap` would cost twice the work: still over 50 dB."""
+    """LR frames that windows share where memory is so short that `default_overlap` would double the work: still over 50 dB."""
     return default_overlap(degradation, model) - (2 if _looks_far(model) else 0)
 
 
