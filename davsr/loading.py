@@ -13,6 +13,7 @@ import torch
 from davsr import config
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
+from davsr.models.enhancement import RVE
 from davsr.options import (
     DegradationOptions,
     EnhancementOptions,
@@ -121,10 +122,10 @@ def initial_model(model: ModelOptions | None = None, degradation: DegradationOpt
     """
     network = DAVSR(model, degradation)
     parts = {
-        "model.interpolation.weights": (network.options.interpolation.weights, network.interpolate.estimator),
+        "model.interpolation.weights": (network.options.interpolation.weights, network.interpolate.learned_part),
         "model.enhancement.flow.weights": (
             network.options.enhancement.flow.weights,
-            network.enhance.flow if network.enhance is not None else None,
+            network.enhance.flow if isinstance(network.enhance, RVE) else None,
         ),
     }
     for option, (path, part) in parts.items():

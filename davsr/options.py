@@ -40,7 +40,7 @@ class InterpolationOptions:
     flow: Literal["dis", "spynet"] = "dis"  # estimator of method: flow; dis is OpenCV's and needs no weights
     rounds: int = option(0, minimum=0)  # of averaging along the flow and data step, after method: flow; 12 is plenty
     channels: int = option(0, minimum=0)  # width of what rounds learn; 0: they go by constants
-    weights: str | None = None  # of slomo or spynet
+    weights: str | None = None  # of slomo or spynet, or else of the rounds: a checkpoint of a model with such rounds
 
     def __post_init__(self) -> None:
         if self.rounds and self.method != "flow":
@@ -78,11 +78,12 @@ class FlowNetOptions:
 
 @dataclass(frozen=True)
 class EnhancementOptions:
-    """RVE, the learned prior; `none` leaves interpolation and data step alone (training-free)."""
+    """The learned prior: `rve`, the paper's recurrent network; `frames`, a residual network on every frame by itself, of these
+    `channels` and `blocks`; `none` leaves interpolation and data step alone (training-free)."""
 
-    kind: Literal["none", "rve"] = "rve"
+    kind: Literal["none", "rve", "frames"] = "rve"
     channels: int = option(64, minimum=1)  # m
-    blocks: int = option(7, minimum=1)  # residual blocks per propagation branch
+    blocks: int = option(7, minimum=1)  # residual blocks, per propagation branch of rve
     feature_blocks: int = option(5, minimum=1)
     reconstruction_blocks: int = option(5, minimum=1)
     hr_channels: int = option(64, minimum=1)  # width at full resolution, where most of a small model's time goes
@@ -93,7 +94,7 @@ class EnhancementOptions:
     flow: FlowNetOptions = FlowNetOptions()
 
     def __post_init__(self) -> None:
-        if self.groups % 2 or (2 * self.channels) % self.groups:
+        if self.kind == "rve" and (self.groups % 2 or (2 * self.channels) % self.groups):
             raise InputError(f"groups must be even and divide 2 * channels = {2 * self.channels}, got {self.groups}")
 
 
@@ -175,6 +176,7 @@ class TrainOptions:
     flow_factor: float = option(0.25, minimum=0)  # of the rate, for the flow network
     offset_factor: float = option(1.0, minimum=0)  # of the rate, for the offset convolutions
     flow_frozen: int = option(0, minimum=0)  # iterations before the flow network starts to learn
+    interpolation_frozen: bool = False  # x_0 is taken as given: what makes it does not learn
     betas: tuple[float, float] = option((0.9, 0.99), minimum=0, maximum=1)
     loss: Literal["charbonnier", "psnr"] = "charbonnier"  # psnr: of each frame, so that easy ones count like hard ones
     loss_epsilon: float = option(1e-12, above=0)  # Charbonnier sqrt(d^2 + epsilon), mean

@@ -58,7 +58,7 @@ def bytes_per_pixel(model: Any) -> float:
     if options is None:
         return _TRAINING_FREE
     rounds = _ROUNDS if options.interpolation.rounds else 0.0
-    network = 0.0 if options.enhancement.kind == "none" else _PER_CHANNEL * options.enhancement.channels
+    network = _PER_CHANNEL * options.enhancement.channels if options.enhancement.kind == "rve" else 0.0
     return _TRAINING_FREE + rounds + network
 
 
@@ -86,7 +86,7 @@ def default_margin(model: Any) -> int:
 
 def _looks_far(model: Any) -> bool:
     """Whether what a pixel shows travels over many frames."""
-    return model is not None and (model.options.enhancement.kind != "none" or model.options.interpolation.rounds > 0)
+    return model is not None and (model.options.enhancement.kind == "rve" or model.options.interpolation.rounds > 0)
 
 
 def host_budget(memory: float) -> float:

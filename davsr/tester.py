@@ -159,7 +159,8 @@ def model_of(options: Options, device: torch.device) -> DAVSR:
     physics = options.degradation if options.degradation != DegradationOptions() else None
     if described is not None and described.enhancement.kind != "none" and described.weights is None:
         raise InputError(
-            "options: model.weights must name a checkpoint, because model.enhancement.kind rve is learned; "
+            f"options: model.weights must name a checkpoint, because model.enhancement.kind {described.enhancement.kind} "
+            "is learned; "
             "the training-free restoration is model.enhancement.kind: none"
         )
     try:
@@ -244,7 +245,10 @@ def describe_model(model: DAVSR) -> str:
         start += f" and {prior.rounds} {'learned ' if prior.channels else ''}rounds along the motion"
     rounds = [f"{model.options.iterations} x {'data step' if model.options.data_step else 'no data step'}"]
     if model.enhance is not None:
-        rounds.append(f"each with an enhancement of {model.options.enhancement.channels} channels")
+        each = (
+            "each with an enhancement" if model.options.enhancement.kind == "rve" else "an enhancement of every frame"
+        )
+        rounds.append(f"{each} of {model.options.enhancement.channels} channels")
     size = sum(p.numel() for p in model.parameters())
     return ", ".join([start, *rounds, f"{size / 1e6:.3g} M parameters" if size else "nothing learned"])
 

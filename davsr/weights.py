@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from davsr.errors import InputError
 from davsr.models.flow import SPyNet
+from davsr.models.motion import MotionPrior
 from davsr.models.superslomo import SuperSloMo
 from davsr.naming import DAVSR_RULES, RVE_RULES, SPYNET_RULES, SUPER_SLOMO, SUPER_SLOMO_RULES, rename
 
 FORMAT = "davsr-checkpoint-1"
-Kind = Literal["davsr", "published davsr", "basicvsr++", "spynet", "superslomo"]
+Kind = Literal["davsr", "published davsr", "basicvsr++", "spynet", "superslomo", "rounds"]
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model", "generator")
 
@@ -261,20 +262,26 @@ def _to_iterations(conversion: Conversion, own: Mapping[str, Tensor]) -> dict[st
 def load_weights(module: nn.Module, path: str | Path) -> Conversion:
     """Read, convert and load a file of any known naming into `module` (see `load_into`).
 
-    A `SPyNet` also takes the flow network of a whole DAVSR or BasicVSR++ checkpoint.
+    A `SPyNet` also takes the flow network of a whole DAVSR or BasicVSR++ checkpoint, a `MotionPrior` the rounds of a DAVSR one.
     """
     tree = load_state(path)
     conversion = convert(tree, str(path))
     if isinstance(module, SPyNet) and conversion.kind in ("davsr", "published davsr", "basicvsr++"):
-        own = "enhance.flow."
-        flow = Conversion("spynet")
-        for name, tensor in conversion.tensors.items():
-            if name.startswith(own):
-                _take(flow, conversion.sources[name], name[len(own) :], tensor)
-            else:
-                flow.ignored[conversion.sources[name]] = "not of the flow network"
-        conversion = flow
+        conversion = _part(conversion, "enhance.flow.", "spynet", "the flow network")
+    elif isinstance(module, MotionPrior) and conversion.kind == "davsr":
+        conversion = _part(conversion, "interpolate.prior.", "rounds", "the rounds along the motion")
     return load_into(module, conversion, str(path))
+
+
+def _part(whole: Conversion, prefix: str, kind: Kind, what: str) -> Conversion:
+    """Of a conversion the part whose names begin with `prefix`."""
+    part = Conversion(kind)
+    for name, tensor in whole.tensors.items():
+        if name.startswith(prefix):
+            _take(part, whole.sources[name], name[len(prefix) :], tensor)
+        else:
+            part.ignored[whole.sources[name]] = f"not of {what}"
+    return part
 
 
 def model_tree(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -329,6 +336,8 @@ def _place(module: nn.Module, conversion: Conversion, source: str) -> str:
     if conversion.kind == "spynet":
         prefix = "enhance.flow." if whole else ""
         fits = isinstance(module, SPyNet) or "enhance.flow" in places
+    elif conversion.kind == "rounds":
+        prefix, fits = "", isinstance(module, MotionPrior)
     elif conversion.kind == "superslomo":
         prefix = "interpolate.slomo." if whole else ""
         fits = isinstance(module, SuperSloMo) or "interpolate.slomo" in places

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,16 @@ from davsr.errors import InputError
 from davsr.loading import ALONG_MOTION, SHIPPED, TRAINING_FREE, initial_model, load_model
 from davsr.metrics import psnr, to_uint8
 from davsr.models.davsr import DAVSR
-from davsr.options import DegradationOptions, EnhancementOptions, FlowNetOptions, ModelOptions, Options, load_options
-from davsr.weights import FORMAT
+from davsr.options import (
+    DegradationOptions,
+    EnhancementOptions,
+    FlowNetOptions,
+    InterpolationOptions,
+    ModelOptions,
+    Options,
+    load_options,
+)
+from davsr.weights import FORMAT, WeightsError
 
 SMALL = ModelOptions(
     iterations=1,
@@ -86,6 +95,28 @@ def test_options_name_weights_of_parts(tmp_path: Path) -> None:
     tree["interpolation"]["weights"] = str(tmp_path / "flow.pt")
     with pytest.raises(InputError, match=r"model\.interpolation\.weights is given, but this network has no such part"):
         initial_model(config.build(ModelOptions, tree))
+
+
+def test_rounds_start_from_those_of_another_model(tmp_path: Path) -> None:
+    rounds = InterpolationOptions(rounds=2, channels=4)
+    given = DAVSR(ModelOptions(iterations=1, interpolation=rounds, enhancement=EnhancementOptions(kind="none")))
+    assert given.interpolate.prior is not None
+    for parameter in given.interpolate.prior.parameters():
+        torch.nn.init.normal_(parameter)
+    path = checkpoint(tmp_path / "rounds.pt", given, {})
+    frames = EnhancementOptions(kind="frames", channels=4, blocks=1)
+    wanted = dataclasses.replace(rounds, weights=str(path))
+    started = initial_model(ModelOptions(iterations=1, interpolation=wanted, enhancement=frames))
+    assert started.interpolate.prior is not None
+    torch.testing.assert_close(
+        dict(started.interpolate.prior.state_dict()), dict(given.interpolate.prior.state_dict()), rtol=0, atol=0
+    )
+    with pytest.raises(WeightsError, match="12 missing: log_steps, trust"):
+        initial_model(
+            ModelOptions(
+                interpolation=dataclasses.replace(wanted, weights=str(checkpoint(tmp_path / "no.pt", DAVSR(SMALL), {})))
+            )
+        )
 
 
 def test_a_model_knows_what_it_was_trained_for(tmp_path):

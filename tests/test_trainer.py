@@ -256,6 +256,22 @@ def test_a_frozen_flow_network_stays_and_then_learns(clip):
         assert not torch.equal(weights["enhance.conv_last.weight"], start["enhance.conv_last.weight"])
 
 
+def test_an_interpolation_that_is_frozen_does_not_learn(clip):
+    changes = {
+        "model__interpolation": {"method": "flow", "rounds": 1, "channels": 4},
+        "model__enhancement": {"kind": "frames", "channels": 4, "blocks": 1},
+    }
+    learned = {}
+    for frozen in (True, False):
+        o = small(clip, train__iterations=2, train__interpolation_frozen=frozen, name=f"frozen_{frozen}", **changes)
+        torch.manual_seed(o.seed)
+        start = {k: v.clone() for k, v in DAVSR.from_options(o).state_dict().items()}
+        train(o)
+        weights = load_checkpoint(Path(f"experiments/{o.name}/checkpoints/step_0000002.pt"))["model"]
+        learned[frozen] = {k.split(".")[0] for k in start if not torch.equal(weights[k], start[k])}
+    assert learned == {True: {"enhance", "hyper"}, False: {"interpolate", "enhance", "hyper"}}
+
+
 def with_bad_losses(monkeypatch: pytest.MonkeyPatch, bad: set[int], value: float = math.nan) -> None:
     """The loss of these calls (from 0) is not finite."""
     calls = iter(range(1000))

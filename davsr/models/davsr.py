@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from davsr import config
 from davsr.degradation import Degradation
 from davsr.models.enhancement import RVE
+from davsr.models.frames import FrameEnhancement
 from davsr.models.hyper import FixedHyper, HyPaNet
 from davsr.models.interpolation import Interpolation
-from davsr.options import DegradationOptions, ModelOptions, Options
+from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions, Options
 from davsr.trained import TrainedRange
 
 
@@ -52,7 +53,7 @@ class DAVSR(nn.Module):
         self.degradation = Degradation.from_options(self.degradation_options)
         self.interpolate = Interpolation(self.options.interpolation)
         self.hyper = _hyper(self.options, self.degradation)
-        self.enhance = RVE(self.options.enhancement) if self.options.enhancement.kind == "rve" else None
+        self.enhance = _enhancement(self.options.enhancement)
         self.trained: TrainedRange | None = None  # what its weights have seen, where that is known
 
     @classmethod
@@ -120,6 +121,12 @@ def per_sample(sigma: float | Tensor, lq: Tensor) -> Tensor:
     if values.shape != lq.shape[:1]:
         raise ValueError(f"DAVSR: sigma must be a number or [{lq.shape[0]}], got {list(values.shape)}")
     return values
+
+
+def _enhancement(options: EnhancementOptions) -> RVE | FrameEnhancement | None:
+    if options.kind == "none":
+        return None
+    return RVE(options) if options.kind == "rve" else FrameEnhancement(options)
 
 
 def _hyper(options: ModelOptions, degradation: Degradation) -> HyPaNet | FixedHyper:

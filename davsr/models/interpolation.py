@@ -42,9 +42,10 @@ class Interpolation(nn.Module):
         self.prior = MotionPrior(rounds, self.options.channels) if rounds else None
 
     @property
-    def estimator(self) -> SuperSloMo | SPyNet | None:
-        """The learned part, where the method has one."""
-        return self.slomo if self.slomo is not None else self.flow
+    def learned_part(self) -> SuperSloMo | SPyNet | MotionPrior | None:
+        """What `weights` are of: the method's network, or else rounds that learn."""
+        rounds = self.prior if self.options.channels else None
+        return self.slomo or self.flow or rounds
 
     def forward(
         self,

@@ -18,7 +18,7 @@ from davsr.loading import initial_model
 from davsr.log import logger
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.davsr import DAVSR
-from davsr.models.enhancement import ResidualBlocks
+from davsr.models.enhancement import RVE, ResidualBlocks
 from davsr.models.flow import SPyNet, resize_flow
 from davsr.options import Options
 from davsr.runtime import autocast
@@ -87,8 +87,10 @@ class VideoTask:
         if fresh and options.model.weights:
             for line in load_weights(self.model, options.model.weights).report():
                 logger.info(f"{options.model.weights}: {line}")
-        if self.model.enhance is not None:
+        if isinstance(self.model.enhance, RVE):
             self.model.enhance.gradient_checkpointing = options.train.gradient_checkpointing
+        if options.train.interpolation_frozen:
+            self.model.interpolate.requires_grad_(False)
         self.objective = VideoObjective(self.model, options)
         self.degradation = self.model.degradation
         self._operators: dict[float, Degradation] = {}
