@@ -30,7 +30,13 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TRAIN.parent)}
     command = [sys.executable, str(TRAIN), *arguments]
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -77,13 +83,17 @@ def test_a_dry_run_checks_and_trains_nothing(tmp_path, clip, monkeypatch, capsys
     assert not (tmp_path / "experiments").exists()
 
 
+@pytest.mark.parametrize("to_all", [False, True], ids=["to the process", "to its workers too"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_save_and_end_the_run(tmp_path, clip, number):
+def test_signals_save_and_end_the_run(tmp_path, clip, number, to_all):
     run = {"data__sources": [{"kind": "frames", "path": clip}], "data__workers": 1}
     path = str(write_options(tmp_path / "o.yml", train__iterations=100_000, train__checkpoint_every=50_000, **run))
     process = start(tmp_path, "-opt", path)
     wait_for_steps(tmp_path, process, 3)
-    process.send_signal(number)
+    if to_all:  # as a terminal does with Ctrl-C, and what stops a service with SIGTERM
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     output = finish(process)
     assert process.returncode == 128 + number, output
     assert f"({number.name}); go on with --auto-resume" in output and "Traceback" not in output

@@ -20,6 +20,7 @@ from davsr.options import Options
 
 _SAMPLE, _STEP, _NOISE = range(3)  # streams of random numbers that never meet
 _JPEG_QUALITY = (60, 95)  # light compression
+_PATIENCE = 60  # seconds that a worker lives on after SIGTERM: longer than a step
 
 
 class VideoBatch(TypedDict):
@@ -186,7 +187,7 @@ def load_batches(
         batch_sampler=indices,  # type: ignore[arg-type]  # an iterator of lists is enough at run time; the stub wants a Sampler
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_deaf_to_signals,
+        worker_init_fn=_patient_with_signals,
         prefetch_factor=4 if workers else None,
         pin_memory=pin,
         generator=torch.Generator(),  # the loader draws a seed for its workers: not from the global generator
@@ -212,10 +213,13 @@ def _collate(samples: list[dict]) -> dict:
     }
 
 
-def _deaf_to_signals(_: int) -> None:
-    """Ctrl-C reaches every process of the terminal: the trainer alone decides how to stop, and ends its workers."""
+def _patient_with_signals(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal, SIGTERM every one of a service: the trainer saves first, and ends its workers.
+
+    A worker that nobody ends goes by itself after a while.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_PATIENCE))
 
 
 def _generator(*key: int) -> np.random.Generator:

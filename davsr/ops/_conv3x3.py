@@ -1,12 +1,13 @@
 """3x3 convolution, what follows it included: residual + leaky(x * weight + bias).
 
 In float32 on a CPU it runs by Winograd's F(4x4, 3x3) (Lavin and Gray, CVPR 2016) with a quarter of the products, which torch's
-own convolutions on x86 do not use. The result differs from the plain sum by 2e-6 of its standard deviation (rms). Elsewhere, GPUs
-and compiled graphs included, it is torch's convolution.
+own convolutions on x86 do not use. The result differs from the plain sum by 2e-6 of its standard deviation (rms). Elsewhere, on
+GPUs, in compiled graphs and on processors without AVX2, it is torch's convolution.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -36,10 +37,10 @@ def conv3x3(
     given = [x, weight, bias] if residual is None else [x, weight, bias, residual]
     if (
         x.device.type != "cpu"
-        or not _extension.available("cpu")
+        or torch.compiler.is_compiling()
+        or not _has_wide_vectors()
         or any(v.dtype != torch.float32 for v in given)
         or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_compiling()
     ):
         return conv3x3_reference(x, weight, bias, slope=slope, residual=residual)
     if torch.is_grad_enabled() and any(v.requires_grad for v in given):
@@ -58,6 +59,12 @@ def conv3x3_reference(
     """``conv3x3`` by torch's convolution."""
     _check(x, weight, bias, residual)
     return _follow(F.conv2d(x, weight, bias, padding=1), slope, residual)
+
+
+@cache
+def _has_wide_vectors() -> bool:
+    """Whether there is a kernel that was seen to be faster than torch's convolution."""
+    return _extension.available("cpu") and torch.ops.davsr.cpu_levels()[0] != "baseline"
 
 
 def _follow(y: Tensor, slope: float, residual: Tensor | None) -> Tensor:
