@@ -45,7 +45,7 @@ static DAVSR_FN void from_points(const F* m, F* o) {
   o[3] = difference + 8.0f * difference_2 + m[5];
 }
 
-// rows of one transformation, then the columns of what came out, first[From][From] -> last[To][To].
+// The transformation of every column, then of every row of what came out: first[From][From] -> last[To][To].
 template <class F, int From, int To, class Transform>
 static DAVSR_FN void both_ways(const F (*first)[From], F (*last)[To], const Transform& transform) {
   F half[To][From];

@@ -1,5 +1,5 @@
-// The loops around deform_align.h on a CPU. Forward: tiles of pixels, whose columns stay in the second-level cache until the
-// product has read them. Backward: every (sample, group) has one owner, who walks its tiles in order: no sum depends on the threads.
+// The loops around deform_align.h on a CPU. Forward: tiles of pixels, group by group: the columns of one stay in the first-level
+// cache until the product has read them. Backward: every (sample, group) has one owner, who walks its tiles in order: no sum depends on the threads.
 #pragma once
 
 #include "cpu_product.h"
