@@ -57,9 +57,12 @@ def test_known_shifts_are_what_they_say(tmp_path):
 
 def test_the_committed_options_belong_together():
     folder = Path(__file__).parent.parent / "options" / "train"
-    names = ("flow_tiny", "rve_tiny", "davsr_tiny", "davsr_tiny_film", "finetune")
-    flow, rve, tiny, film, finetune = (load_options(folder / f"{name}.yml") for name in names)
+    names = ("flow_tiny", "rve_tiny", "davsr_tiny", "davsr_tiny_film", "davsr_tiny_frames", "finetune")
+    flow, rve, tiny, film, frames, finetune = (load_options(folder / f"{name}.yml") for name in names)
     assert flow.train.task == "flow" and {o.train.task for o in (rve, tiny, film)} == {"video"}
     assert rve.model.enhancement.flow == flow.model.enhancement.flow
-    assert replace(finetune.model, weights=None) == film.model == tiny.model
+    assert film.model == tiny.model
+    rounds = replace(frames.model.interpolation, weights=None)
+    assert rounds == film.model.interpolation
+    assert replace(finetune.model, weights=None) == replace(frames.model, interpolation=rounds)
     assert load_options(folder / "davsr_reds.yml").model == ModelOptions()
