@@ -112,15 +112,18 @@ def network_options(path: Path, conversion: Conversion, file: str | None, change
 
 def _summary(options: Options) -> str:
     model, prior, interpolation = options.model, options.model.enhancement, options.model.interpolation
-    if prior.kind == "none":
-        learned = f"{interpolation.rounds} rounds along the motion of {interpolation.channels} channels"
-        physics = f"{options.degradation.boundary} boundary, phase {options.degradation.phase}"
-        return f"network: K = {model.iterations}, no enhancement, {interpolation.method} interpolation, {learned}; {physics}"
-    return (
-        f"network: K = {model.iterations}, m = {prior.channels}, {prior.blocks} blocks, G = {prior.groups}, order {prior.order}, "
-        f"{prior.hr_channels} channels at full size, beta channel {'yes' if prior.beta_channel else 'no'}, "
-        f"{interpolation.method} interpolation; {options.degradation.boundary} boundary, phase {options.degradation.phase}"
-    )
+    start = f"{interpolation.method} interpolation"
+    if interpolation.rounds:
+        start += f", {interpolation.rounds} rounds along the motion of {interpolation.channels} channels"
+    beta = f"beta channel {'yes' if prior.beta_channel else 'no'}"
+    enhancement = {
+        "none": "no enhancement",
+        "frames": f"an enhancement of every frame, m = {prior.channels}, {prior.blocks} blocks, {beta}",
+        "rve": f"m = {prior.channels}, {prior.blocks} blocks, G = {prior.groups}, order {prior.order}, "
+        f"{prior.hr_channels} channels at full size, {beta}",
+    }[prior.kind]
+    physics = f"{options.degradation.boundary} boundary, phase {options.degradation.phase}"
+    return f"network: K = {model.iterations}, {enhancement}, {start}; {physics}"
 
 
 def _write(tree: dict[str, Any], path: Path) -> None:
