@@ -66,7 +66,7 @@ def _backend(device_type: str) -> Backend:
 
 
 def backend(device: str | torch.device = "cpu") -> Backend:
-    """What runs ``deform_align`` and ``fourier_division`` for tensors on ``device``, and the reason."""
+    """What runs the ops for tensors on ``device``, and the reason (``conv3x3`` is compiled for CPUs alone)."""
     return _backend(torch.device(device).type)
 
 
