@@ -16,9 +16,8 @@ TORCH_LIBRARY(davsr, m) {
   m.def(
       "fourier_division_backward(Tensor grad, Tensor x, Tensor otf, Tensor gram, Tensor alpha, Tensor quotient, int[] scale, "
       "int width, bool otf_gradient, str? level=None) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
-  // On the CPU alone, without a derivative: elsewhere torch's own convolution is as good.
-  m.def(
-      "conv3x3(Tensor x, Tensor weight, Tensor bias, Tensor? residual, float slope, str? level=None) -> Tensor");
+  // On the CPU alone: elsewhere torch's own convolution is as good. The derivative is that of the plain convolution.
+  m.def("conv3x3(Tensor x, Tensor weight, Tensor bias, Tensor? residual, float slope, str? level=None) -> Tensor");
   m.def("cpu_levels() -> str[]");
   m.def("has_cuda() -> bool");
 }

@@ -272,6 +272,17 @@ def test_an_interpolation_that_is_frozen_does_not_learn(clip):
     assert learned == {True: {"enhance", "hyper"}, False: {"interpolate", "enhance", "hyper"}}
 
 
+@pytest.mark.parametrize("rounds", [{}, {"rounds": 1, "channels": 4}], ids=["no weights", "all of them frozen"])
+def test_a_model_without_anything_to_learn_is_refused(clip, rounds):
+    changes = {
+        "model__interpolation": {"method": "flow", **rounds},
+        "model__hyper": {"kind": "fixed"},
+        "model__enhancement": {"kind": "none"},
+    }
+    with pytest.raises(InputError, match=r"train: this model has nothing to learn: choose model\.enhancement\.kind"):
+        train(small(clip, train__interpolation_frozen=True, **changes))
+
+
 def with_bad_losses(monkeypatch: pytest.MonkeyPatch, bad: set[int], value: float = math.nan) -> None:
     """The loss of these calls (from 0) is not finite."""
     calls = iter(range(1000))

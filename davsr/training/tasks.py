@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from davsr.data.dataset import FlowBatch, FlowSamples, VideoBatch, VideoSamples, draw_exposure, observe
 from davsr.degradation import Degradation
+from davsr.errors import InputError
 from davsr.loading import initial_model
 from davsr.log import logger
 from davsr.models.alignment import FlowGuidedAlignment
@@ -91,6 +92,11 @@ class VideoTask:
             self.model.enhance.gradient_checkpointing = options.train.gradient_checkpointing
         if options.train.interpolation_frozen:
             self.model.interpolate.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise InputError(
+                "train: this model has nothing to learn: choose model.enhancement.kind, model.hyper.kind: learned, or "
+                "model.interpolation.channels (without train.interpolation_frozen)"
+            )
         self.objective = VideoObjective(self.model, options)
         self.degradation = self.model.degradation
         self._operators: dict[float, Degradation] = {}
