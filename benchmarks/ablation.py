@@ -18,11 +18,11 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.validation import cuts, line, score
+from davsr.checkpoints.loading import ALONG_MOTION, TRAINING_FREE, load_model
 from davsr.data.clips import open_clip
-from davsr.loading import ALONG_MOTION, TRAINING_FREE, load_model
-from davsr.models import motion
+from davsr.evaluation.tables import BASELINE
+from davsr.models import rounds as motion
 from davsr.models.davsr import DAVSR
-from davsr.results import BASELINE
 
 NEVER = -60.0  # logarithm of a step that moves nothing
 ALONE = 1e-4  # a mismatch at which no neighbour has a say

@@ -19,10 +19,10 @@ import torch
 
 from benchmarks.measure import take_turns
 from davsr.data.clips import Clip, open_clip
-from davsr.data.extract import extract_frames
 from davsr.data.frames import list_frames
-from davsr.data.pack import pack_clips
 from davsr.data.video import VideoWriter
+from davsr.prepare.extract import extract_frames
+from davsr.prepare.pack import pack_clips
 
 SAMPLE = Path(__file__).parent.parent / "davsr" / "assets" / "sample.mp4"
 PLAIN = "plain cv2 PNG loop"

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from benchmarks.measure import OURS, Case, Run
 from benchmarks.peer import ALIGN_NAME, Peer, full_transfer, modulated_convolution
-from davsr.degradation import Degradation
 from davsr.models.davsr import DAVSR
-from davsr.operators import spectral_data_step_reference
 from davsr.ops import conv3x3, conv3x3_reference, deform_align, fold_power, fourier_division
 from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions
+from davsr.physics.degradation import Degradation
+from davsr.physics.factors import spectral_data_step_reference
 from davsr.runtime import keep_freed_memory
 
 FORM_A = "form (a) in plain PyTorch, OTF cached"

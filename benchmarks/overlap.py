@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from davsr.data.clips import open_clip
-from davsr.restoration import open_model
-from davsr.windows import Plan, cover, model_step, restore_clip
+from davsr.restoration.restore import open_model
+from davsr.restoration.windows import Plan, cover, model_step, restore_clip
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davsr.degradation import Degradation
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.davsr import DAVSR, per_sample
-from davsr.models.enhancement import BRANCHES, RVE, ResidualBlocks
 from davsr.models.flow import SPyNet
-from davsr.operators import spectral_data_step_reference
+from davsr.models.rve import BRANCHES, RVE, ResidualBlocks
 from davsr.ops import deform_align_reference
-from davsr.psf import plane_transfer_function, transfer_function
+from davsr.physics.degradation import Degradation
+from davsr.physics.factors import spectral_data_step_reference
+from davsr.physics.psf import plane_transfer_function, transfer_function
 
 try:
     from torchvision.ops import deform_conv2d

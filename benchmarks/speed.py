@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.cases import clip, inference
 from benchmarks.measure import seconds
-from davsr.restoration import open_model
+from davsr.restoration.restore import open_model
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,10 +14,10 @@ __all__ = ["DAVSR", "Degradation", "load_model", "polish", "restore"]
 
 _LAZY = {
     "DAVSR": "davsr.models.davsr",
-    "Degradation": "davsr.degradation",
-    "load_model": "davsr.loading",
-    "polish": "davsr.polishing",
-    "restore": "davsr.restoration",
+    "Degradation": "davsr.physics.degradation",
+    "load_model": "davsr.checkpoints.loading",
+    "polish": "davsr.restoration.polishing",
+    "restore": "davsr.restoration.restore",
 }
 
 

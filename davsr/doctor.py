@@ -11,9 +11,9 @@ import cv2
 import torch
 
 from davsr import __version__, runtime
-from davsr.loading import SHIPPED
+from davsr.checkpoints.loading import SHIPPED
 from davsr.ops import backend
-from davsr.planning import GIGABYTE, free_memory
+from davsr.restoration.planning import GIGABYTE, free_memory
 
 CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "aac")
 OPTIONAL = ("lmdb", "tensorboard", "lpips", "scikit-image")

@@ -18,7 +18,7 @@ from davsr.errors import InputError
 
 @dataclass(frozen=True)
 class DegradationOptions:
-    """The observation model y = A x + n (docs: `davsr.degradation.Degradation`)."""
+    """The observation model y = A x + n (docs: `davsr.physics.degradation.Degradation`)."""
 
     scale: tuple[int, int, int] = option((5, 4, 4), minimum=1)  # (s_t, s_h, s_w)
     exposure: float | None = option(None, above=0)  # HR frames that one LR frame integrates; null: s_t, an open shutter

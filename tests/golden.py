@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from davsr.checkpoints.convert import convert, load_into
 from davsr.models.davsr import DAVSR
 from davsr.options import (
     DegradationOptions,
@@ -23,7 +24,6 @@ from davsr.options import (
     ModelOptions,
     Options,
 )
-from davsr.weights import convert, load_into
 
 FOLDER = Path(os.environ.get("DAVSR_GOLDEN", Path(__file__).parent / "data" / "golden"))
 

@@ -17,7 +17,7 @@ from benchmarks.ablation import main as ablation
 from benchmarks.measure import OURS, PEER, Case, disagreement, is_convolution, measure, peak_memory, take_turns
 from benchmarks.peer import Peer
 from benchmarks.speed import main as speed
-from davsr.data.pairs import SAMPLE
+from davsr.evaluation.pairs import SAMPLE
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions
 

@@ -1,1 +1,1 @@
-"""Clips, frames, videos and training samples."""
+"""Clips: frames in folders, videos and stores, read in one way."""

@@ -11,8 +11,8 @@ import torch
 
 from davsr.data.clips import Clip
 from davsr.data.frames import crop_frames
-from davsr.degradation import Degradation
-from davsr.metrics import to_uint8
+from davsr.evaluation.metrics import to_uint8
+from davsr.physics.degradation import Degradation
 
 _RECENT = 64  # LR frames that are kept
 

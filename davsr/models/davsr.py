@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from davsr import config
-from davsr.degradation import Degradation
-from davsr.models.enhancement import RVE
-from davsr.models.frames import FrameEnhancement
+from davsr.models.frame_enhancement import FrameEnhancement
 from davsr.models.hyper import FixedHyper, HyPaNet
 from davsr.models.interpolation import Interpolation
+from davsr.models.rve import RVE
+from davsr.models.trained_range import TrainedRange
 from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions, Options
-from davsr.trained import TrainedRange
+from davsr.physics.degradation import Degradation
 
 
 @dataclass

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davsr.degradation import Degradation
 from davsr.models.flow import SPyNet, resize_flow
-from davsr.models.motion import MotionPrior, motion_between
+from davsr.models.rounds import MotionPrior, motion_between
 from davsr.models.superslomo import SuperSloMo
 from davsr.models.warp import warp
 from davsr.options import InterpolationOptions
+from davsr.physics.degradation import Degradation
 
 Times = npt.NDArray[np.float64]  # of HR frames, in LR frames from the first
 FlowEstimator = Callable[[Tensor, Tensor], Tensor]  # (reference, support) [n, c, h, w] -> [n, 2, h, w]
@@ -30,7 +30,7 @@ class Interpolation(nn.Module):
     `bicubic` in half-pixel geometry, which is the operator's, or `bilinear_corners` for parity with the publication.
 
     With `rounds`, what `flow` made is then brought into agreement with the data and with its own motion
-    (`davsr.models.motion`), without weights or, with `channels`, with a few thousand of them.
+    (`davsr.models.rounds`), without weights or, with `channels`, with a few thousand of them.
     """
 
     def __init__(self, options: InterpolationOptions | None = None) -> None:

@@ -1,1 +1,1 @@
-"""The parts of `davsr.trainer`: what is learned, by which rule, on which processes, and what is written down."""
+"""What is learned, by which rule, on which processes, from which samples, and what is written down: `davsr train`."""

@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from davsr.data.dataset import FlowBatch, FlowSamples, VideoBatch, VideoSamples, draw_exposure, observe
-from davsr.degradation import Degradation
+from davsr.checkpoints.convert import load_weights
+from davsr.checkpoints.loading import initial_model
 from davsr.errors import InputError
-from davsr.loading import initial_model
 from davsr.log import logger
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.davsr import DAVSR
-from davsr.models.enhancement import RVE, ResidualBlocks
 from davsr.models.flow import SPyNet, resize_flow
+from davsr.models.rve import RVE, ResidualBlocks
 from davsr.options import Options
+from davsr.physics.degradation import Degradation
 from davsr.runtime import autocast
 from davsr.training.distributed import Ranks
+from davsr.training.samples.dataset import FlowBatch, FlowSamples, VideoBatch, VideoSamples, draw_exposure, observe
 from davsr.training.validation import Score, known_shifts, load_cuts, score_cut, write_strip
-from davsr.weights import load_weights
 
 _HELD_OUT = 2**40  # samples from this index on are never trained on
 _FLOW_SAMPLES = 64

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from davsr.data.clips import Clip
-from davsr.data.footage import Footage, reduced, source_clips
 from davsr.data.frames import write_image
-from davsr.data.sources import open_pairs
-from davsr.degradation import Degradation
 from davsr.errors import InputError
-from davsr.metrics import psnr, ssim, to_uint8
+from davsr.evaluation.metrics import psnr, ssim, to_uint8
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions, Options, SourceOptions
+from davsr.physics.degradation import Degradation
 from davsr.runtime import Precision, autocast
+from davsr.training.samples.footage import Footage, reduced, source_clips
+from davsr.training.samples.sources import open_pairs
 
 
 @dataclass(frozen=True)

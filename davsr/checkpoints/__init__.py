@@ -1,0 +1,1 @@
+"""What a file of weights holds, and the model that it becomes."""

@@ -1,0 +1,135 @@
+"""`davsr weights inspect|convert`: what a checkpoint of any known naming holds, and the same weights in our naming."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from davsr import config
+from davsr.checkpoints.convert import FORMAT, Conversion, WeightsError, convert, listed, load_into, load_state
+from davsr.checkpoints.loading import options_tree
+from davsr.errors import InputError
+from davsr.models.davsr import DAVSR
+from davsr.options import Options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="inspect|convert")
+    inspect = actions.add_parser(
+        "inspect", help="say what a checkpoint holds, and whether it fits the network of the options"
+    )
+    inspect.add_argument("file", type=Path)
+    inspect.add_argument("--all", action="store_true", help="list every tensor")
+    conversion = actions.add_parser("convert", help="write the weights in our naming")
+    conversion.add_argument("file", type=Path)
+    conversion.add_argument("output", type=Path)
+    conversion.add_argument("--slomo", type=Path, help="Super SloMo checkpoint to put into the network's interpolation")
+    for action in (inspect, conversion):
+        action.add_argument(
+            "-opt", metavar="FILE.yml", help="options of the network; default: read from the checkpoint"
+        )
+        action.add_argument("--set", action="append", default=[], metavar="key=value", help="override one option")
+
+
+def run(args: argparse.Namespace) -> int:
+    conversion = convert(load_state(args.file), str(args.file))
+    if args.action == "inspect":
+        return _inspect(args, conversion)
+    return _convert(args, conversion)
+
+
+def _inspect(args: argparse.Namespace, conversion: Conversion) -> int:
+    tensors = conversion.tensors
+    print(
+        f"{args.file}: {conversion.kind}, {len(tensors)} tensors, {sum(t.numel() for t in tensors.values()):,} numbers"
+    )
+    broken = [
+        conversion.sources[name] for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()
+    ]
+    if broken:
+        print(f"not finite: {listed(broken)}")
+    if conversion.unknown:
+        print(f"unknown names: {', '.join(conversion.unknown)}")
+    if args.all:
+        for name, tensor in tensors.items():
+            print(
+                f"  {conversion.sources[name]} -> {name} {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+            )
+    if conversion.kind in ("spynet", "superslomo"):
+        print("\n".join(conversion.report()) or "every key has its counterpart")
+        return 0
+    options = network_options(args.file, conversion, args.opt, args.set)
+    print(f"model: {config.to_yaml(options.model).strip()}" if args.all else _summary(options))
+    try:
+        load_into(DAVSR.from_options(options), conversion, str(args.file))
+    except WeightsError as error:
+        for what in ("missing", "unexpected", "misshaped"):
+            for name in getattr(error, what):
+                print(f"{what}: {name}")
+        return 1
+    print("\n".join(["fits this network", *conversion.report()]))
+    return 0
+
+
+def _convert(args: argparse.Namespace, conversion: Conversion) -> int:
+    if conversion.kind in ("spynet", "superslomo"):
+        if conversion.unknown:
+            raise WeightsError(
+                f"weights: {args.file} has {len(conversion.unknown)} unexpected names: {listed(conversion.unknown)}",
+                [], conversion.unknown, [],
+            )  # fmt: skip
+        _write({"model": conversion.tensors}, args.output)
+        print("\n".join(conversion.report()))
+        print(f"{args.output}: {conversion.kind}, {len(conversion.tensors)} tensors")
+        return 0
+    changes = [*args.set, "model.interpolation.method=slomo"] if args.slomo else args.set
+    options = network_options(args.file, conversion, args.opt, changes)
+    torch.manual_seed(options.seed)  # of what has no counterpart in the file
+    model = DAVSR.from_options(options)
+    load_into(model, conversion, str(args.file))
+    if args.slomo:
+        interpolation = convert(load_state(args.slomo), str(args.slomo))
+        interpolation = load_into(model, interpolation, str(args.slomo))
+        conversion.initial = [name for name in conversion.initial if not name.startswith("interpolate.slomo.")]
+    tree = {"format": FORMAT, "model": model.state_dict(), "ema": None, "step": 0, "options": config.to_tree(options)}
+    _write(tree, args.output)
+    print(
+        "\n".join([*conversion.report(), _summary(options), f"{args.output}: davsr, {len(model.state_dict())} tensors"])
+    )
+    return 0
+
+
+def network_options(path: Path, conversion: Conversion, file: str | None, changes: list[str]) -> Options:
+    """Options of the network that a converted checkpoint is of: from the file given, or else from the checkpoint itself."""
+    if file is not None:
+        return config.load(Options, file, changes)
+    return config.load(Options, None, changes, base=options_tree(load_state(path), conversion, str(path)))
+
+
+def _summary(options: Options) -> str:
+    model, prior, interpolation = options.model, options.model.enhancement, options.model.interpolation
+    start = f"{interpolation.method} interpolation"
+    if interpolation.rounds:
+        start += f", {interpolation.rounds} rounds along the motion of {interpolation.channels} channels"
+    beta = f"beta channel {'yes' if prior.beta_channel else 'no'}"
+    enhancement = {
+        "none": "no enhancement",
+        "frames": f"an enhancement of every frame, m = {prior.channels}, {prior.blocks} blocks, {beta}",
+        "rve": f"m = {prior.channels}, {prior.blocks} blocks, G = {prior.groups}, order {prior.order}, "
+        f"{prior.hr_channels} channels at full size, {beta}",
+    }[prior.kind]
+    physics = f"{options.degradation.boundary} boundary, phase {options.degradation.phase}"
+    return f"network: K = {model.iterations}, {enhancement}, {start}; {physics}"
+
+
+def _write(tree: dict[str, Any], path: Path) -> None:
+    part = path.with_name(f"{path.name}.tmp")
+    try:
+        torch.save(tree, part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # torch reports a folder that does not exist as a RuntimeError
+        raise InputError(f"weights: {path} cannot be written ({str(error).splitlines()[0]})") from None

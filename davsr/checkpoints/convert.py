@@ -1,0 +1,390 @@
+"""Checkpoints of ours and of published namings: read without running code, converted by name, loaded strictly.
+
+Every key of a file is used, or named with the reason why it is not; every parameter of the network is filled, or named where it
+is left at its initialisation.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from davsr.checkpoints.naming import DAVSR_RULES, RVE_RULES, SPYNET_RULES, SUPER_SLOMO, SUPER_SLOMO_RULES, rename
+from davsr.errors import InputError
+from davsr.models.flow import SPyNet
+from davsr.models.rounds import MotionPrior
+from davsr.models.superslomo import SuperSloMo
+
+FORMAT = "davsr-checkpoint-1"
+Kind = Literal["davsr", "published davsr", "basicvsr++", "spynet", "superslomo", "rounds"]
+
+_WRAPPERS = ("params_ema", "params", "state_dict", "model", "generator")
+
+
+class WeightsError(InputError):
+    """A file that does not fit the network; `missing`, `unexpected` and `misshaped` hold all names."""
+
+    def __init__(
+        self, message: str, missing: Iterable[str], unexpected: Iterable[str], misshaped: Iterable[str]
+    ) -> None:
+        super().__init__(message)
+        self.missing, self.unexpected, self.misshaped = list(missing), list(unexpected), list(misshaped)
+
+
+@dataclass
+class Conversion:
+    """Tensors under our names, and what became of every key of the file."""
+
+    kind: Kind
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)  # our name -> name in the file
+    ignored: dict[str, str] = field(default_factory=dict)  # name in the file -> why it is not used
+    unknown: list[str] = field(default_factory=list)  # names in the file that no rule knows
+    notes: list[str] = field(default_factory=list)  # sentences on what was changed to fit
+    initial: list[str] = field(default_factory=list)  # our names left at their initialisation, by `load_into`
+
+    def report(self) -> list[str]:
+        """Sentences on what was not used and not filled; empty where everything has its counterpart."""
+        lines = list(self.notes)
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.ignored.items():
+            reasons.setdefault(reason, []).append(name)
+        for reason, names in reasons.items():
+            lines.append(f"not used ({reason}): {listed(names)}")
+        if self.initial:
+            lines.append(f"left at initialisation: {listed(self.initial)}")
+        return lines
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """`a, b, c and 5 more`."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """The dict that a checkpoint file holds, on the CPU. No code in the file can run.
+
+    Raises:
+        davsr.errors.InputError: the file is missing, truncated, corrupt, carries code, or holds no dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights: file {path} does not exist")
+    try:
+        tree = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([A-Za-z_][\w.]*)", str(error))
+        if named:
+            message = f"weights: {path} carries code or objects ({named[1]}) and was not loaded; only tensors are"
+        else:
+            message = f"weights: {path} is corrupt or not a PyTorch checkpoint"
+        raise InputError(message) from None
+    except Exception:  # torch.load reports a damaged file as any of a dozen types, down to IndexError
+        raise InputError(f"weights: {path} is truncated, corrupt or not a PyTorch checkpoint") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"weights: {path} must hold a dict of tensors, got {type(tree).__name__}")
+    return tree
+
+
+def convert(tree: Mapping[str, Any], source: str = "the checkpoint") -> Conversion:
+    """Identify the naming of a loaded checkpoint and bring its tensors to our names.
+
+    The names of the result are those of `DAVSR` for the kinds `davsr`, `published davsr` and `basicvsr++`, of `SPyNet`
+    for `spynet`, of `SuperSloMo` for `superslomo`. Unknown names are collected; `load_into` refuses them.
+
+    Raises:
+        davsr.errors.InputError: the naming is none of these.
+    """
+    if any(key in tree for key in SUPER_SLOMO):
+        return convert_superslomo(tree)
+    if tree.get("format") == FORMAT:
+        averaged = tree.get("ema")
+        tensors = _tensors(averaged if averaged is not None else tree.get("model"), source)
+        kind: Kind = "spynet" if any(name.startswith("levels.") for name in tensors) else "davsr"  # of train.task flow
+        return Conversion(kind, dict(tensors), {name: name for name in tensors})
+    tensors, ignored = _unwrap(tree, source)
+    names = [short for _, _, short in _stripped(tensors)]
+    if any(re.match(r"(vsr|h\.mlp)\.", name) for name in names):
+        conversion = convert_davsr(tensors)
+    elif any(re.match(r"(backbone|deform_align)\.", name) for name in names):
+        conversion = convert_basicvsr_plus_plus(tensors)
+    elif any(re.search(r"(^|\.)spynet\.|^basic_module\.|^levels\.", name) for name in names):
+        conversion = convert_spynet(tensors)
+    elif any(re.match(r"(hyper|enhance|interpolate)\.", name) for name in names):
+        conversion = Conversion("davsr", dict(tensors), {name: name for name in names})
+    elif any(re.match(r"(flow|refine)\.(conv|down|up)", name) for name in names):
+        conversion = Conversion("superslomo", dict(tensors), {name: name for name in names})
+    else:
+        raise InputError(
+            f"weights: {source} has none of the known namings (ours, published DAVSR, BasicVSR++, SPyNet, Super SloMo); "
+            f"it holds {listed(names, 4) or 'no tensors'}"
+        )
+    conversion.ignored.update(ignored)
+    return conversion
+
+
+def convert_davsr(tensors: Mapping[str, Tensor]) -> Conversion:
+    """Published DAVSR names, with or without `generator.`, to those of `DAVSR`."""
+    result = Conversion("published davsr")
+    for name, tensor, short in _stripped(tensors):
+        if short.startswith("p."):
+            result.ignored[name] = "p.* has no part in the network's output"
+        elif short == "step_counter":
+            result.ignored[name] = "a counter of training steps"
+        else:
+            ours = rename(short, DAVSR_RULES)
+            if ours and ours.startswith("hyper."):
+                tensor = tensor.flatten(1) if tensor.dim() == 5 else tensor  # 1x1x1 convolutions are linear layers here
+            _take(result, name, ours, tensor)
+    return result
+
+
+def convert_basicvsr_plus_plus(tensors: Mapping[str, Tensor]) -> Conversion:
+    """BasicVSR++ names, with or without `generator.`, to those of `DAVSR`.
+
+    The published x4 model reads LR frames: its first convolution takes RGB where ours takes features, so it has no counterpart.
+    """
+    result = Conversion("basicvsr++")
+    first = next((t for _, t, short in _stripped(tensors) if short == "feat_extract.main.0.weight"), None)
+    reads_rgb = first is not None and first.dim() == 4 and first.shape[1] == 3 and first.shape[0] != 3
+    for name, tensor, short in _stripped(tensors):
+        if short == "step_counter":
+            result.ignored[name] = "a counter of training steps"
+        elif reads_rgb and short.startswith("feat_extract.main.0."):
+            result.ignored[name] = "reads LR frames of 3 channels, ours reads features"
+        else:
+            ours = rename(short, RVE_RULES)
+            _take(result, name, ours and f"enhance.{ours}", tensor)
+    return result
+
+
+def convert_spynet(tensors: Mapping[str, Tensor]) -> Conversion:
+    """SPyNet in either public naming, also inside a larger checkpoint under `spynet.`, to the names of `SPyNet`."""
+    result = Conversion("spynet")
+    inside = any(re.search(r"(^|\.)spynet\.", name) for name in tensors)
+    for name, tensor, short in _stripped(tensors):
+        if inside and not re.search(r"(^|\.)spynet\.", short):
+            result.ignored[name] = "not of the flow network"
+        else:
+            short = re.sub(r"^(.*\.)?spynet\.", "", short)
+            _take(result, name, rename(short, SPYNET_RULES), tensor)
+    return result
+
+
+def convert_superslomo(tree: Mapping[str, Any]) -> Conversion:
+    """Super SloMo's `state_dictFC` (flow) and `state_dictAT` (refinement) to the names of `SuperSloMo`."""
+    result = Conversion("superslomo")
+    for key, value in tree.items():
+        if key not in SUPER_SLOMO:
+            result.ignored[key] = "not of the network"
+            continue
+        for name, tensor, short in _stripped(_tensors(value, key)):
+            ours = rename(short, SUPER_SLOMO_RULES)
+            _take(result, f"{key}.{name}", ours and f"{SUPER_SLOMO[key]}.{ours}", tensor)
+    return result
+
+
+def load_into(module: nn.Module, conversion: Conversion, source: str = "the checkpoint") -> Conversion:
+    """Copy converted tensors into `module`: a `DAVSR`, or the `SPyNet` or `SuperSloMo` that they are of.
+
+    A flow network goes to the enhancement's place in a `DAVSR`, Super SloMo to the interpolation's. What a file of this kind has
+    no counterpart for stays as it is and is named in `initial` of the returned conversion.
+
+    Raises:
+        WeightsError: names are missing, unexpected or misshaped. Nothing is written then.
+    """
+    prefix = _place(module, conversion, source)
+    own = module.state_dict()
+    given = {prefix + name: tensor for name, tensor in _to_iterations(conversion, own).items()}
+    origin = {prefix + name: source_name for name, source_name in conversion.sources.items()}
+    absent = [name for name in own if name not in given]
+    initial = [name for name in absent if _may_be_absent(name, conversion.kind, prefix)]
+    unexpected = [*conversion.unknown, *(origin[name] for name in given if name not in own)]
+    misshaped = {
+        name: f"{origin[name]} {list(tensor.shape)} for {list(own[name].shape)}"
+        for name, tensor in given.items()
+        if name in own and tensor.shape != own[name].shape
+    }
+    if conversion.kind == "basicvsr++":  # its first convolutions may read other channels than ours
+        for name in [name for name in misshaped if re.match(r"enhance\.features\.(0|4\.entry)\.weight", name)]:
+            conversion.ignored[origin[name]] = f"its shape {list(given[name].shape)} has no counterpart"
+            initial.append(name)
+            del misshaped[name], given[name]
+    missing = [name for name in absent if name not in initial]
+    problems = {"missing": missing, "unexpected": unexpected, "misshaped": list(misshaped.values())}
+    if any(problems.values()):
+        found = "; ".join(f"{len(names)} {what}: {listed(names)}" for what, names in problems.items() if names)
+        raise WeightsError(
+            f"weights: {source} does not fit the network ({found})", missing, unexpected, misshaped.values()
+        )
+    broken = [
+        origin[name] for name, tensor in given.items() if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if broken:
+        raise InputError(f"weights: {source} holds values that are not finite in {listed(broken)}")
+    with torch.no_grad():
+        for name, tensor in given.items():
+            own[name].copy_(tensor)
+    conversion.initial = [
+        name for name in initial if not name.endswith((".mean", ".std")) and name not in ("mean", "std")
+    ]
+    return conversion
+
+
+def _to_iterations(conversion: Conversion, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with HyPaNet's last layer brought to the network's number of iterations K.
+
+    All rounds share the enhancement, so K may change between a checkpoint and the network that it starts: further rounds get
+    the alpha and beta of the file's last one, and rounds too many are dropped.
+    """
+    tensors = dict(conversion.tensors)
+    names = [name for name in ("hyper.layers.4.weight", "hyper.layers.4.bias") if name in own and name in tensors]
+    if conversion.kind != "davsr" or not names:
+        return tensors
+    given, wanted = (len(source[names[0]]) // 2 for source in (tensors, own))
+    if given != wanted:
+        rounds = torch.arange(wanted).clamp(max=given - 1)
+        tensors.update({name: tensors[name][torch.cat([rounds, given + rounds])] for name in names})
+        conversion.notes.append(
+            f"trained with {given} iterations, used with {wanted}: alpha and beta of round {given} repeat"
+        )
+    return tensors
+
+
+def load_weights(module: nn.Module, path: str | Path) -> Conversion:
+    """Read, convert and load a file of any known naming into `module` (see `load_into`).
+
+    A `SPyNet` also takes the flow network of a whole DAVSR or BasicVSR++ checkpoint, a `MotionPrior` the rounds of a DAVSR one.
+    """
+    tree = load_state(path)
+    conversion = convert(tree, str(path))
+    if isinstance(module, SPyNet) and conversion.kind in ("davsr", "published davsr", "basicvsr++"):
+        conversion = _part(conversion, "enhance.flow.", "spynet", "the flow network")
+    elif isinstance(module, MotionPrior) and conversion.kind == "davsr":
+        conversion = _part(conversion, "interpolate.prior.", "rounds", "the rounds along the motion")
+    return load_into(module, conversion, str(path))
+
+
+def _part(whole: Conversion, prefix: str, kind: Kind, what: str) -> Conversion:
+    """Of a conversion the part whose names begin with `prefix`."""
+    part = Conversion(kind)
+    for name, tensor in whole.tensors.items():
+        if name.startswith(prefix):
+            _take(part, whole.sources[name], name[len(prefix) :], tensor)
+        else:
+            part.ignored[whole.sources[name]] = f"not of {what}"
+    return part
+
+
+def model_tree(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The `model` options that a conversion of kind `published davsr` or `basicvsr++` shows in its shapes, as a plain tree.
+
+    Raises:
+        davsr.errors.InputError: the tensors that tell the sizes are not there.
+    """
+    try:
+        m = tensors[
+            "enhance.features.2.weight" if "enhance.features.2.weight" in tensors else "enhance.conv_hr.weight"
+        ].shape[0]
+        align = tensors["enhance.alignment.forward_1.weight"]
+        flow = [
+            tensors[f"enhance.flow.levels.0.{2 * n}.weight"] for n in range(_count(tensors, "enhance.flow.levels.0."))
+        ]
+        m = align.shape[0]
+        order = align.shape[1] // m
+        first = tensors.get("enhance.features.0.weight")
+        tree: dict[str, Any] = {
+            "enhancement": {
+                "channels": m,
+                "blocks": _count(tensors, "enhance.propagation.backward_1.blocks."),
+                "feature_blocks": _count(tensors, "enhance.features.4.blocks."),
+                "reconstruction_blocks": _count(tensors, "enhance.reconstruction.blocks."),
+                "hr_channels": tensors["enhance.conv_hr.weight"].shape[0],
+                "groups": tensors["enhance.alignment.forward_1.offset.6.weight"].shape[0] // 27 * (2 // order),
+                "order": order,
+                "beta_channel": first is not None and first.shape[1] == 4,
+                "flow": {
+                    "levels": _count(tensors, "enhance.flow.levels."),
+                    "channels": [weight.shape[0] for weight in flow[:-1]],
+                    "kernel": flow[0].shape[2],
+                },
+            }
+        }
+        if "hyper.layers.4.bias" in tensors:
+            tree["iterations"] = tensors["hyper.layers.4.bias"].shape[0] // 2
+    except (KeyError, IndexError) as error:
+        raise InputError(f"weights: the network's sizes cannot be read, {error} is missing") from None
+    return tree
+
+
+def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    return len({name[len(prefix) :].split(".")[0] for name in tensors if name.startswith(prefix)})
+
+
+def _place(module: nn.Module, conversion: Conversion, source: str) -> str:
+    """Prefix of the converted names within `module`."""
+    whole = hasattr(module, "enhance")  # a DAVSR, which this file cannot import without a circle
+    places = dict(module.named_modules())
+    if conversion.kind == "spynet":
+        prefix = "enhance.flow." if whole else ""
+        fits = isinstance(module, SPyNet) or "enhance.flow" in places
+    elif conversion.kind == "rounds":
+        prefix, fits = "", isinstance(module, MotionPrior)
+    elif conversion.kind == "superslomo":
+        prefix = "interpolate.slomo." if whole else ""
+        fits = isinstance(module, SuperSloMo) or "interpolate.slomo" in places
+    else:
+        prefix, fits = "", whole
+    if not fits:
+        name = type(module).__name__
+        raise InputError(f"weights: {source} holds a {conversion.kind} network, which has no place in this {name}")
+    return prefix
+
+
+def _may_be_absent(name: str, kind: Kind, prefix: str) -> bool:
+    """Whether a file of this kind may lack our tensor `name`."""
+    if name.endswith(("flow.mean", "flow.std")) or name in ("mean", "std"):
+        return True  # ImageNet's, always
+    if kind in ("spynet", "superslomo"):
+        return not name.startswith(prefix)
+    if kind == "published davsr":
+        return name.startswith("interpolate.")
+    if kind == "basicvsr++":
+        inputs = ("enhance.features.0.", "enhance.features.2.", "enhance.features.4.entry.")
+        return name.startswith(("interpolate.", "hyper.", *inputs))
+    return False
+
+
+def _unwrap(tree: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state dict within the usual wrappers, and what lies beside it."""
+    for key in _WRAPPERS:
+        if isinstance(tree.get(key), Mapping):
+            beside = {f"{name}": f"beside {key}" for name in tree if name != key}
+            return _tensors(tree[key], source), beside
+    return _tensors(tree, source), {}
+
+
+def _tensors(value: Any, source: str) -> dict[str, Tensor]:
+    if not isinstance(value, Mapping) or not all(isinstance(tensor, Tensor) for tensor in value.values()):
+        raise InputError(f"weights: {source} must hold a dict of tensors by name")
+    return dict(value)
+
+
+def _stripped(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor, str]]:
+    """(name, tensor, name without the prefixes that wrappers add)."""
+    return [(name, tensor, re.sub(r"^(module\.)?(generator\.)?", "", name)) for name, tensor in tensors.items()]
+
+
+def _take(result: Conversion, name: str, ours: str | None, tensor: Tensor) -> None:
+    if ours is None or ours in result.tensors:
+        result.unknown.append(name)
+    else:
+        result.tensors[ours], result.sources[ours] = tensor, name

@@ -1,0 +1,1 @@
+"""Restored clips measured against the truth: `davsr test`."""

@@ -1,0 +1,86 @@
+"""The files of a tested clip: restored frames, a video, comparison pictures."""
+
+from __future__ import annotations
+
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from davsr.data.clips import Clip
+from davsr.data.frames import write_image
+from davsr.data.video import VideoWriter
+from davsr.evaluation.comparison import Version, comparison
+from davsr.evaluation.report import INPUT
+from davsr.evaluation.tables import BASELINE, TRUTH, ClipResult
+from davsr.options import Options
+from davsr.physics.degradation import Degradation
+
+DEFAULT_RATE = Fraction(24)  # LR frames per second of clips that carry no time
+
+
+class ClipFolder:
+    """The files of one clip: in a hidden folder until all are whole, then moved to their place."""
+
+    def __init__(self, target: Path, lq: Clip, s_t: int, options: Options) -> None:
+        self.target = target
+        self.folder = target.with_name(f".{target.name}.partial")
+        self.save = options.test.save
+        rate = Fraction(options.test.rate).limit_denominator(1001) if options.test.rate else lq.rate or DEFAULT_RATE
+        self._video = VideoWriter(self.folder / "restored.mp4", rate * s_t) if self.save in ("video", "both") else None
+
+    def __enter__(self) -> ClipFolder:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        if self.save in ("frames", "both"):
+            (self.folder / "frames").mkdir()
+        return self
+
+    def write(self, p: int, image: np.ndarray) -> None:
+        if self.save in ("frames", "both"):
+            write_image(self.folder / "frames" / f"{p:08d}.png", image)
+        if self._video is not None:
+            self._video.write(image)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is not None:
+            if self._video is not None:
+                self._video.abort()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        if self._video is not None:
+            self._video.close()
+        shutil.rmtree(self.target, ignore_errors=True)
+        self.folder.replace(self.target)
+
+
+def picture_frames(frames: int, count: int, A: Degradation) -> set[int]:
+    """`count` HR frames, evenly spread, for pictures; each as far from an exposure's centre as its neighbours allow."""
+
+    def distance(p: int) -> float:
+        return abs((p - A.centre + A.scale[0] / 2) % A.scale[0] - A.scale[0] / 2)
+
+    targets = [int((i + 0.5) * frames / count) for i in range(min(count, frames))]
+    return {max(range(p, min(p + A.scale[0], frames)), key=distance) for p in targets}
+
+
+def comparison_picture(
+    p: int, frames: dict[str, np.ndarray], result: ClipResult, label: str, protocol: str
+) -> np.ndarray:
+    """HR frame p in the versions that matter: input, bicubic + linear, restored, true."""
+
+    def note(stage: str) -> str:
+        scores = result.stages[stage]
+        return f"{scores.psnr[p]:.2f} dB / {scores.ssim[p]:.3f}" if scores.psnr else ""
+
+    _, h, w = result.lr
+    versions = [
+        Version(INPUT, frames[INPUT], f"{w}x{h}"),
+        Version(BASELINE, frames[BASELINE], note(BASELINE)),
+        Version(label, frames[result.output], note(result.output), best=True),
+    ]
+    if TRUTH in frames:
+        versions.append(Version(TRUTH, frames[TRUTH]))
+    return comparison(f"{result.name}, frame {p} of {result.hr[0]}", versions, protocol)

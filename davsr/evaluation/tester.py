@@ -1,0 +1,305 @@
+"""Restore clips and measure: options -> clips -> model -> scores beside the baseline -> pictures, frames, tables."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from davsr import config, runtime
+from davsr.checkpoints.loading import load_model
+from davsr.data.clips import Clip
+from davsr.data.frames import write_image
+from davsr.errors import InputError
+from davsr.evaluation.clip_folder import ClipFolder, comparison_picture, picture_frames
+from davsr.evaluation.metrics import PROTOCOL
+from davsr.evaluation.pairs import Pair, open_pairs
+from davsr.evaluation.report import INPUT, Gallery, busiest_row, input_frame, write_report
+from davsr.evaluation.scoring import Scorer, as_image, as_tensor
+from davsr.evaluation.tables import (
+    BASELINE,
+    ClipResult,
+    aligned,
+    clip_rows,
+    published_rows,
+    scored_border,
+    stage_rows,
+    write_tables,
+    write_text,
+)
+from davsr.evaluation.temporal import TEMPORAL_PROTOCOL
+from davsr.log import logger, logging_to, progress
+from davsr.models.davsr import DAVSR
+from davsr.options import DegradationOptions, ModelOptions, Options, load_options
+from davsr.restoration.windows import WHITE, LowFrame, Plan, restore_stream
+from davsr.training.distributed import Ranks
+
+_STRETCH = 4  # LR frames whose HR frames are scored at once
+
+
+def evaluate(options: Options, results: Path | None = None) -> list[ClipResult]:
+    """Restore and measure the clips that `options.test` names; writes everything under results/<name>/.
+
+    Under torchrun the processes share the clips; the first one writes the tables and the report.
+
+    Raises:
+        InputError: something that the user gave is wrong; clips that were finished before stay, nothing half-written does.
+    """
+    folder = (results or Path("results")) / options.name
+    ranks = Ranks.from_environment()
+    device = runtime.setup(options, rank=ranks.local)
+    ranks.join(device, timeout=timedelta(days=7))  # until the slowest process has finished its clips
+    model = model_of(options, device)
+    pairs = open_pairs(options.test, model.degradation, options.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "name": options.name,
+        "protocol": describe_protocol(options, model),
+        "model": describe_model(model),
+        "device": runtime.describe(device) + (f", {ranks.world} processes" if ranks.world > 1 else ""),
+        "options": config.to_tree(options),
+    }
+    logger.info(f"{facts['protocol']}\nmodel: {facts['model']}")
+    if model.trained is not None:
+        model.trained.warn(model.degradation_options, options.test.sigma)
+
+    mine = [evaluate_clip(pair, model, options, folder, facts["protocol"]) for pair in pairs[ranks.rank :: ranks.world]]
+
+    everyone = ranks.gather((mine, runtime.peak_memory(device)))
+    done = [everyone[i % ranks.world][0][i // ranks.world] for i in range(len(pairs))]
+    facts["peak_memory_gib"] = round(max(peak for _, peak in everyone), 3)
+    if ranks.first:
+        _conclude(done, options, folder, facts, output_name(model))
+    ranks.leave()
+    return [result for result, _ in done]
+
+
+def _conclude(
+    done: list[tuple[ClipResult, Gallery]], options: Options, folder: Path, facts: dict[str, Any], label: str
+) -> None:
+    """Tables and the report, to files and to the log."""
+    scores = [result for result, _ in done]
+    write_text(folder / "options.yml", config.to_yaml(options))
+    write_tables(folder, scores, facts)
+    write_report(folder / "index.html", scores, [gallery for _, gallery in done], facts, label, options.test.reference)
+    tables = [clip_rows(scores, label)] if any(result.measured for result in scores) else []
+    tables.append(stage_rows(scores))
+    if options.test.reference == "reds4":
+        tables.append(published_rows())
+    for rows in tables:
+        logger.info(f"\n{aligned(rows)}")
+    logger.info(f"\n{facts['protocol']}\n")
+    seconds, frames = sum(r.seconds for r in scores), sum(r.hr[0] for r in scores)
+    speed = f"{frames} HR frames in {seconds:.1f} s of the model ({frames / max(seconds, 1e-9):.2f} frames/s)"
+    logger.info(f"{speed}, peak memory {facts['peak_memory_gib']:.2f} GiB; open {folder / 'index.html'}")
+
+
+def evaluate_clip(
+    pair: Pair, model: DAVSR, options: Options, folder: Path, protocol: str
+) -> tuple[ClipResult, Gallery]:
+    """Restore one clip window by window, score each window, write its frames; pictures at the end."""
+    lq, A, wanted = pair.lq, model.degradation, options.test
+    T = len(lq) * A.scale[0]
+    device = next((p.device for p in model.parameters()), runtime.choose_device(options.device))
+    restored = _Restored(model, options, device)
+    scorer = Scorer(pair, A, device, temporal=wanted.temporal, lpips=wanted.lpips)
+    gallery = Gallery(pair.name, picture_frames(T, wanted.pictures, A), busiest_row(lq, A.scale[1]))
+    pictures: dict[int, dict[str, np.ndarray]] = {}
+
+    with ClipFolder(folder / pair.name, lq, A.scale[0], options) as output, progress(T, pair.name) as bar:
+        for start, stages in restored.stream(lq):
+            videos = scorer.score(start, stages)
+            for n in range(len(videos[BASELINE])):
+                p = start + n
+                frames = {name: as_image(video[n]) for name, video in videos.items()}
+                frames = {INPUT: input_frame(lq, p, A.scale, A.centre), **frames}
+                output.write(p, frames[restored.output])
+                gallery.push(p, frames)
+                if p in gallery.shots:
+                    pictures[p] = frames
+                bar.update()
+        scorer.finish()
+        size = (A.scale[1] * lq.size[0], A.scale[2] * lq.size[1])
+        border = scored_border(T, wanted.border)
+        result = ClipResult(pair.name, (len(lq), *lq.size), (T, *size), restored.seconds, border, scorer.stages)
+        for p, frames in pictures.items():
+            picture = comparison_picture(p, frames, result, output_name(model), protocol)
+            write_image(output.folder / f"comparison_{p:05d}.png", picture)
+    logger.info(describe_result(result))
+    return result, gallery
+
+
+def describe_result(result: ClipResult) -> str:
+    """One line on a finished clip."""
+    (t, h, w), (T, H, W) = result.lr, result.hr
+    line = f"{result.name}: {t} x {w}x{h} -> {T} x {W}x{H} in {result.seconds:.1f} s"
+    if not result.measured:
+        return line
+    scores = (f"{s} {result.mean(s, 'psnr'):.2f} dB / {result.mean(s, 'ssim'):.4f}" for s in (BASELINE, result.output))
+    return f"{line}; {', '.join(scores)}"
+
+
+def model_of(options: Options, device: torch.device) -> DAVSR:
+    """The model that the options describe: the shipped one unless they say otherwise.
+
+    Raises:
+        InputError: the network has a learned part but no weights.
+    """
+    described = options.model if dataclasses.replace(options.model, weights=None) != ModelOptions() else None
+    physics = options.degradation if options.degradation != DegradationOptions() else None
+    if described is not None and described.enhancement.kind != "none" and described.weights is None:
+        raise InputError(
+            f"options: model.weights must name a checkpoint, because model.enhancement.kind {described.enhancement.kind} "
+            "is learned; "
+            "the training-free restoration is model.enhancement.kind: none"
+        )
+    try:
+        return load_model(options.model.weights, model=described, degradation=physics, device=device)
+    except InputError:
+        raise
+    except ValueError as error:  # a PSF, exposure or solver that the operator refuses
+        raise InputError(f"options: {error}") from None
+
+
+class _Restored:
+    """Runs the model over a clip and hands out every stage of every window."""
+
+    def __init__(self, model: DAVSR, options: Options, device: torch.device) -> None:
+        self.model, self.options, self.device = model, options, device
+        self.seconds = 0.0
+        self.names = stage_names(model) if options.test.stages else stage_names(model)[-1:]
+        test = options.test
+        margin = min(test.size_patch_margin, max((test.size_patch_testing - 1) // 2, 0))
+        overlap = min(test.num_frame_overlap, max(test.num_frame_testing - 1, 0))
+        self.plan = Plan(test.num_frame_testing, overlap, test.size_patch_testing, margin)
+
+    @property
+    def output(self) -> str:
+        """Name of the last stage."""
+        return self.names[-1]
+
+    def stream(self, lq: Clip) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """(first HR frame, stages [n, c, H, W] in [0, 1]) of consecutive stretches."""
+        # Stages travel through windows and tiles side by side, as channels; so does the input, once for each.
+        low = (as_tensor(lq.frames(j, j + 1))[0].float().div_(255) for j in range(len(lq)))
+        wide = (LowFrame(image.repeat(len(self.names), 1, 1)) for image in low)
+        s_t = self.model.degradation.scale[0]
+        for run in restore_stream(self._step, wide, self.model.degradation.scale, self.plan):
+            for n in range(0, len(run.frames), _STRETCH * s_t):  # in float32 a window of all stages takes gigabytes
+                parts = np.split(run.frames[n : n + _STRETCH * s_t], len(self.names), axis=1)
+                yield (
+                    run.start + n,
+                    {
+                        name: torch.from_numpy(part.astype(np.float32)).to(self.device).div_(WHITE)
+                        for name, part in zip(self.names, parts, strict=True)
+                    },
+                )
+
+    def _step(self, wide: Tensor, estimate: Tensor | None) -> Tensor:
+        lq = wide[:, :, : wide.shape[2] // len(self.names)].to(self.device)
+        begin = time.perf_counter()
+        with torch.inference_mode(), runtime.autocast(self.options.precision, self.device):
+            _, stages = self.model(lq, self.options.test.sigma, return_stages=True)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds += time.perf_counter() - begin
+        named = stages.named()
+        c, T, H, W = named["x_0"].shape[1:]
+        beside = torch.empty(1, T, len(self.names) * c, H, W)
+        del stages, _  # so that every stage goes as soon as it is copied
+        for n, name in enumerate(self.names):
+            beside[:, :, n * c : (n + 1) * c] = named.pop(name).transpose(1, 2)
+        return beside
+
+
+def stage_names(model: DAVSR) -> list[str]:
+    """x_0, z_1, x_1, ..., z_K, x_K; without enhancement x_k is z_k, and left out. Before them what rounds started from."""
+    rounds = range(1, model.options.iterations + 1)
+    kinds = "zx" if model.enhance is not None else "z"
+    before = ["interpolated", "r_0"] if model.options.interpolation.rounds else []
+    return [*before, "x_0", *(f"{kind}_{k}" for k in rounds for kind in kinds)]
+
+
+def output_name(model: DAVSR) -> str:
+    """What the model's result is called in tables and pictures."""
+    if model.learned:
+        return "DAVSR"
+    return "along the motion" if model.options.interpolation.rounds else "training-free"
+
+
+def describe_model(model: DAVSR) -> str:
+    """One line on the model."""
+    prior = model.options.interpolation
+    start = f"{prior.method} interpolation"
+    if prior.rounds:
+        start += f" and {prior.rounds} {'learned ' if prior.channels else ''}rounds along the motion"
+    rounds = [f"{model.options.iterations} x {'data step' if model.options.data_step else 'no data step'}"]
+    if model.enhance is not None:
+        each = (
+            "each with an enhancement" if model.options.enhancement.kind == "rve" else "an enhancement of every frame"
+        )
+        rounds.append(f"{each} of {model.options.enhancement.channels} channels")
+    size = sum(p.numel() for p in model.parameters())
+    return ", ".join([start, *rounds, f"{size / 1e6:.3g} M parameters" if size else "nothing learned"])
+
+
+def describe_protocol(options: Options, model: DAVSR) -> str:
+    """The protocol line that stands beside every number."""
+    test = options.test
+    window = f"windows of {test.num_frame_testing} LR frames" if test.num_frame_testing else "the whole clip at once"
+    tile = f", tiles of {test.size_patch_testing}" if test.size_patch_testing else ""
+    source = (
+        "LQ as given" if test.input else f"LQ = A GT rounded to 8 bits{f', sigma {test.sigma:g}' if test.sigma else ''}"
+    )
+    unscored = f"first and last {test.border} HR frames not scored"
+    more = [TEMPORAL_PROTOCOL] if test.temporal else []
+    more += [f"LPIPS: {test.lpips}"] if test.lpips != "none" else []
+    return "; ".join([PROTOCOL, *more, unscored, source, window + tile, f"A: {model.degradation.describe()}"])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`davsr test`."""
+    from davsr.cli import add_option_arguments
+
+    add_option_arguments(parser)
+    parser.add_argument("--input", help="LR frames: a folder of frames, a video, or a folder of clips (test.input)")
+    parser.add_argument("--truth", help="GT, laid out likewise; without --input it is degraded on the fly (test.truth)")
+    parser.add_argument(
+        "--frames", metavar="START:STOP", help="only these LR frames of each clip, such as 0:20 (test.frames)"
+    )
+    parser.add_argument("--crop", action="store_true", help="crop GT whose sizes the scale does not divide (test.crop)")
+    parser.add_argument("--name", help="folder under results/ (name)")
+    parser.add_argument(
+        "--output", type=Path, help="only restore --input to this video or folder, as `davsr restore` does"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """`davsr test` from parsed arguments."""
+    given = {"test.input": args.input, "test.truth": args.truth, "test.frames": args.frames, "name": args.name}
+    shortcuts = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    overrides = [*args.set, *shortcuts, *(["test.crop=true"] if args.crop else [])]
+    options = load_options(args.opt, overrides)
+    if args.dry_run:
+        print(config.to_yaml(options), end="")
+        return 0
+    if args.output is not None:
+        from davsr.restoration.restore import restore_as_asked
+
+        if not options.test.input:
+            raise InputError("test.input: --output needs --input, the video or folder to restore")
+        physics = config.read_tree(args.opt, args.set).get("degradation") or {}
+        return restore_as_asked(Path(options.test.input), args.output, options, physics)
+    with logging_to(console=int(os.environ.get("RANK", "0")) == 0):
+        evaluate(options)
+    return 0

@@ -1,0 +1,290 @@
+"""The observation model y = A x + n: one linear operator that makes the data, inverts it, and checks the result.
+
+    A = S K:  exposure (a box in time), point-spread function (in space), decimation by (s_t, s_h, s_w)
+
+The same object degrades training clips, is the network's data layer, and measures ||y - A x||.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from davsr.errors import InputError
+from davsr.options import DegradationOptions
+from davsr.physics.factors import AxisFactor, PlaneFactor, conjugate_gradients, fourier_data_step
+from davsr.physics.psf import Boundary, DensePSF, Taps, convolution_taps, exposure_taps, named_taps
+
+Solver = Literal["auto", "separable", "fourier", "cg"]
+
+
+class Degradation:
+    """The operator A with `apply`, `adjoint` and the closed-form data step, on tensors [b, c, T, H, W].
+
+    Every call is differentiable in its tensors, follows their device and dtype (half precision is raised to
+    float32), and keeps its bases for the sizes it has seen.
+
+    Args:
+        scale: (s_t, s_h, s_w), integers >= 1.
+        exposure: HR frames that one LR frame integrates, may be fractional; None: s_t, an always open shutter.
+        phase: LR frame j integrates the HR times [s_t j + phase, s_t j + phase + exposure).
+        psf: `bicubic` (MATLAB imresize), `gaussian`, `box`, `delta`, a dense kernel [k_h, k_w], or a pair of axis
+            taps. A given kernel is used in true convolution and never renormalised.
+        boundary: `reflect` (half-sample symmetric) or `circular`, for time and space alike.
+        solver: `separable` (one small eigenbasis per axis), `fourier` (spectra on the LR grid), `cg` (conjugate
+            gradients), or `auto`, the fastest exact one.
+        psf_sigma: standard deviation of `gaussian`, HR pixels.
+        origin: the tap of a given kernel that acts on HR pixel (s_h i, s_w j); None: size // 2.
+        tolerance: relative residual at which `cg` stops; None: 1e-6 in float32, 1e-12 in float64.
+
+    Raises:
+        ValueError: for a value outside these, or a solver that cannot serve the model exactly.
+
+    Source: Cao et al., "Towards Interpretable Video Super-Resolution via Alternating Optimization", ECCV 2022.
+    """
+
+    def __init__(
+        self,
+        scale: Sequence[int] = (5, 4, 4),
+        exposure: float | None = None,
+        phase: float = 0,
+        psf: str | Tensor | tuple[Tensor, Tensor] = "bicubic",
+        boundary: Boundary = "reflect",
+        solver: Solver = "auto",
+        *,
+        psf_sigma: float = 1.6,
+        origin: tuple[int, int] | None = None,
+        tolerance: float | None = None,
+    ) -> None:
+        if len(scale) != 3 or any(s != int(s) or s < 1 for s in scale):
+            raise ValueError(f"degradation.scale: must be three integers >= 1 (s_t, s_h, s_w), got {tuple(scale)}")
+        self.scale = (int(scale[0]), int(scale[1]), int(scale[2]))
+        self.exposure = float(self.scale[0] if exposure is None else exposure)
+        self.phase = phase
+        self.boundary = boundary
+        self.tolerance = tolerance
+        if not 0 < self.exposure < float("inf"):
+            raise ValueError(f"degradation.exposure: must be a positive number of HR frames, got {exposure}")
+        if boundary not in ("reflect", "circular"):
+            raise ValueError(f"degradation.boundary: must be reflect or circular, got {boundary!r}")
+        if psf_sigma <= 0:
+            raise ValueError(f"degradation.psf_sigma: must be above 0, got {psf_sigma}")
+
+        spatial = _spatial_taps(psf, self.scale[1:], psf_sigma, origin)
+        self._time = AxisFactor(exposure_taps(self.exposure, phase), self.scale[0], boundary)
+        self._space: tuple[AxisFactor, AxisFactor] | PlaneFactor
+        if isinstance(spatial, DensePSF):
+            self._space = PlaneFactor(spatial, self.scale[1:], boundary)
+        else:
+            rows, columns = (AxisFactor(t, s, boundary) for t, s in zip(spatial, self.scale[1:], strict=True))
+            self._space = (rows, columns)
+        self.solver = self._choose(solver)
+
+    @classmethod
+    def from_options(cls, options: DegradationOptions) -> Degradation:
+        """The operator that an options section describes; `psf` may be the path of an .npy file."""
+        psf: str | Tensor = options.psf
+        if options.psf.endswith(".npy"):
+            try:
+                psf = torch.from_numpy(np.load(options.psf, allow_pickle=False).astype(np.float64))
+            except (OSError, ValueError) as error:
+                raise InputError(f"degradation.psf: {options.psf} is not a readable .npy array ({error})") from None
+        try:
+            return cls(
+                options.scale,
+                options.exposure,
+                options.phase,
+                psf,
+                options.boundary,
+                options.solver,
+                psf_sigma=options.psf_sigma,
+                origin=options.psf_origin,
+            )
+        except ValueError as error:  # the values are the user's here
+            raise InputError(str(error)) from None
+
+    def apply(self, x: Tensor) -> Tensor:
+        """A x: the LR video [b, c, t, h, w] that a camera makes of the HR video x [b, c, T, H, W]."""
+        self._check("x", x, self.scale)
+        x = _at_least_float32(x)
+        with _no_autocast(x):
+            x = self._time.apply(x, dim=2)  # time first: it leaves s_t times less to filter in space
+            if isinstance(self._space, PlaneFactor):
+                return self._space.apply(x)
+            rows, columns = self._space
+            return rows.apply(columns.apply(x, dim=4), dim=3)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A^T y: [b, c, t, h, w] -> [b, c, T, H, W], with <A x, y> = <x, A^T y>."""
+        self._check("y", y, (1, 1, 1))
+        y = _at_least_float32(y)
+        with _no_autocast(y):
+            return self._time.adjoint(self._spatial_adjoint(y), dim=2)
+
+    def data_step(self, x: Tensor, y: Tensor, alpha: float | Tensor, *, out: Tensor | None = None) -> Tensor:
+        """argmin_z ||y - A z||^2 + alpha ||z - x||^2, in closed form (the Fourier data transform).
+
+        In residual form, by the Woodbury identity:  z = x + A^T (A A^T + alpha I)^-1 (y - A x)
+
+        Args:
+            x: current HR estimate [b, c, T, H, W].
+            y: observed LR video [b, c, t, h, w].
+            alpha: penalty > 0, a number or one per batch entry [b].
+            out: where to put z, like x and possibly x itself: saves fresh memory where no gradient is wanted.
+
+        Raises:
+            ValueError: if the sizes of x, y and alpha do not belong together.
+        """
+        self._check("x", x, self.scale)
+        expected = [*x.shape[:2], *(n // s for n, s in zip(x.shape[2:], self.scale, strict=True))]
+        if list(y.shape) != expected:
+            raise ValueError(f"degradation.data_step: y must be {expected} for x {list(x.shape)}, got {list(y.shape)}")
+        x = _at_least_float32(x)
+        y = y.to(x)
+        alpha = _per_sample(alpha, x)
+        with _no_autocast(x):
+            if self.solver == "fourier" and self.boundary == "circular":
+                z = fourier_data_step(x, y, alpha, self._time, self._plane)
+                return z if out is None else out.copy_(z)
+            step = self._solve(y - self.apply(x), alpha.view(-1, 1, 1, 1, 1))
+            return self._time.adjoint(self._spatial_adjoint(step), dim=2, add=x, out=out)
+
+    def residual(self, x: Tensor, y: Tensor) -> Tensor:
+        """Root mean square of y - A x per batch entry and LR frame, [b, t]."""
+        return (y - self.apply(x)).square().mean(dim=(1, 3, 4)).sqrt()
+
+    def largest_eigenvalue(self) -> float:
+        """The largest eigenvalue of A A^T (1/80 in the standard setting): the unit in which alpha is measured."""
+        if isinstance(self._space, PlaneFactor):
+            return self._time.largest_eigenvalue() * self._space.largest_eigenvalue()
+        rows, columns = self._space
+        return self._time.largest_eigenvalue() * rows.largest_eigenvalue() * columns.largest_eigenvalue()
+
+    @property
+    def centre(self) -> float:
+        """HR frame on which the exposure of LR frame 0 is centred."""
+        return self.phase + (self.exposure - 1) / 2
+
+    def describe(self) -> str:
+        """One line for logs: what y = A x does here."""
+        s_t, s_h, s_w = self.scale
+        kind = "dense" if isinstance(self._space, PlaneFactor) else "separable"
+        return (
+            f"scale {s_t}x{s_h}x{s_w}, exposure {self.exposure:g} of {s_t} HR frames, phase {self.phase:g}, "
+            f"{kind} PSF, {self.boundary} boundary, solver {self.solver}"
+        )
+
+    def _spatial_adjoint(self, y: Tensor) -> Tensor:
+        if isinstance(self._space, PlaneFactor):
+            return self._space.adjoint(y)
+        rows, columns = self._space
+        return columns.adjoint(rows.adjoint(y, dim=3), dim=4)
+
+    def _solve(self, residual: Tensor, alpha: Tensor) -> Tensor:
+        """(A A^T + alpha I)^-1 residual, on the LR grid."""
+        h, w = residual.shape[3:]
+        r = self._time.to_basis(residual, dim=2)
+        time = self._time.eigenvalues(residual.shape[2], residual).view(-1, 1, 1)
+        if self.solver == "cg":
+            r = conjugate_gradients(self._plane, r, time, alpha, self.tolerance)
+        elif isinstance(self._space, PlaneFactor) or self.solver == "fourier":
+            spectrum = time * self._plane.eigenvalues(h, w, r) + alpha
+            r = self._plane.from_basis(self._plane.to_basis(r) / spectrum, w)
+        else:
+            rows, columns = self._space
+            r = columns.to_basis(rows.to_basis(r, dim=3), dim=4)
+            r = r / (time * rows.eigenvalues(h, r).view(-1, 1) * columns.eigenvalues(w, r) + alpha)
+            r = columns.from_basis(rows.from_basis(r, dim=3), dim=4)
+        return self._time.from_basis(r, dim=2)
+
+    @property
+    def _plane(self) -> PlaneFactor:
+        """The spatial factor as a dense one, made of the axis taps if need be."""
+        if isinstance(self._space, PlaneFactor):
+            return self._space
+        if not hasattr(self, "_outer"):
+            rows, columns = self._space
+            weights = np.outer(rows.taps.weights, columns.taps.weights)
+            psf = DensePSF((rows.taps.start, columns.taps.start), weights)
+            self._outer = PlaneFactor(psf, self.scale[1:], self.boundary)
+        return self._outer
+
+    def _choose(self, solver: Solver) -> Solver:
+        if solver not in ("auto", "separable", "fourier", "cg"):
+            raise ValueError(f"degradation.solver: must be auto, separable, fourier or cg, got {solver!r}")
+        dense = isinstance(self._space, PlaneFactor)
+        diagonal = self.boundary == "circular" or self._plane.is_symmetric()
+        if solver == "auto":
+            return "separable" if not dense else "fourier" if diagonal else "cg"
+        if solver == "separable" and dense:
+            raise ValueError("degradation.solver: separable needs a PSF of rank one, this kernel's rank is higher")
+        if solver == "fourier" and not diagonal:
+            raise ValueError(
+                "degradation.solver: fourier with boundary reflect needs a PSF that mirrors about the LR pixel's "
+                "centre; this one does not, use solver cg or auto"
+            )
+        return solver
+
+    def _check(self, name: str, video: Tensor, multiple: tuple[int, int, int]) -> None:
+        if video.dim() != 5:
+            raise ValueError(f"degradation: {name} must be [b, c, T, H, W], got {list(video.shape)}")
+        if not video.is_floating_point():
+            raise ValueError(f"degradation: {name} must be floating point, got {video.dtype}")
+        sizes = video.shape[2:]
+        if any(n < 1 or n % s for n, s in zip(sizes, multiple, strict=True)):
+            nearest = [max(n - n % s, s) for n, s in zip(sizes, multiple, strict=True)]
+            raise ValueError(
+                f"degradation: (T, H, W) of {name} must be multiples of the scale {self.scale}, "
+                f"got {tuple(sizes)}; nearest below: {tuple(nearest)}"
+            )
+
+
+def _spatial_taps(
+    psf: str | Tensor | tuple[Tensor, Tensor], scale: tuple[int, int], sigma: float, origin: tuple[int, int] | None
+) -> tuple[Taps, Taps] | DensePSF:
+    if isinstance(psf, str):
+        return named_taps(psf, scale[0], sigma), named_taps(psf, scale[1], sigma)
+    if isinstance(psf, (tuple, list)):
+        if len(psf) != 2 or any(_array(k).ndim != 1 or _array(k).size == 0 for k in psf):
+            raise ValueError("degradation.psf: axis taps must be a pair of 1-D tensors")
+        kernels = [_array(k) for k in psf]
+        origins = origin or (len(kernels[0]) // 2, len(kernels[1]) // 2)
+        return convolution_taps(kernels[0], origins[0]), convolution_taps(kernels[1], origins[1])
+    kernel = _array(psf)
+    if kernel.ndim != 2 or kernel.size == 0 or not kernel.any():
+        raise ValueError(f"degradation.psf: a dense kernel must be a non-zero [k_h, k_w], got {list(kernel.shape)}")
+    height, width = kernel.shape
+    origins = origin or (height // 2, width // 2)
+    dense = DensePSF((origins[0] - height + 1, origins[1] - width + 1), kernel[::-1, ::-1].copy())
+    return dense.factors() or dense
+
+
+def _array(kernel: Any) -> np.ndarray:
+    array = np.asarray(kernel.detach().cpu() if isinstance(kernel, Tensor) else kernel, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError("degradation.psf: the kernel must be finite")
+    return array
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _no_autocast(x: Tensor) -> torch.autocast:
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _per_sample(alpha: float | Tensor, x: Tensor) -> Tensor:
+    if not isinstance(alpha, Tensor):
+        if not alpha > 0:
+            raise ValueError(f"degradation.data_step: alpha must be above 0, got {alpha}")
+        return x.new_full((x.shape[0],), alpha)
+    if alpha.dim() == 0:
+        alpha = alpha.expand(x.shape[0])
+    if alpha.shape != x.shape[:1]:
+        raise ValueError(f"degradation.data_step: alpha must be a number or [{x.shape[0]}], got {list(alpha.shape)}")
+    return alpha.to(x)

@@ -1,0 +1,368 @@
+"""The factors of A on tensors, and the solvers of (A A^T + alpha I) u = r on the LR grid.
+
+A = A_time x A_space. Time is always one axis; space is two axes (separable PSF) or one plane (dense PSF).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from davsr.ops import fourier_division
+from davsr.physics.psf import (
+    Boundary,
+    DensePSF,
+    Taps,
+    axis_matrix,
+    extend_index,
+    fold_power,
+    plane_transfer_function,
+    transfer_function,
+)
+
+# Length at which a factor's largest eigenvalue is read off; it hardly depends on the length.
+_CANONICAL_SIZE = 16
+
+
+_eager = torch.compiler.disable(
+    reason="the operator's bases for these sizes are computed in NumPy; "
+    "before compiling with fullgraph=True or exporting, call the model once at the same sizes"
+)
+
+
+class _Cache:
+    """Arrays computed once in float64 and kept as tensors for each size, dtype and device."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[Any, ...], Any] = {}
+        self._tensors: dict[tuple[Any, ...], Tensor] = {}
+
+    def array(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+        if key not in self._arrays:
+            self._keep_array(key, compute)
+        return self._arrays[key]
+
+    def tensor(self, key: tuple[Any, ...], like: Tensor, compute: Callable[[], np.ndarray]) -> Tensor:
+        full_key = (*key, like.dtype, like.device)
+        if full_key not in self._tensors:
+            self._keep_tensor(full_key, like.dtype, like.device, compute)
+        return self._tensors[full_key]
+
+    @_eager
+    def _keep_array(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> None:
+        with torch.inference_mode(False):  # a later call may need it for a gradient
+            self._arrays[key] = compute()
+
+    @_eager
+    def _keep_tensor(
+        self, key: tuple[Any, ...], dtype: torch.dtype, device: torch.device, compute: Callable[[], np.ndarray]
+    ) -> None:
+        array = np.ascontiguousarray(compute())
+        dtype = dtype.to_complex() if np.iscomplexobj(array) else dtype
+        with torch.inference_mode(False):
+            self._tensors[key] = torch.from_numpy(array).to(dtype).to(device)
+
+
+class AxisFactor:
+    """The operator along one axis, a small dense matrix with the eigenbasis of A_i A_i^T = U L U^T."""
+
+    def __init__(self, taps: Taps, scale: int, boundary: Boundary) -> None:
+        self.taps = taps
+        self.scale = scale
+        self.boundary = boundary
+        # Windows that do not overlap: A_i A_i^T is a multiple of the identity, every LR sample is by itself.
+        self.disjoint = taps.start >= 0 and taps.start + len(taps.weights) <= scale
+        self._cache = _Cache()
+
+    def apply(self, x: Tensor, dim: int) -> Tensor:
+        """Filter and decimate dimension `dim` (2, 3 or 4) of x [b, c, T, H, W]."""
+        size = x.shape[dim] // self.scale
+        if dim == 4:
+            return x @ self._matrix(size, x).mT
+        if dim == 3:
+            return self._matrix(size, x) @ x
+        b, c, frames, height, width = x.shape
+        if self.disjoint:
+            windows = x.reshape(b * c * size, self.scale, height * width)
+            return torch.matmul(self._window(x), windows).view(b, c, size, height, width)
+        flat = self._matrix(size, x) @ x.reshape(b * c, frames, height * width)
+        return flat.view(b, c, size, height, width)
+
+    def adjoint(self, y: Tensor, dim: int, add: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """The transpose of `apply`; with `add` (dim 2 only) it returns add + A_i^T y in one pass, into `out` (contiguous)."""
+        size = y.shape[dim]
+        if dim == 4:
+            return y @ self._matrix(size, y)
+        if dim == 3:
+            return self._matrix(size, y).mT @ y
+        b, c, _, height, width = y.shape
+        shape = (b, c, size * self.scale, height, width)
+        if self.disjoint:
+            window = self._window(y).view(self.scale, 1)
+            frames = y.reshape(b * c * size, 1, height * width)
+            if add is None:
+                return (window * frames).view(shape)
+            parts = (b * c * size, self.scale, height * width)
+            into = None if out is None else out.view(parts)
+            return torch.addcmul(add.reshape(parts), window, frames, out=into).view(shape)
+        transposed = self._matrix(size, y).mT
+        flat = y.reshape(b * c, size, height * width)
+        if add is None:
+            return (transposed @ flat).view(shape)
+        volumes = (b * c, size * self.scale, height * width)
+        into = None if out is None else out.view(volumes)
+        return torch.baddbmm(add.reshape(volumes), transposed.expand(b * c, -1, -1), flat, out=into).view(shape)
+
+    def to_basis(self, r: Tensor, dim: int) -> Tensor:
+        """U^T r along `dim`."""
+        return r if self.disjoint else self._rotate(self._basis(r.shape[dim], r).mT, r, dim)
+
+    def from_basis(self, r: Tensor, dim: int) -> Tensor:
+        """U r along `dim`."""
+        return r if self.disjoint else self._rotate(self._basis(r.shape[dim], r), r, dim)
+
+    def eigenvalues(self, size: int, like: Tensor) -> Tensor:
+        """L, the spectrum of A_i A_i^T on `size` LR samples, [size]."""
+        if self.disjoint:
+            power = float(np.sum(self.taps.weights**2))
+            return self._cache.tensor(("power", size), like, lambda: np.full(size, power))
+        return self._cache.tensor(("eigenvalues", size), like, lambda: self._eigen(size)[0])
+
+    def largest_eigenvalue(self) -> float:
+        if self.disjoint:
+            return float(np.sum(self.taps.weights**2))
+        return float(self._eigen(_CANONICAL_SIZE)[0].max())
+
+    def _window(self, like: Tensor) -> Tensor:
+        def padded() -> np.ndarray:
+            window = np.zeros((1, self.scale))
+            window[0, self.taps.offsets] = self.taps.weights
+            return window
+
+        return self._cache.tensor(("window",), like, padded)
+
+    def _matrix(self, size: int, like: Tensor) -> Tensor:
+        return self._cache.tensor(
+            ("matrix", size), like, lambda: axis_matrix(self.taps, self.scale, size, self.boundary)
+        )
+
+    def _basis(self, size: int, like: Tensor) -> Tensor:
+        return self._cache.tensor(("basis", size), like, lambda: self._eigen(size)[1])
+
+    def _eigen(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        def compute() -> tuple[np.ndarray, np.ndarray]:
+            matrix = axis_matrix(self.taps, self.scale, size, self.boundary)
+            values, vectors = np.linalg.eigh(matrix @ matrix.T)
+            return np.maximum(values, 0), vectors  # the Gram matrix is positive; eigh may say -1e-17
+
+        return self._cache.array(("eigen", size), compute)
+
+    @staticmethod
+    def _rotate(basis: Tensor, r: Tensor, dim: int) -> Tensor:
+        if dim == 4:
+            return r @ basis.mT
+        if dim == 3:
+            return basis @ r
+        return (basis @ r.flatten(3)).view_as(r)
+
+
+class PlaneFactor:
+    """The operator of a dense PSF on (H, W), with its spectrum on the LR grid.
+
+    `circular`: the basis is the 2-D real FFT. `reflect`: the DCT-II, which is exact for a PSF that mirrors about the
+    LR pixel's centre (the mirrored grid is then circular) and a preconditioner for any other.
+    """
+
+    def __init__(self, psf: DensePSF, scale: tuple[int, int], boundary: Boundary) -> None:
+        self.psf = psf
+        self.scale = scale
+        self.boundary = boundary
+        self._cache = _Cache()
+
+    def is_symmetric(self) -> bool:
+        return self.psf.is_symmetric(self.scale)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Filter and decimate x [b, c, t, H, W] to [b, c, t, h, w]."""
+        rows, columns = self._indices(x.shape[3] // self.scale[0], x.shape[4] // self.scale[1], x)
+        planes = x.reshape(-1, 1, *x.shape[3:]).index_select(2, rows).index_select(3, columns)
+        y = F.conv2d(planes, self._kernel(x), stride=self.scale)
+        return y.view(*x.shape[:3], *y.shape[2:])
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """The transpose of `apply`."""
+        h, w = y.shape[3:]
+        rows, columns = self._indices(h, w, y)
+        planes = F.conv_transpose2d(y.reshape(-1, 1, h, w), self._kernel(y), stride=self.scale)
+        height, width = h * self.scale[0], w * self.scale[1]
+        folded = planes.new_zeros(planes.shape[0], 1, height, planes.shape[3]).index_add(2, rows, planes)
+        x = folded.new_zeros(planes.shape[0], 1, height, width).index_add(3, columns, folded)
+        return x.view(*y.shape[:3], height, width)
+
+    def to_basis(self, r: Tensor) -> Tensor:
+        """Coefficients of r [b, c, t, h, w] in the basis: DCT-II (`reflect`) or half-spectrum FFT (`circular`)."""
+        if self.boundary == "circular":
+            return torch.fft.rfft2(r, norm="ortho")
+        return self._cosines(r.shape[3], r) @ r @ self._cosines(r.shape[4], r).mT
+
+    def from_basis(self, coefficients: Tensor, width: int) -> Tensor:
+        """The inverse of `to_basis`; `width` is that of r."""
+        if self.boundary == "circular":
+            return torch.fft.irfft2(coefficients, s=(coefficients.shape[3], width), norm="ortho")
+        return self._cosines(coefficients.shape[3], coefficients).mT @ coefficients @ self._cosines(width, coefficients)
+
+    def eigenvalues(self, h: int, w: int, like: Tensor) -> Tensor:
+        """The spectrum of A A^T in the basis: [h, w] (`reflect`) or [h, w // 2 + 1] (`circular`)."""
+        return self._cache.tensor(("eigenvalues", h, w), like, lambda: self._spectrum(h, w))
+
+    def largest_eigenvalue(self) -> float:
+        return float(self._spectrum(_CANONICAL_SIZE, _CANONICAL_SIZE).max())
+
+    def _spectrum(self, h: int, w: int) -> np.ndarray:
+        (s_h, s_w) = self.scale
+        if self.boundary == "circular":
+            return fold_power(plane_transfer_function(self.psf, s_h * h, s_w * w), self.scale)[:, : w // 2 + 1]
+        power = fold_power(plane_transfer_function(self.psf, 2 * s_h * h, 2 * s_w * w), self.scale)
+        mirrored = power[-np.arange(h) % (2 * h)]  # a PSF without symmetry has another power at (-k, l)
+        return (power[:h, :w] + mirrored[:, :w]) / 2
+
+    def _kernel(self, like: Tensor) -> Tensor:
+        return self._cache.tensor(("kernel",), like, lambda: self.psf.weights[None, None])
+
+    def _indices(self, h: int, w: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """HR rows and columns that the extended plane is read from, so that a valid convolution sees the boundary."""
+
+        def index(axis: int, size: int) -> Tensor:
+            scale, taps = self.scale[axis], self.psf.weights.shape[axis]
+            positions = self.psf.start[axis] + np.arange(scale * (size - 1) + taps)
+            return torch.from_numpy(extend_index(positions, scale * size, self.boundary)).to(like.device)
+
+        rows = self._cache.array(("rows", h, like.device), lambda: index(0, h))
+        columns = self._cache.array(("columns", w, like.device), lambda: index(1, w))
+        return rows, columns
+
+    def _cosines(self, size: int, like: Tensor) -> Tensor:
+        def dct2() -> np.ndarray:
+            k, i = np.arange(size)[:, None], np.arange(size)[None, :]
+            rows = np.cos(np.pi * k * (2 * i + 1) / (2 * size)) * np.sqrt(2 / size)
+            rows[0] /= np.sqrt(2)
+            return rows
+
+        return self._cache.tensor(("cosines", size), like, dct2)
+
+    def transfer(self, time: AxisFactor, frames: int, height: int, width: int, like: Tensor) -> Tensor:
+        """The OTF B of exposure and PSF on the periodic HR grid, half spectrum [T, H, W // 2 + 1]."""
+
+        def outer() -> np.ndarray:
+            plane = plane_transfer_function(self.psf, height, width)[:, : width // 2 + 1]
+            return transfer_function(time.taps, frames)[:, None, None] * plane
+
+        return self._cache.tensor(("transfer", frames, height, width), like, outer)
+
+
+def fourier_data_step(x: Tensor, y: Tensor, alpha: Tensor, time: AxisFactor, plane: PlaneFactor) -> Tensor:
+    """The data step of a circular model on half spectra, residual form (design: Z = X + conj(B) unfold(...)).
+
+    x [b, c, T, H, W], y [b, c, t, h, w], alpha [b] -> z like x.
+    """
+    frames, height, width = x.shape[2:]
+    otf = plane.transfer(time, frames, height, width, x)
+    x_hat = torch.fft.rfftn(x, dim=(2, 3, 4))
+    y_hat = torch.fft.rfftn(y, dim=(2, 3, 4))
+    z_hat = fourier_division(x_hat, y_hat, otf, alpha, scale=(time.scale, *plane.scale), width=width)
+    return torch.fft.irfftn(z_hat, s=(frames, height, width), dim=(2, 3, 4))
+
+
+def spectral_data_step_reference(
+    x: Tensor, y: Tensor, alpha: Tensor, otf: Tensor, scale: tuple[int, int, int]
+) -> Tensor:
+    """The data step in the form the paper prints it, on full HR spectra; kept for tests and benchmarks.
+
+        R = conj(B) F(y^) + alpha F(x),   z = F^-1[(R - conj(B) unfold(fold(B R) / (fold(|B|^2) + alpha))) / alpha]
+
+    y^ is y with zeros between its samples, fold the mean over the s_t s_h s_w aliased blocks, unfold its tiling.
+    x [b, c, T, H, W], y [b, c, t, h, w], alpha [b], otf the full DFT [T, H, W] of the PSF -> z like x.
+    """
+    s_t, s_h, s_w = scale
+    t, h, w = y.shape[2:]
+
+    def fold(spectrum: Tensor) -> Tensor:
+        blocks = spectrum.view(*spectrum.shape[:-3], s_t, t, s_h, h, s_w, w)
+        return blocks.mean(dim=(-6, -4, -2))
+
+    stuffed = torch.zeros_like(x)
+    stuffed[:, :, ::s_t, ::s_h, ::s_w] = y
+    a = alpha.view(-1, 1, 1, 1, 1)
+    right = otf.conj() * torch.fft.fftn(stuffed, dim=(2, 3, 4)) + a * torch.fft.fftn(x, dim=(2, 3, 4))
+    quotient = fold(otf * right) / (fold(otf.abs().square()) + a)
+    z_hat = (right - otf.conj() * quotient.repeat(1, 1, s_t, s_h, s_w)) / a
+    return torch.fft.ifftn(z_hat, dim=(2, 3, 4)).real
+
+
+def conjugate_gradients(plane: PlaneFactor, r: Tensor, time: Tensor, alpha: Tensor, tolerance: float | None) -> Tensor:
+    """Solve (time_j P P^T + alpha) u_j = r_j for every frame j, preconditioned in the plane's basis.
+
+    Args:
+        r: right-hand sides [b, c, t, h, w].
+        time: eigenvalue of the temporal factor for each frame, [t, 1, 1].
+        alpha: [b, 1, 1, 1, 1].
+        tolerance: relative residual to reach; None: 1e-6 in float32, 1e-12 in float64.
+
+    The gradient is one more solve with the same matrix (implicit differentiation).
+
+    Raises:
+        RuntimeError: if the tolerance is not reached within 1000 iterations.
+    """
+    if tolerance is None:
+        tolerance = 1e-12 if r.dtype == torch.float64 else 1e-6
+    return _ConjugateGradients.apply(r, alpha, time, plane, tolerance)
+
+
+class _ConjugateGradients(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, r: Tensor, alpha: Tensor, time: Tensor, plane: PlaneFactor, tolerance: float) -> Tensor:
+        u = _iterate(plane, r, time, alpha, tolerance)
+        ctx.save_for_backward(u, alpha, time)
+        ctx.plane, ctx.tolerance = plane, tolerance
+        return u
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        u, alpha, time = ctx.saved_tensors
+        adjoint = _iterate(ctx.plane, gradients[0], time, alpha, ctx.tolerance)
+        return adjoint, -(adjoint * u).sum(dim=(1, 2, 3, 4), keepdim=True), None, None, None
+
+
+def _iterate(plane: PlaneFactor, r: Tensor, time: Tensor, alpha: Tensor, tolerance: float) -> Tensor:
+    h, w = r.shape[3:]
+    spectrum = time * plane.eigenvalues(h, w, r) + alpha
+
+    def precondition(v: Tensor) -> Tensor:
+        return plane.from_basis(plane.to_basis(v) / spectrum, w)
+
+    def inner(a: Tensor, b: Tensor) -> Tensor:
+        return (a * b).sum(dim=(3, 4), keepdim=True)
+
+    u = torch.zeros_like(r)
+    residual = r
+    target = tolerance * inner(r, r).sqrt()
+    z = precondition(residual)
+    direction = z
+    rho = inner(residual, z)
+    for _ in range(1000):
+        if bool((inner(residual, residual).sqrt() <= target).all()):
+            return u
+        image = time * plane.apply(plane.adjoint(direction)) + alpha * direction
+        # A frame whose right-hand side is zero has rho = 0 and stays at u = 0.
+        step = rho / inner(direction, image).clamp_min(torch.finfo(r.dtype).tiny)
+        u = u + step * direction
+        residual = residual - step * image
+        z = precondition(residual)
+        rho, previous = inner(residual, z), rho
+        direction = z + rho / previous.clamp_min(torch.finfo(r.dtype).tiny) * direction
+    raise RuntimeError(f"degradation.solver: cg did not reach the relative residual {tolerance} in 1000 iterations")

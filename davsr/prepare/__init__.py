@@ -1,0 +1,1 @@
+"""Data sets from downloads, videos and folders to what training and test read: `davsr prepare`."""

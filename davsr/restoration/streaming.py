@@ -1,0 +1,267 @@
+"""Frames in, frames out, whatever the length: what `davsr restore` and `davsr polish` share."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from davsr import config
+from davsr.data.scenes import CutDetector
+from davsr.errors import InputError
+from davsr.log import logger
+from davsr.options import DegradationOptions, RestoreOptions
+from davsr.physics.degradation import Degradation
+from davsr.physics.response import LinearLight
+from davsr.restoration.consistency import Consistency
+from davsr.restoration.source import Deep, Source, open_source
+from davsr.restoration.target import Target, check_container, has_sound, is_folder, part_folder
+from davsr.restoration.windows import WHITE, Frames, LowFrame, Plan, Step, restore_stream
+
+Progress = Callable[[int, int], None]  # (LR frames done, LR frames in all)
+_SEGMENT_FRAMES = 250  # HR frames after which a segment ends: as far apart as encoders set key frames anyway
+_SEGMENT_SECONDS = 120.0  # of work after which it ends sooner: what a restart may have to do again
+_HISTORY = 9  # frames from which a cut detector knows all that it would know from the clip's first frame on
+
+
+@dataclass
+class Restoration:
+    """What a run made."""
+
+    target: Path
+    size: tuple[int, int]  # (H, W)
+    frames: int  # HR
+    rate: Fraction | None  # of the output, frames per second
+    plan: Plan
+    continued: int  # HR frames that an earlier, interrupted run had finished
+    seconds: float
+    residuals: list[float] = field(default_factory=list)  # root mean square of y - A x per LR frame, [0, 1] scale
+
+
+def stream(
+    source: str | Path,
+    target: str | Path,
+    step: Step,
+    degradation: DegradationOptions,
+    options: RestoreOptions,
+    plan_for: Callable[[Source], Plan],
+    identity: dict[str, Any],
+    progress: Progress | None,
+    estimate: Source | None = None,
+) -> Restoration:
+    """Read, process and write; `restore` and `polish` differ in the step and in whether there is an estimate.
+
+    Args:
+        identity: what the frames depend on beside the source and the options; a restart compares it.
+        estimate: HR frames that go with the source's; its rate, sound and colours are the output's.
+    """
+    began = time.monotonic()
+    source, target = Path(source), Path(target)
+    low = open_source(source, frame_rate(options.rate) if estimate is None else None)
+    lead = estimate or low  # whose time, sound and colours the output takes over
+    s_t, s_h, s_w = degradation.scale
+    rate = lead.steady_rate
+    if rate is not None and estimate is None and not options.slow_motion:
+        rate = rate * s_t
+    sound = _sound(lead, options, target)
+    _check_target(target, [source, lead.path], rate, sound, options)
+    wanted = dataclasses.replace(options, overwrite=False, log=False, memory=0.0)  # what the frames depend on
+    output = Target(
+        target,
+        {
+            "inputs": [_stamp(path) for path in {source: 0, lead.path: 0}],
+            "degradation": config.to_tree(degradation),
+            "restore": config.to_tree(wanted),
+            **identity,
+        },
+        rate=rate,
+        look=dataclasses.replace(lead.look, aspect=lead.look.aspect * (1 if estimate else Fraction(s_h, s_w))),
+        codec=options.codec,
+        crf=options.crf,
+        preset=options.preset,
+        audio=sound,
+    )
+    continued = output.open()
+    plan = _kept(output.work / "plan.json", lambda: plan_for(low))
+    done = output.segments[-1].stop if output.segments else 0
+    height, width = s_h * low.size[0], s_w * low.size[1]
+    logger.info(
+        f"{source} -> {target}: {len(low)} frames of {low.size[1]}x{low.size[0]} -> {s_t * len(low)} of {width}x{height}"
+        + (f" at {rate} a second" if rate else "")
+    )
+    logger.info(
+        f"y = A x: {operator_of(degradation, options).describe()}; sigma {options.sigma:g}; {_describe(plan, low)}"
+    )
+    if continued:
+        logger.info(f"continuing after frame {done}, which {output.work} holds")
+    try:
+        _write(output, low, estimate, step, degradation, options, plan, progress)
+        residuals = [r for segment in output.segments for r in segment.residuals]
+        output.finish()
+    except BaseException:
+        output.abort()
+        raise
+    seconds = time.monotonic() - began
+    logger.info(f"{target}: done in {seconds:.0f} s; ||y - A x|| {np.mean(residuals):.5f} on average")
+    return Restoration(target, (height, width), s_t * len(low), rate, plan, done, seconds, residuals)
+
+
+def _write(
+    output: Target,
+    low: Source,
+    estimate: Source | None,
+    step: Step,
+    degradation: DegradationOptions,
+    options: RestoreOptions,
+    plan: Plan,
+    progress: Progress | None,
+) -> None:
+    """From the last finished segment to the end."""
+    s_t = degradation.scale[0]
+    last = output.segments[-1] if output.segments else None
+    start, scene, done = (last.resume, last.scene, last.stop) if last else (0, 0, 0)
+    check = Consistency(degradation, linear=options.response == "linear")
+    # Of the frames that the finished segments hold, the residuals are in their records already.
+    skipped, known = start, len([r for s in output.segments for r in s.residuals])
+    residuals: list[float] = []
+    opened = time.monotonic()
+
+    def observed() -> Iterator[LowFrame]:
+        for frame in _low_frames(low, estimate, s_t, start, scene, options.cuts):
+            check.observe(frame.image)
+            yield frame
+
+    for run in restore_stream(step, observed(), degradation.scale, plan, start, scene):
+        for value in check.add(run.frames, run.last):
+            if skipped >= known:
+                residuals.append(value)
+            skipped += 1
+        for frame in run.frames[max(done - run.start, 0) :]:
+            output.write(np.ascontiguousarray(frame.transpose(1, 2, 0)))
+        stop = run.start + len(run.frames)
+        end = stop == s_t * len(low)
+        if (
+            end
+            or output.pending >= _SEGMENT_FRAMES
+            or (output.pending and time.monotonic() - opened > _SEGMENT_SECONDS)
+        ):
+            first = skipped - len(residuals)
+            if residuals:
+                logger.info(f"LR frames {first}..{skipped - 1}, ||y - A x||: {' '.join(f'{r:.5f}' for r in residuals)}")
+            output.end_segment(run.resume, run.resume if run.last else run.scene, residuals)
+            residuals, opened = [], time.monotonic()
+        if progress is not None:
+            progress(stop // s_t, len(low))
+
+
+def _low_frames(
+    low: Source, estimate: Source | None, s_t: int, start: int, scene: int, cuts: bool
+) -> Iterator[LowFrame]:
+    """LR frames from `start` on, with the cuts between them as the whole clip would show them."""
+    detector = CutDetector()
+    warm = max(start - _HISTORY, scene) if cuts else start
+    high = estimate.read(s_t * start) if estimate is not None else None
+    for j, image in enumerate(low.read(warm), start=warm):
+        cut = cuts and detector.is_cut((image >> 8).astype(np.uint8))
+        if j < start:
+            continue
+        part: Frames | None = None
+        if high is not None:
+            part = np.stack([next(high).transpose(2, 0, 1) for _ in range(s_t)])
+        yield LowFrame(_tensor(image), part, first=j == 0 or cut)
+
+
+def _tensor(image: Deep) -> torch.Tensor:
+    return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32)).contiguous().div_(WHITE)
+
+
+def operator_of(degradation: DegradationOptions, options: RestoreOptions) -> Degradation | LinearLight:
+    """A, in the camera's response."""
+    operator = Degradation.from_options(degradation)
+    return LinearLight(operator) if options.response == "linear" else operator
+
+
+def _kept(file: Path, choose: Callable[[], Plan]) -> Plan:
+    """The plan that the finished segments were made with: a restart may find other memory free."""
+    if file.is_file():
+        return Plan(**json.loads(file.read_text()))
+    plan = choose()
+    file.write_text(json.dumps(dataclasses.asdict(plan)))
+    return plan
+
+
+def _describe(plan: Plan, low: Source) -> str:
+    window = min(plan.window or len(low), len(low))
+    tile = f"tiles of {plan.tile}, margin {plan.margin}" if 0 < plan.tile < max(low.size) else "whole frames"
+    return f"windows of {window} LR frames, {plan.overlap} shared, {tile}"
+
+
+def frame_rate(text: str) -> Fraction | None:
+    """`restore.rate` as a number; None where it is empty."""
+    if not text:
+        return None
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"restore.rate: must be a number such as 25 or 24000/1001, got {text!r}") from None
+    if rate <= 0:
+        raise InputError(f"restore.rate: must be above 0, got {text}")
+    return rate
+
+
+def _sound(lead: Source, options: RestoreOptions, target: Path) -> tuple[Path, Fraction] | None:
+    """The file whose sound is copied, and the time in it at which the first frame is shown."""
+    if lead.path.is_dir() or not has_sound(lead.path):
+        return None
+    reasons = {
+        "the output is a folder": is_folder(target),
+        "slow motion makes the video longer than its sound": options.slow_motion,
+        "--rate changes the video's length": bool(options.rate),
+        "it is switched off": not options.audio,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            logger.info(f"the sound of {lead.path} is left out: {reason}")
+            return None
+    return lead.path, lead.begin
+
+
+def _check_target(
+    target: Path,
+    inputs: list[Path],
+    rate: Fraction | None,
+    sound: tuple[Path, Fraction] | None,
+    options: RestoreOptions,
+) -> None:
+    for path in inputs:
+        places = [target.resolve(), part_folder(target).resolve()]
+        if any(
+            place == path.resolve() or path.resolve() in place.parents or place in path.resolve().parents
+            for place in places
+        ):
+            raise InputError(f"output {target} must not be the input {path} nor lie in it")
+    if target.exists() and not options.overwrite:
+        raise InputError(f"output {target} exists; give --overwrite to replace it")
+    if target.exists() and target.is_dir() != is_folder(target):
+        raise InputError(f"output {target} must be a {'folder' if is_folder(target) else 'file'}, got the other")
+    if is_folder(target):
+        return
+    if rate is None:
+        raise InputError(f"input {inputs[0]} is a folder, whose frames have no rate; give --rate to write a video")
+    check_container(target, options.codec, sound[0] if sound else None)
+
+
+def _stamp(path: Path) -> list[Any]:
+    """Enough of a file or folder to see that it is still the same."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return [str(path.resolve()), len(files), hashlib.sha256(repr(facts).encode()).hexdigest()]

@@ -1,0 +1,127 @@
+"""Memory is bounded by the window: measured as the peak of a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from davsr.checkpoints.loading import TRAINING_FREE, load_model
+from davsr.errors import InputError
+from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions
+from davsr.restoration import planning
+from davsr.restoration.windows import Plan
+from tests.videos import pattern, write_video
+
+_RUN = """
+import re, resource, sys, torch
+from pathlib import Path
+from davsr.checkpoints.loading import TRAINING_FREE, load_model
+from davsr.options import *
+from davsr.restoration.restore import restore
+torch.set_num_threads(1)
+source, target, scale, interpolation, memory, channels = sys.argv[1:]
+degradation = DegradationOptions(scale=tuple(map(int, scale.split(","))))
+enhancement, shared = EnhancementOptions(kind="none"), {}
+if channels == "shipped":
+    shared = {"num_frame_overlap": 2, "size_patch_margin": 8}  # less than its own, to be done sooner
+elif int(channels):
+    enhancement = EnhancementOptions(
+        channels=int(channels), blocks=1, feature_blocks=1, reconstruction_blocks=1, hr_channels=8, groups=2,
+        flow=FlowNetOptions(levels=3, channels=(8, 8), kernel=3))
+made = ModelOptions(
+    iterations=1, hyper=HyperOptions(kind="fixed"), enhancement=enhancement,
+    interpolation=InterpolationOptions(method=interpolation))
+model = load_model() if channels == "shipped" else load_model(model=made, degradation=degradation)
+options = RestoreOptions(preset="ultrafast", cuts=False, memory=float(memory), **shared)
+result = restore(source, target, model=model, options=options)
+status = Path("/proc/self/status")
+if status.exists():  # rusage counts what the parent held when it started this process
+    kilobytes = int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1])
+else:
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(result.frames, kilobytes * 1024, result.plan)
+"""
+
+
+def peak(source, target, scale="5,4,4", interpolation="linear", memory=0, channels=0):
+    """(HR frames, peak bytes, plan) of a restoration in its own process."""
+    arguments = [str(source), str(target), scale, interpolation, str(memory), str(channels)]
+    run = subprocess.run([sys.executable, "-c", _RUN, *arguments], capture_output=True, text=True, check=True)
+    frames, size, plan = run.stdout.strip().splitlines()[-1].split(" ", 2)
+    return int(frames), float(size), plan
+
+
+def test_peak_memory_does_not_grow_with_length(tmp_path):
+    frames = np.tile(pattern(50, 36, 64), (20, 1, 1, 1))
+    few, small, _ = peak(write_video(tmp_path / "few.mp4", frames[:100]), tmp_path / "a.mp4", scale="3,2,2")
+    many, large, _ = peak(write_video(tmp_path / "many.mp4", frames), tmp_path / "b.mp4", scale="3,2,2")
+    assert (few, many) == (300, 3000)
+    assert large < 1.1 * small
+
+
+@pytest.mark.parametrize("channels", [0, pytest.param(8, marks=pytest.mark.slow)])
+def test_a_restoration_stays_within_the_memory_it_is_given(tmp_path, channels):
+    source = write_video(tmp_path / "in.mp4", pattern(6, 216, 384))
+    frames, size, plan = peak(source, tmp_path / "out.mp4", memory=2, channels=channels)
+    assert frames == 30
+    assert size < 2e9, plan
+    assert "window=10" not in plan or "tile=0" not in plan, f"{plan}: nothing had to be planned"
+
+
+@pytest.mark.slow
+def test_the_shipped_model_stays_within_the_memory_it_is_given(tmp_path):
+    source = write_video(tmp_path / "in.mp4", pattern(8, 108, 192))
+    frames, size, plan = peak(source, tmp_path / "out.mp4", memory=1.05, channels="shipped")
+    assert frames == 40
+    assert "window=5" in plan and "tile=64" in plan, plan
+    assert size < 1.05 * 2**30, plan
+
+
+@pytest.mark.slow
+def test_4k_output_stays_below_6_gb(tmp_path):
+    source = write_video(tmp_path / "in.mp4", pattern(4, 540, 960))
+    frames, size, plan = peak(source, tmp_path / "out.mp4", memory=5.5)
+    assert frames == 20
+    assert size < 6e9, plan
+
+
+def choose(size, gigabytes, **given):
+    model = load_model(model=TRAINING_FREE)
+    return planning.choose_plan(size, (5, 4, 4), planning.bytes_per_pixel(model), gigabytes * 2**30, **given)
+
+
+def test_plans_use_the_memory_there_is():
+    assert choose((180, 320), 50) == Plan(10, 2, 0, 24)
+    tight = choose((540, 960), 4)
+    assert tight.tile and tight.window > tight.overlap
+    with pytest.raises(InputError, match=r"restore\.memory: 960x540 .* needs .* GB"):
+        choose((540, 960), 0.2)
+    assert choose((540, 960), 0.2, window=7, tile=100).window == 7  # what is given is not questioned
+    assert choose((540, 960), 9, window=5).window == 5
+    on_device = choose((540, 960), 20, device=2 * 2**30)
+    assert on_device.tile
+
+
+def test_windows_share_less_where_memory_is_short():
+    assert choose((540, 960), 50, overlap=4, shorter=2).overlap == 4
+    assert choose((540, 960), 4.9, overlap=4).overlap == 4
+    assert choose((540, 960), 4.9, overlap=4, shorter=2).overlap == 2
+    assert choose((540, 960), 4.9, overlap=4, shorter=4) == choose((540, 960), 4.9, overlap=4)
+
+
+def test_estimates_bound_what_a_network_takes():
+    """The estimate that plans rest on is not below the tensors that autograd-free inference must hold at least."""
+    model = load_model(model=ModelOptions(enhancement=EnhancementOptions(channels=16, groups=4)))
+    assert planning.bytes_per_pixel(model) > planning.bytes_per_pixel(load_model(model=TRAINING_FREE)) > 2 * 3 * 4
+    assert planning.free_memory(torch.device("cpu")) > 0
+    assert planning.host_budget(6.0) < 6 * 2**30
+
+
+@pytest.mark.parametrize(("exposure", "phase", "overlap"), [(None, 0, 2), (3, 1, 2), (5, 1, 4), (5, -2, 4), (11, 0, 6)])
+def test_windows_share_more_where_exposures_reach_farther(exposure, phase, overlap):
+    degradation = DegradationOptions(exposure=exposure, phase=phase)
+    assert planning.default_overlap(degradation, load_model(model=TRAINING_FREE)) == overlap
