@@ -17,12 +17,13 @@ from torch import Tensor
 from davsr.checkpoints.loading import load_model
 from davsr.data.clips import open_clip
 from davsr.evaluation.comparison import ACCENT, FAINT, GAP, INK, PAPER, enlarge_pixels, write
-from davsr.evaluation.metrics import psnr, to_uint8
+from davsr.evaluation.metrics import psnr
 from davsr.evaluation.tables import BASELINE
 from davsr.evaluation.tester import output_name
 from davsr.models.davsr import DAVSR
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions
+from davsr.pixels import to_uint8
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from davsr.models.davsr import DAVSR
 from davsr.ops import conv3x3, conv3x3_reference, deform_align, fold_power, fourier_division
 from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions
 from davsr.physics.degradation import Degradation
-from davsr.physics.factors import spectral_data_step_reference
+from davsr.physics.solvers import spectral_data_step_reference
 from davsr.runtime import keep_freed_memory
 
 FORM_A = "form (a) in plain PyTorch, OTF cached"

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from davsr.data.clips import open_clip
-from davsr.evaluation.metrics import psnr, to_uint8
+from davsr.evaluation.metrics import psnr
 from davsr.models import interpolation
 from davsr.models.interpolation import Interpolation
 from davsr.models.warp import warp
 from davsr.options import InterpolationOptions
 from davsr.physics.degradation import Degradation
-from davsr.physics.factors import spectral_data_step_reference
+from davsr.physics.solvers import spectral_data_step_reference
+from davsr.pixels import to_uint8
 
 ALPHA = 0.24  # of the largest eigenvalue of A A^T
 UNTRAINED_ALPHA = 0.69  # softplus(0): what a zero bias starts from

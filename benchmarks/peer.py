@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.davsr import DAVSR, per_sample
 from davsr.models.flow import SPyNet
-from davsr.models.rve import BRANCHES, RVE, ResidualBlocks
+from davsr.models.layers import ResidualBlocks
+from davsr.models.rve import BRANCHES, RVE
 from davsr.ops import deform_align_reference
 from davsr.physics.degradation import Degradation
-from davsr.physics.factors import spectral_data_step_reference
 from davsr.physics.psf import plane_transfer_function, transfer_function
+from davsr.physics.solvers import spectral_data_step_reference
 
 try:
     from torchvision.ops import deform_conv2d

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from davsr.checkpoints.loading import TRAINING_FREE, load_model
 from davsr.data.clips import Clip, open_clip
-from davsr.evaluation.metrics import psnr, to_uint8
+from davsr.evaluation.metrics import psnr
 from davsr.evaluation.tables import BASELINE
 from davsr.evaluation.tester import stage_names
 from davsr.models.davsr import DAVSR
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions, load_options
+from davsr.pixels import to_uint8
 
 FREE = "training-free"
 BORDER = 2  # frames at each end that are not scored

@@ -13,7 +13,7 @@ from davsr.errors import InputError
 COMMANDS = {  # name: (module with add_arguments and run, what it does)
     "train": ("davsr.training.trainer", "train a network"),
     "test": ("davsr.evaluation.tester", "restore clips and measure; without arguments: the sample clip"),
-    "restore": ("davsr.restoration.restore", "restore a video of any length: sharper, larger, faster"),
+    "restore": ("davsr.restoration.command", "restore a video of any length: sharper, larger, faster"),
     "polish": ("davsr.restoration.polishing", "one data step on the output of any other program"),
     "prepare": ("davsr.prepare.command", "REDS from download to training; degrade, pack, extract and verify clips"),
     "weights": ("davsr.checkpoints.command", "inspect and convert checkpoints"),

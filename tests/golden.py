@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from davsr.checkpoints.convert import convert, load_into
+from davsr.checkpoints.convert import convert
+from davsr.checkpoints.fit import load_into
 from davsr.models.davsr import DAVSR
 from davsr.options import (
     DegradationOptions,

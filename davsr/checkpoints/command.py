@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from davsr import config
-from davsr.checkpoints.convert import FORMAT, Conversion, WeightsError, convert, listed, load_into, load_state
+from davsr.checkpoints.convert import Conversion, convert, listed
+from davsr.checkpoints.files import FORMAT, load_state, write_tensors
+from davsr.checkpoints.fit import WeightsError, load_into
 from davsr.checkpoints.loading import options_tree
-from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.options import Options
 
@@ -82,7 +81,7 @@ def _convert(args: argparse.Namespace, conversion: Conversion) -> int:
                 f"weights: {args.file} has {len(conversion.unknown)} unexpected names: {listed(conversion.unknown)}",
                 [], conversion.unknown, [],
             )  # fmt: skip
-        _write({"model": conversion.tensors}, args.output)
+        write_tensors(args.output, {"model": conversion.tensors})
         print("\n".join(conversion.report()))
         print(f"{args.output}: {conversion.kind}, {len(conversion.tensors)} tensors")
         return 0
@@ -96,7 +95,7 @@ def _convert(args: argparse.Namespace, conversion: Conversion) -> int:
         interpolation = load_into(model, interpolation, str(args.slomo))
         conversion.initial = [name for name in conversion.initial if not name.startswith("interpolate.slomo.")]
     tree = {"format": FORMAT, "model": model.state_dict(), "ema": None, "step": 0, "options": config.to_tree(options)}
-    _write(tree, args.output)
+    write_tensors(args.output, tree)
     print(
         "\n".join([*conversion.report(), _summary(options), f"{args.output}: davsr, {len(model.state_dict())} tensors"])
     )
@@ -124,12 +123,3 @@ def _summary(options: Options) -> str:
     }[prior.kind]
     physics = f"{options.degradation.boundary} boundary, phase {options.degradation.phase}"
     return f"network: K = {model.iterations}, {enhancement}, {start}; {physics}"
-
-
-def _write(tree: dict[str, Any], path: Path) -> None:
-    part = path.with_name(f"{path.name}.tmp")
-    try:
-        torch.save(tree, part)
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # torch reports a folder that does not exist as a RuntimeError
-        raise InputError(f"weights: {path} cannot be written ({str(error).splitlines()[0]})") from None

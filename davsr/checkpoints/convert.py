@@ -1,41 +1,21 @@
-"""Checkpoints of ours and of published namings: read without running code, converted by name, loaded strictly.
-
-Every key of a file is used, or named with the reason why it is not; every parameter of the network is filled, or named where it
-is left at its initialisation.
-"""
+"""Checkpoints of ours and of published namings, converted by name: every key is used, or named with the reason why not."""
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from davsr.checkpoints.files import FORMAT
 from davsr.checkpoints.naming import DAVSR_RULES, RVE_RULES, SPYNET_RULES, SUPER_SLOMO, SUPER_SLOMO_RULES, rename
 from davsr.errors import InputError
-from davsr.models.flow import SPyNet
-from davsr.models.rounds import MotionPrior
-from davsr.models.superslomo import SuperSloMo
 
-FORMAT = "davsr-checkpoint-1"
 Kind = Literal["davsr", "published davsr", "basicvsr++", "spynet", "superslomo", "rounds"]
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model", "generator")
-
-
-class WeightsError(InputError):
-    """A file that does not fit the network; `missing`, `unexpected` and `misshaped` hold all names."""
-
-    def __init__(
-        self, message: str, missing: Iterable[str], unexpected: Iterable[str], misshaped: Iterable[str]
-    ) -> None:
-        super().__init__(message)
-        self.missing, self.unexpected, self.misshaped = list(missing), list(unexpected), list(misshaped)
 
 
 @dataclass
@@ -67,31 +47,6 @@ def listed(names: Iterable[str], most: int = 8) -> str:
     """`a, b, c and 5 more`."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def load_state(path: str | Path) -> dict[str, Any]:
-    """The dict that a checkpoint file holds, on the CPU. No code in the file can run.
-
-    Raises:
-        davsr.errors.InputError: the file is missing, truncated, corrupt, carries code, or holds no dict.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"weights: file {path} does not exist")
-    try:
-        tree = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([A-Za-z_][\w.]*)", str(error))
-        if named:
-            message = f"weights: {path} carries code or objects ({named[1]}) and was not loaded; only tensors are"
-        else:
-            message = f"weights: {path} is corrupt or not a PyTorch checkpoint"
-        raise InputError(message) from None
-    except Exception:  # torch.load reports a damaged file as any of a dozen types, down to IndexError
-        raise InputError(f"weights: {path} is truncated, corrupt or not a PyTorch checkpoint") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"weights: {path} must hold a dict of tensors, got {type(tree).__name__}")
-    return tree
 
 
 def convert(tree: Mapping[str, Any], source: str = "the checkpoint") -> Conversion:
@@ -143,7 +98,7 @@ def convert_davsr(tensors: Mapping[str, Tensor]) -> Conversion:
             ours = rename(short, DAVSR_RULES)
             if ours and ours.startswith("hyper."):
                 tensor = tensor.flatten(1) if tensor.dim() == 5 else tensor  # 1x1x1 convolutions are linear layers here
-            _take(result, name, ours, tensor)
+            take(result, name, ours, tensor)
     return result
 
 
@@ -162,7 +117,7 @@ def convert_basicvsr_plus_plus(tensors: Mapping[str, Tensor]) -> Conversion:
             result.ignored[name] = "reads LR frames of 3 channels, ours reads features"
         else:
             ours = rename(short, RVE_RULES)
-            _take(result, name, ours and f"enhance.{ours}", tensor)
+            take(result, name, ours and f"enhance.{ours}", tensor)
     return result
 
 
@@ -175,7 +130,7 @@ def convert_spynet(tensors: Mapping[str, Tensor]) -> Conversion:
             result.ignored[name] = "not of the flow network"
         else:
             short = re.sub(r"^(.*\.)?spynet\.", "", short)
-            _take(result, name, rename(short, SPYNET_RULES), tensor)
+            take(result, name, rename(short, SPYNET_RULES), tensor)
     return result
 
 
@@ -188,100 +143,8 @@ def convert_superslomo(tree: Mapping[str, Any]) -> Conversion:
             continue
         for name, tensor, short in _stripped(_tensors(value, key)):
             ours = rename(short, SUPER_SLOMO_RULES)
-            _take(result, f"{key}.{name}", ours and f"{SUPER_SLOMO[key]}.{ours}", tensor)
+            take(result, f"{key}.{name}", ours and f"{SUPER_SLOMO[key]}.{ours}", tensor)
     return result
-
-
-def load_into(module: nn.Module, conversion: Conversion, source: str = "the checkpoint") -> Conversion:
-    """Copy converted tensors into `module`: a `DAVSR`, or the `SPyNet` or `SuperSloMo` that they are of.
-
-    A flow network goes to the enhancement's place in a `DAVSR`, Super SloMo to the interpolation's. What a file of this kind has
-    no counterpart for stays as it is and is named in `initial` of the returned conversion.
-
-    Raises:
-        WeightsError: names are missing, unexpected or misshaped. Nothing is written then.
-    """
-    prefix = _place(module, conversion, source)
-    own = module.state_dict()
-    given = {prefix + name: tensor for name, tensor in _to_iterations(conversion, own).items()}
-    origin = {prefix + name: source_name for name, source_name in conversion.sources.items()}
-    absent = [name for name in own if name not in given]
-    initial = [name for name in absent if _may_be_absent(name, conversion.kind, prefix)]
-    unexpected = [*conversion.unknown, *(origin[name] for name in given if name not in own)]
-    misshaped = {
-        name: f"{origin[name]} {list(tensor.shape)} for {list(own[name].shape)}"
-        for name, tensor in given.items()
-        if name in own and tensor.shape != own[name].shape
-    }
-    if conversion.kind == "basicvsr++":  # its first convolutions may read other channels than ours
-        for name in [name for name in misshaped if re.match(r"enhance\.features\.(0|4\.entry)\.weight", name)]:
-            conversion.ignored[origin[name]] = f"its shape {list(given[name].shape)} has no counterpart"
-            initial.append(name)
-            del misshaped[name], given[name]
-    missing = [name for name in absent if name not in initial]
-    problems = {"missing": missing, "unexpected": unexpected, "misshaped": list(misshaped.values())}
-    if any(problems.values()):
-        found = "; ".join(f"{len(names)} {what}: {listed(names)}" for what, names in problems.items() if names)
-        raise WeightsError(
-            f"weights: {source} does not fit the network ({found})", missing, unexpected, misshaped.values()
-        )
-    broken = [
-        origin[name] for name, tensor in given.items() if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
-    if broken:
-        raise InputError(f"weights: {source} holds values that are not finite in {listed(broken)}")
-    with torch.no_grad():
-        for name, tensor in given.items():
-            own[name].copy_(tensor)
-    conversion.initial = [
-        name for name in initial if not name.endswith((".mean", ".std")) and name not in ("mean", "std")
-    ]
-    return conversion
-
-
-def _to_iterations(conversion: Conversion, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with HyPaNet's last layer brought to the network's number of iterations K.
-
-    All rounds share the enhancement, so K may change between a checkpoint and the network that it starts: further rounds get
-    the alpha and beta of the file's last one, and rounds too many are dropped.
-    """
-    tensors = dict(conversion.tensors)
-    names = [name for name in ("hyper.layers.4.weight", "hyper.layers.4.bias") if name in own and name in tensors]
-    if conversion.kind != "davsr" or not names:
-        return tensors
-    given, wanted = (len(source[names[0]]) // 2 for source in (tensors, own))
-    if given != wanted:
-        rounds = torch.arange(wanted).clamp(max=given - 1)
-        tensors.update({name: tensors[name][torch.cat([rounds, given + rounds])] for name in names})
-        conversion.notes.append(
-            f"trained with {given} iterations, used with {wanted}: alpha and beta of round {given} repeat"
-        )
-    return tensors
-
-
-def load_weights(module: nn.Module, path: str | Path) -> Conversion:
-    """Read, convert and load a file of any known naming into `module` (see `load_into`).
-
-    A `SPyNet` also takes the flow network of a whole DAVSR or BasicVSR++ checkpoint, a `MotionPrior` the rounds of a DAVSR one.
-    """
-    tree = load_state(path)
-    conversion = convert(tree, str(path))
-    if isinstance(module, SPyNet) and conversion.kind in ("davsr", "published davsr", "basicvsr++"):
-        conversion = _part(conversion, "enhance.flow.", "spynet", "the flow network")
-    elif isinstance(module, MotionPrior) and conversion.kind == "davsr":
-        conversion = _part(conversion, "interpolate.prior.", "rounds", "the rounds along the motion")
-    return load_into(module, conversion, str(path))
-
-
-def _part(whole: Conversion, prefix: str, kind: Kind, what: str) -> Conversion:
-    """Of a conversion the part whose names begin with `prefix`."""
-    part = Conversion(kind)
-    for name, tensor in whole.tensors.items():
-        if name.startswith(prefix):
-            _take(part, whole.sources[name], name[len(prefix) :], tensor)
-        else:
-            part.ignored[whole.sources[name]] = f"not of {what}"
-    return part
 
 
 def model_tree(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -329,40 +192,6 @@ def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
     return len({name[len(prefix) :].split(".")[0] for name in tensors if name.startswith(prefix)})
 
 
-def _place(module: nn.Module, conversion: Conversion, source: str) -> str:
-    """Prefix of the converted names within `module`."""
-    whole = hasattr(module, "enhance")  # a DAVSR, which this file cannot import without a circle
-    places = dict(module.named_modules())
-    if conversion.kind == "spynet":
-        prefix = "enhance.flow." if whole else ""
-        fits = isinstance(module, SPyNet) or "enhance.flow" in places
-    elif conversion.kind == "rounds":
-        prefix, fits = "", isinstance(module, MotionPrior)
-    elif conversion.kind == "superslomo":
-        prefix = "interpolate.slomo." if whole else ""
-        fits = isinstance(module, SuperSloMo) or "interpolate.slomo" in places
-    else:
-        prefix, fits = "", whole
-    if not fits:
-        name = type(module).__name__
-        raise InputError(f"weights: {source} holds a {conversion.kind} network, which has no place in this {name}")
-    return prefix
-
-
-def _may_be_absent(name: str, kind: Kind, prefix: str) -> bool:
-    """Whether a file of this kind may lack our tensor `name`."""
-    if name.endswith(("flow.mean", "flow.std")) or name in ("mean", "std"):
-        return True  # ImageNet's, always
-    if kind in ("spynet", "superslomo"):
-        return not name.startswith(prefix)
-    if kind == "published davsr":
-        return name.startswith("interpolate.")
-    if kind == "basicvsr++":
-        inputs = ("enhance.features.0.", "enhance.features.2.", "enhance.features.4.entry.")
-        return name.startswith(("interpolate.", "hyper.", *inputs))
-    return False
-
-
 def _unwrap(tree: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The state dict within the usual wrappers, and what lies beside it."""
     for key in _WRAPPERS:
@@ -383,7 +212,8 @@ def _stripped(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor, str]]:
     return [(name, tensor, re.sub(r"^(module\.)?(generator\.)?", "", name)) for name, tensor in tensors.items()]
 
 
-def _take(result: Conversion, name: str, ours: str | None, tensor: Tensor) -> None:
+def take(result: Conversion, name: str, ours: str | None, tensor: Tensor) -> None:
+    """Note a tensor of the file under our name; None, or a name that is taken: unknown."""
     if ours is None or ours in result.tensors:
         result.unknown.append(name)
     else:

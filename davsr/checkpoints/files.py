@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from davsr.checkpoints.convert import FORMAT, load_state
 from davsr.errors import InputError
+from davsr.files import writing
 
+FORMAT = "davsr-checkpoint-1"
 _NAME = re.compile(r"step_(\d+)\.pt")
 
 
@@ -51,18 +52,23 @@ def save_checkpoint(path: Path, tree: dict[str, Any]) -> None:
     """Write a dict of tensors and plain values to `path`: first beside it, then moved, so that `path` is always whole.
 
     Raises:
-        OSError: the disk is full or not writable; `path` is what it was before.
+        davsr.errors.InputError: the disk is full or not writable; `path` is what it was before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".tmp")
+    write_tensors(path, {"format": FORMAT, **tree})
+
+
+def write_tensors(path: Path, tree: dict[str, Any]) -> None:
+    """Write a dict of tensors and plain values whole or not at all.
+
+    Raises:
+        davsr.errors.InputError: naming the file, when it cannot be written.
+    """
     try:
-        with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **tree}, file)
-            file.flush()
-            os.fsync(file.fileno())  # the name must not appear before the content: power may fail as well
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with writing(path) as partial, partial.open("wb") as file:
+            torch.save(tree, file)
+    except RuntimeError as error:  # torch's writer reports what the disk refuses as one
+        raise InputError(f"{path} cannot be written: {str(error).splitlines()[0]}") from None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -74,4 +80,29 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     tree = load_state(path)
     if tree.get("format") != FORMAT:
         raise InputError(f"checkpoint {path}: format must be {FORMAT}, got {tree.get('format')!r}")
+    return tree
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """The dict that a checkpoint file holds, on the CPU. No code in the file can run.
+
+    Raises:
+        davsr.errors.InputError: the file is missing, truncated, corrupt, carries code, or holds no dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights: file {path} does not exist")
+    try:
+        tree = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([A-Za-z_][\w.]*)", str(error))
+        if named:
+            message = f"weights: {path} carries code or objects ({named[1]}) and was not loaded; only tensors are"
+        else:
+            message = f"weights: {path} is corrupt or not a PyTorch checkpoint"
+        raise InputError(message) from None
+    except Exception:  # torch.load reports a damaged file as any of a dozen types, down to IndexError
+        raise InputError(f"weights: {path} is truncated, corrupt or not a PyTorch checkpoint") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"weights: {path} must hold a dict of tensors, got {type(tree).__name__}")
     return tree

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from davsr import config
-from davsr.checkpoints.convert import FORMAT, Conversion, convert, load_into, load_state, load_weights, model_tree
+from davsr.checkpoints.convert import Conversion, convert, model_tree
+from davsr.checkpoints.files import FORMAT, load_state
+from davsr.checkpoints.fit import load_into, load_weights
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.models.rve import RVE

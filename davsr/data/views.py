@@ -11,8 +11,8 @@ import torch
 
 from davsr.data.clips import Clip
 from davsr.data.frames import crop_frames
-from davsr.evaluation.metrics import to_uint8
 from davsr.physics.degradation import Degradation
+from davsr.pixels import to_uint8, to_unit
 
 _RECENT = 64  # LR frames that are kept
 
@@ -91,7 +91,7 @@ class Degraded:
         else:
             first, last = max(first, 0), min(last, t)
             sharp = self.truth.frames(s_t * first, s_t * last)
-        x = torch.from_numpy(sharp).permute(3, 0, 1, 2)[None].float() / 255
+        x = to_unit(torch.from_numpy(sharp).permute(3, 0, 1, 2)[None])
         y = self.degradation.apply(x)[0, :, start - first : stop - first]
         if self.sigma:
             y = y + self.sigma * torch.stack([self._noise(j, y[:, 0].shape) for j in range(start, stop)], dim=1)

@@ -82,8 +82,3 @@ def _require_frames(name: str, a: Tensor, b: Tensor) -> None:
             raise ValueError(f"{name}: frames must be uint8 [n, c, h, w], got {frames.dtype} {list(frames.shape)}")
     if a.shape != b.shape:
         raise ValueError(f"{name}: frames must have one shape, got {list(a.shape)} and {list(b.shape)}")
-
-
-def to_uint8(frames: Tensor) -> Tensor:
-    """Frames in [0, 1] clamped and rounded to what a display shows."""
-    return frames.clamp(0, 1).mul(_PEAK).round().byte()

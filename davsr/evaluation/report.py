@@ -17,7 +17,8 @@ import numpy as np
 from davsr import __version__
 from davsr.data.clips import Clip
 from davsr.evaluation.comparison import enlarge_pixels
-from davsr.evaluation.tables import BASELINE, TRUTH, ClipResult, clip_rows, mean, published_rows, stage_rows, write_text
+from davsr.evaluation.tables import BASELINE, TRUTH, ClipResult, clip_rows, mean, published_rows, stage_rows
+from davsr.files import write_text
 
 TEMPLATE = Path(__file__).parent.parent / "assets" / "report.html"
 INPUT = "input"

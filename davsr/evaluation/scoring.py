@@ -5,20 +5,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from davsr.data.clips import Clip
 from davsr.data.views import temporal_reach
 from davsr.errors import InputError
-from davsr.evaluation.metrics import psnr, ssim, to_uint8
+from davsr.evaluation.metrics import psnr, ssim
 from davsr.evaluation.pairs import Pair
 from davsr.evaluation.tables import BASELINE, TRUTH, StageScores
 from davsr.evaluation.temporal import TemporalScorer
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions
 from davsr.physics.degradation import Degradation
+from davsr.pixels import as_image, as_tensor, to_uint8, to_unit
 
 
 class Scorer:
@@ -129,7 +129,7 @@ class Residual:
         s_t = self.degradation.scale[0]
         seen = self.degradation.apply(self._frames.transpose(0, 1)[None])[0].transpose(0, 1)
         seen = seen[self._next - self._first : stop - self._first]
-        y = as_tensor(self.lq.frames(self._next, stop)).to(self.device).float() / 255
+        y = to_unit(as_tensor(self.lq.frames(self._next, stop)).to(self.device))
         values = (y - seen).square().mean(dim=(1, 2, 3)).sqrt().tolist()
         if self.degradation.boundary == "circular" and self.reach:  # the clip's ends wrap, and the stretches do not
             ends = {*range(self.reach), *range(len(self.lq) - self.reach, len(self.lq))}
@@ -139,13 +139,3 @@ class Residual:
         self._frames = self._frames[s_t * (keep - self._first) :]
         self._first = keep
         return values
-
-
-def as_tensor(frames: np.ndarray) -> Tensor:
-    """uint8 [n, h, w, 3] -> uint8 [n, 3, h, w]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-
-
-def as_image(frame: Tensor) -> np.ndarray:
-    """uint8 [3, h, w] -> uint8 [h, w, 3]."""
-    return np.ascontiguousarray(frame.permute(1, 2, 0).cpu().numpy())

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from davsr.errors import InputError
+from davsr.files import write_text
 
 BASELINE = "bicubic + linear"
 TRUTH = "truth"
@@ -183,13 +183,3 @@ def write_tables(folder: Path, results: Sequence[ClipResult], facts: dict[str, A
 
 def _cell(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None

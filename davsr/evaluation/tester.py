@@ -25,7 +25,7 @@ from davsr.evaluation.clip_folder import ClipFolder, comparison_picture, picture
 from davsr.evaluation.metrics import PROTOCOL
 from davsr.evaluation.pairs import Pair, open_pairs
 from davsr.evaluation.report import INPUT, Gallery, busiest_row, input_frame, write_report
-from davsr.evaluation.scoring import Scorer, as_image, as_tensor
+from davsr.evaluation.scoring import Scorer
 from davsr.evaluation.tables import (
     BASELINE,
     ClipResult,
@@ -35,14 +35,15 @@ from davsr.evaluation.tables import (
     scored_border,
     stage_rows,
     write_tables,
-    write_text,
 )
 from davsr.evaluation.temporal import TEMPORAL_PROTOCOL
+from davsr.files import write_text
 from davsr.log import logger, logging_to, progress
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions, ModelOptions, Options, load_options
-from davsr.restoration.windows import WHITE, LowFrame, Plan, restore_stream
-from davsr.training.distributed import Ranks
+from davsr.pixels import as_image, as_tensor, to_float, to_unit
+from davsr.ranks import Ranks
+from davsr.restoration.windows import LowFrame, Plan, restore_stream
 
 _STRETCH = 4  # LR frames whose HR frames are scored at once
 
@@ -191,7 +192,7 @@ class _Restored:
     def stream(self, lq: Clip) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """(first HR frame, stages [n, c, H, W] in [0, 1]) of consecutive stretches."""
         # Stages travel through windows and tiles side by side, as channels; so does the input, once for each.
-        low = (as_tensor(lq.frames(j, j + 1))[0].float().div_(255) for j in range(len(lq)))
+        low = (to_unit(as_tensor(lq.frames(j, j + 1))[0]) for j in range(len(lq)))
         wide = (LowFrame(image.repeat(len(self.names), 1, 1)) for image in low)
         s_t = self.model.degradation.scale[0]
         for run in restore_stream(self._step, wide, self.model.degradation.scale, self.plan):
@@ -199,10 +200,7 @@ class _Restored:
                 parts = np.split(run.frames[n : n + _STRETCH * s_t], len(self.names), axis=1)
                 yield (
                     run.start + n,
-                    {
-                        name: torch.from_numpy(part.astype(np.float32)).to(self.device).div_(WHITE)
-                        for name, part in zip(self.names, parts, strict=True)
-                    },
+                    {name: to_float(part).to(self.device) for name, part in zip(self.names, parts, strict=True)},
                 )
 
     def _step(self, wide: Tensor, estimate: Tensor | None) -> Tensor:
@@ -294,7 +292,7 @@ def run(args: argparse.Namespace) -> int:
         print(config.to_yaml(options), end="")
         return 0
     if args.output is not None:
-        from davsr.restoration.restore import restore_as_asked
+        from davsr.restoration.command import restore_as_asked
 
         if not options.test.input:
             raise InputError("test.input: --output needs --input, the video or folder to restore")

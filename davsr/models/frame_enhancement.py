@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davsr.models.layers import Conv3x3, weights_channels_last
-from davsr.models.rve import ResidualBlock
+from davsr.models.layers import Conv3x3, ResidualBlock, weights_channels_last
 from davsr.options import EnhancementOptions
 
 CELL = 4  # pixels a side, whose values are the channels that the network works on

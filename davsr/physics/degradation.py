@@ -16,8 +16,9 @@ from torch import Tensor
 
 from davsr.errors import InputError
 from davsr.options import DegradationOptions
-from davsr.physics.factors import AxisFactor, PlaneFactor, conjugate_gradients, fourier_data_step
+from davsr.physics.factors import AxisFactor, PlaneFactor
 from davsr.physics.psf import Boundary, DensePSF, Taps, convolution_taps, exposure_taps, named_taps
+from davsr.physics.solvers import conjugate_gradients, fourier_data_step
 
 Solver = Literal["auto", "separable", "fourier", "cg"]
 

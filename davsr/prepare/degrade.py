@@ -15,9 +15,10 @@ from davsr.data.clips import Clip
 from davsr.data.frames import FrameFolder
 from davsr.data.views import Degraded, Part
 from davsr.errors import InputError
+from davsr.files import write_png
 from davsr.physics.degradation import Degradation
 from davsr.prepare.integrity import require_whole
-from davsr.prepare.output import Output, Workers, write_png
+from davsr.prepare.output import Output, Workers
 
 _CHUNK = 1 << 25  # samples of an HR chunk: 128 MiB in float32
 

@@ -11,8 +11,9 @@ from tqdm import tqdm
 from davsr.data.clips import Clip
 from davsr.data.scenes import shots_of
 from davsr.errors import InputError
+from davsr.files import write_png
 from davsr.prepare.integrity import require_whole
-from davsr.prepare.output import Output, Workers, write_png
+from davsr.prepare.output import Output, Workers
 
 
 def extract_frames(

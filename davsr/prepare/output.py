@@ -15,10 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-import cv2
-import numpy as np
-
 from davsr.errors import InputError
+from davsr.files import partial_name, write_json
 
 RECORD = "prepared.json"
 
@@ -39,7 +37,7 @@ class Output:
 
     def __init__(self, target: str | Path, recipe: dict[str, Any]) -> None:
         self.target = Path(target)
-        self.folder = self.target.with_name(f".{self.target.name}.partial")
+        self.folder = partial_name(self.target)
         self.recipe = json.loads(json.dumps(recipe))
         self.facts: dict[str, Any] = {}
         self.complete = self.target.exists()
@@ -57,8 +55,7 @@ class Output:
         self.folder.rename(self.target)
 
     def _record(self, facts: dict[str, Any]) -> None:
-        record = json.dumps({"recipe": self.recipe, **facts}, indent=1)
-        write_file(self.folder / RECORD, record.encode())
+        write_json(self.folder / RECORD, {"recipe": self.recipe, **facts}, indent=1)
 
     def _require_same(self, folder: Path) -> None:
         try:
@@ -71,27 +68,6 @@ class Output:
             raise InputError(
                 f"{folder} was made with another {' and '.join(sorted(changed))}: delete it or choose another --output"
             )
-
-
-def write_file(path: Path, content: bytes | memoryview) -> None:
-    """Write a file that is whole or absent.
-
-    Raises:
-        InputError: naming the file, when it cannot be written, for instance because the disk is full.
-    """
-    partial = path.with_name(f".{path.name}.tmp")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def write_png(path: Path, frame: np.ndarray) -> None:
-    """Write a frame, uint8 RGB [h, w, 3], as a PNG that is whole or absent."""
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    write_file(path, encoded.data)
 
 
 class Workers:

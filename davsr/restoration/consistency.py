@@ -13,7 +13,7 @@ from davsr.options import DegradationOptions
 from davsr.physics.degradation import Degradation
 from davsr.physics.psf import exposure_taps, extend_index
 from davsr.physics.response import to_linear, to_srgb
-from davsr.restoration.windows import WHITE, Frames
+from davsr.pixels import Frames, to_float
 
 
 class Consistency:
@@ -69,7 +69,7 @@ class Consistency:
         for channel in range(y.shape[0]):  # one at a time: an HR frame in float32 is large
             exposed = torch.zeros(0)
             for position, weight in zip(positions, self.weights, strict=True):
-                x = torch.from_numpy(self.frames[int(position)][channel].astype(np.float32)).div_(WHITE)
+                x = to_float(self.frames[int(position)][channel])
                 x = to_linear(x) if self.linear else x
                 exposed = x.mul_(weight) if exposed.numel() == 0 else exposed.add_(x, alpha=float(weight))
             seen = self.spatial.apply(exposed[None, None, None])[0, 0, 0]

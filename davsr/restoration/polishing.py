@@ -15,7 +15,7 @@ from davsr.log import logging_to
 from davsr.log import progress as progress_bar
 from davsr.options import DegradationOptions, RestoreOptions
 from davsr.restoration import planning
-from davsr.restoration.restore import add_options, asked, log_file, shown_on
+from davsr.restoration.command import add_options, asked, log_file, shown_on
 from davsr.restoration.source import Source, open_source
 from davsr.restoration.streaming import Progress, Restoration, frame_rate, operator_of, stream
 from davsr.restoration.windows import Plan

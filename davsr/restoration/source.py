@@ -8,14 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from av.video.reformatter import ColorRange
 
 from davsr.data.frames import FrameFolder
 from davsr.data.video import VideoReader
 from davsr.errors import InputError
+from davsr.pixels import Image16, sixteen_bits
 
-Deep = npt.NDArray[np.uint16]  # [h, w, 3], 65535 is white
 _GREY_FORMATS = ("gray", "ya8", "ya16", "monob", "monow")
 _ROUNDED = Fraction(1, 2)  # of a frame: farther from its place a time stamp means that a frame lasts longer than others
 
@@ -105,13 +104,13 @@ class VideoSource(VideoReader):
         upright = 1 / Fraction(aspect) if first.rotation % 180 else Fraction(aspect)
         return Look(self.colour_tags(), 10 if deep else 8, first.format.name.startswith(_GREY_FORMATS), upright)
 
-    def read(self, start: int = 0) -> Iterator[Deep]:
+    def read(self, start: int = 0) -> Iterator[Image16]:
         """The frames from `start` on; one at a time is in memory."""
         deep = self.look.bits > 8
         for i in range(start, len(self)):
             frame = self._decode(i)
             image = self._rgb(frame, i, "rgb48le" if deep else "rgb24")
-            yield np.ascontiguousarray(image) if deep else image.astype(np.uint16) * 257
+            yield np.ascontiguousarray(image) if deep else sixteen_bits(image)
 
 
 class FolderSource(FrameFolder):
@@ -127,10 +126,10 @@ class FolderSource(FrameFolder):
         """Look at the files before work begins."""
         self.check()
 
-    def read(self, start: int = 0) -> Iterator[Deep]:
+    def read(self, start: int = 0) -> Iterator[Image16]:
         """The frames from `start` on; one at a time is in memory."""
         for i in range(start, len(self)):
-            yield self.frames(i, i + 1)[0].astype(np.uint16) * 257
+            yield sixteen_bits(self.frames(i, i + 1)[0])
 
 
 Source = VideoSource | FolderSource

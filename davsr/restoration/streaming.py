@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from davsr import config
 from davsr.data.scenes import CutDetector
 from davsr.errors import InputError
+from davsr.files import write_json
 from davsr.log import logger
 from davsr.options import DegradationOptions, RestoreOptions
 from davsr.physics.degradation import Degradation
 from davsr.physics.response import LinearLight
+from davsr.pixels import Frames, eight_bits, image_to_unit
 from davsr.restoration.consistency import Consistency
-from davsr.restoration.source import Deep, Source, open_source
-from davsr.restoration.target import Target, check_container, has_sound, is_folder, part_folder
-from davsr.restoration.windows import WHITE, Frames, LowFrame, Plan, Step, restore_stream
+from davsr.restoration.encoder import Encoding, check_container, has_sound
+from davsr.restoration.source import Source, open_source
+from davsr.restoration.target import Target, is_folder, part_folder
+from davsr.restoration.windows import LowFrame, Plan, Step, restore_stream
 
 Progress = Callable[[int, int], None]  # (LR frames done, LR frames in all)
 _SEGMENT_FRAMES = 250  # HR frames after which a segment ends: as far apart as encoders set key frames anyway
@@ -85,9 +87,7 @@ def stream(
         },
         rate=rate,
         look=dataclasses.replace(lead.look, aspect=lead.look.aspect * (1 if estimate else Fraction(s_h, s_w))),
-        codec=options.codec,
-        crf=options.crf,
-        preset=options.preset,
+        encoding=Encoding(options.codec, options.crf, options.preset),
         audio=sound,
     )
     continued = output.open()
@@ -171,17 +171,13 @@ def _low_frames(
     warm = max(start - _HISTORY, scene) if cuts else start
     high = estimate.read(s_t * start) if estimate is not None else None
     for j, image in enumerate(low.read(warm), start=warm):
-        cut = cuts and detector.is_cut((image >> 8).astype(np.uint8))
+        cut = cuts and detector.is_cut(eight_bits(image))
         if j < start:
             continue
         part: Frames | None = None
         if high is not None:
             part = np.stack([next(high).transpose(2, 0, 1) for _ in range(s_t)])
-        yield LowFrame(_tensor(image), part, first=j == 0 or cut)
-
-
-def _tensor(image: Deep) -> torch.Tensor:
-    return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32)).contiguous().div_(WHITE)
+        yield LowFrame(image_to_unit(image), part, first=j == 0 or cut)
 
 
 def operator_of(degradation: DegradationOptions, options: RestoreOptions) -> Degradation | LinearLight:
@@ -195,7 +191,7 @@ def _kept(file: Path, choose: Callable[[], Plan]) -> Plan:
     if file.is_file():
         return Plan(**json.loads(file.read_text()))
     plan = choose()
-    file.write_text(json.dumps(dataclasses.asdict(plan)))
+    write_json(file, dataclasses.asdict(plan))
     return plan
 
 

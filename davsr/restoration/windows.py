@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from davsr.errors import InputError
+from davsr.pixels import Frames, to_float, to_frames
 
 # Restores the LR frames lq [1, t, c, h, w] to [1, T, c, H, W]; the second argument is an HR estimate [1, T, c, H, W]
 # where the source has one (polishing), else None.
 Step = Callable[[Tensor, Tensor | None], Tensor]
-Frames = npt.NDArray[np.uint16]  # [n, c, H, W], 65535 is white: finished frames take half of float32's space
-WHITE = 65535
 
 
 @dataclass(frozen=True)
@@ -254,22 +253,6 @@ def blend_weights(intervals: list[tuple[int, int]]) -> list[npt.NDArray[np.float
 def _hr_weights(intervals: list[tuple[int, int]], scale: int) -> list[Tensor]:
     weights = blend_weights([(scale * start, scale * stop) for start, stop in intervals])
     return [torch.from_numpy(weight).float() for weight in weights]
-
-
-def to_frames(video: Tensor) -> Frames:
-    """[n, c, H, W] in [0, 1], clamped -> 16-bit integers."""
-    # Frame by frame: the product in float32 of a whole window would be its largest tensor.
-    result = np.empty(tuple(video.shape), dtype=np.uint16)
-    for p, frame in enumerate(video):
-        if not torch.isfinite(frame).all():
-            raise FloatingPointError("restoration: the model returned values that are not finite")
-        result[p] = frame.float().clamp(0, 1).mul(WHITE).add(0.5).cpu().numpy().astype(np.uint16)
-    return result
-
-
-def to_float(frames: Frames) -> Tensor:
-    """16-bit integers -> float32 in [0, 1]."""
-    return torch.from_numpy(frames.astype(np.float32)).div_(WHITE)
 
 
 def model_step(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from davsr.errors import InputError
+from davsr.files import write_text
 from davsr.training.curves import draw_curves
 
 
@@ -37,9 +37,7 @@ class Record:
         if not self.file.exists():
             return
         lines = [line for line in self.file.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
-        partial = self.file.with_suffix(".tmp")
-        partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        os.replace(partial, self.file)
+        write_text(self.file, "".join(line + "\n" for line in lines))
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Append the figures of one step."""

@@ -19,16 +19,18 @@ from davsr import config
 from davsr.checkpoints.files import CheckpointFolder, load_checkpoint, save_checkpoint
 from davsr.cli import add_option_arguments
 from davsr.errors import InputError
+from davsr.files import write_text
 from davsr.log import logger, logging_to
 from davsr.options import Options, load_options
+from davsr.ranks import Ranks
 from davsr.runtime import autocast, keep_freed_memory, setup
-from davsr.training.distributed import Ranks, Watch
 from davsr.training.optimizer import AveragedModel, make_optimizer, set_rates
 from davsr.training.record import Record, Window, duration
 from davsr.training.samples.dataset import load_batches
 from davsr.training.signals import StopRequest
 from davsr.training.state import Outcome, State
 from davsr.training.tasks import compile_stacks, offset_magnitude, open_task
+from davsr.training.watch import Watch
 
 _SMALLEST_SCALE = 2.0**-10  # of float16 gradients: once it has fallen so far, every step overflows
 
@@ -329,7 +331,7 @@ class Trainer:
         if newest is not None:
             logger.info("goes on from %s", newest)
         if self.ranks.first:
-            (self.folder / "options.yml").write_text(config.to_yaml(self.options), encoding="utf-8")
+            write_text(self.folder / "options.yml", config.to_yaml(self.options))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

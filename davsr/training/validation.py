@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from davsr.data.clips import Clip
 from davsr.data.frames import write_image
 from davsr.errors import InputError
-from davsr.evaluation.metrics import psnr, ssim, to_uint8
+from davsr.evaluation.metrics import psnr, ssim
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions, Options, SourceOptions
 from davsr.physics.degradation import Degradation
+from davsr.pixels import to_uint8, to_unit
 from davsr.runtime import Precision, autocast
 from davsr.training.samples.footage import Footage, reduced, source_clips
 from davsr.training.samples.sources import open_pairs
@@ -86,7 +87,7 @@ def score_cut(
     Returns:
         The score, and pictures of the middle frame, uint8 [H, W, 3]: observed, bicubic + linear, restored, true.
     """
-    lq = cut.lq[None].to(device).float() / 255
+    lq = to_unit(cut.lq[None].to(device))
     with autocast(precision, device):
         frames = model(lq)
     restored = to_uint8(frames[0])
@@ -102,7 +103,7 @@ def score_cut(
     hr_middle = min(round(middle * degradation.scale[0] + degradation.centre), len(gt) - 1)
     observed = cut.lq[middle].repeat_interleave(degradation.scale[1], 1).repeat_interleave(degradation.scale[2], 2)
     pictures = [observed, baseline[hr_middle], restored[hr_middle], gt[hr_middle]]
-    score = Score(float(loss(frames, gt[None].float() / 255)), *figures)
+    score = Score(float(loss(frames, to_unit(gt[None]))), *figures)
     return score, [picture.permute(1, 2, 0).cpu().numpy() for picture in pictures]
 
 
@@ -147,7 +148,7 @@ def _clip_cuts(
     for start in _starts(available, length, options.data.validation.cuts):
         frames = clip.frames(start * stride, (start + length - 1) * stride + 1, stride)
         gt = _central(reduced(frames, source.reduce), options, path, clip.name)
-        x = gt.float().transpose(0, 1)[None] / 255
+        x = to_unit(gt).transpose(0, 1)[None]
         lq = to_uint8(degradation.apply(x)[0].transpose(0, 1))
         cuts.append(Cut(f"{clip.name}-s{stride}-{start:04d}", lq, gt))
     return cuts

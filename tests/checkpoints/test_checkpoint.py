@@ -40,7 +40,7 @@ def test_a_failed_write_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
         raise OSError(28, "full")
 
     monkeypatch.setattr(checkpoint.torch, "save", fail)
-    with pytest.raises(OSError, match=r"full"):
+    with pytest.raises(InputError, match=r"best.pt cannot be written: full"):
         save_checkpoint(file, tree(2))
     assert file.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["best.pt"]

@@ -10,12 +10,12 @@ import torch
 
 import davsr
 from davsr import config
-from davsr.checkpoints.convert import FORMAT, WeightsError
-from davsr.checkpoints.files import save_checkpoint
+from davsr.checkpoints.files import FORMAT, save_checkpoint
+from davsr.checkpoints.fit import WeightsError
 from davsr.checkpoints.loading import ALONG_MOTION, SHIPPED, TRAINING_FREE, initial_model, load_model
 from davsr.data.clips import open_clip
 from davsr.errors import InputError
-from davsr.evaluation.metrics import psnr, to_uint8
+from davsr.evaluation.metrics import psnr
 from davsr.models.davsr import DAVSR
 from davsr.options import (
     DegradationOptions,
@@ -26,6 +26,7 @@ from davsr.options import (
     Options,
     load_options,
 )
+from davsr.pixels import to_uint8
 from tests.golden import CASES, formula_weights, shapes
 
 SMALL = ModelOptions(

@@ -9,15 +9,9 @@ import torch
 from torch import Tensor
 
 from davsr.checkpoints import command as weights_cli
-from davsr.checkpoints.convert import (
-    FORMAT,
-    WeightsError,
-    convert,
-    load_into,
-    load_state,
-    load_weights,
-    model_tree,
-)
+from davsr.checkpoints.convert import convert, model_tree
+from davsr.checkpoints.files import FORMAT, load_state
+from davsr.checkpoints.fit import WeightsError, load_into, load_weights
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.models.flow import SPyNet

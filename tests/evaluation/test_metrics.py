@@ -10,7 +10,8 @@ import torch
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from davsr.evaluation.metrics import psnr, ssim, to_uint8
+from davsr.evaluation.metrics import psnr, ssim
+from davsr.pixels import to_uint8
 
 
 def pairs() -> list[tuple[np.ndarray, np.ndarray]]:

@@ -25,12 +25,13 @@ from davsr.errors import InputError
 from davsr.evaluation.clip_folder import picture_frames
 from davsr.evaluation.metrics import psnr, ssim
 from davsr.evaluation.pairs import open_pairs
-from davsr.evaluation.scoring import Residual, as_tensor
+from davsr.evaluation.scoring import Residual
 from davsr.evaluation.tables import BASELINE, ClipResult, StageScores, aligned, clip_rows
 from davsr.evaluation.tester import evaluate
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions, Options, load_options
 from davsr.physics.degradation import Degradation
+from davsr.pixels import as_tensor
 
 FREE = ["model.enhancement.kind=none", "model.hyper.kind=fixed", "model.iterations=1", "threads=1"]
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from davsr.models.interpolation import Interpolation, dis_flow
+from davsr.models.dis import dis_flow
+from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions
 from davsr.physics.degradation import Degradation
 

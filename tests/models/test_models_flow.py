@@ -7,7 +7,7 @@ import skimage.data
 import torch
 import torch.nn.functional as F
 
-from davsr.checkpoints.convert import load_weights
+from davsr.checkpoints.fit import load_weights
 from davsr.models.flow import SPyNet, matching_cost
 from davsr.models.superslomo import SuperSloMo
 from davsr.models.warp import sampling_grid, warp

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from davsr.physics.degradation import Degradation
-from davsr.physics.factors import spectral_data_step_reference
 from davsr.physics.psf import plane_transfer_function, transfer_function
+from davsr.physics.solvers import spectral_data_step_reference
 
 GENERATOR = torch.Generator().manual_seed(0)
 ASYMMETRIC = torch.rand(5, 4, generator=GENERATOR, dtype=torch.float64)

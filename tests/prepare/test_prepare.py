@@ -24,12 +24,12 @@ from davsr.data import store
 from davsr.data.clips import open_clip, open_clips
 from davsr.data.frames import list_frames, read_image
 from davsr.data.video import VideoWriter
+from davsr.files import write_png
 from davsr.physics.degradation import Degradation
 from davsr.prepare import degrade as degrade_module
 from davsr.prepare import output as output_module
 from davsr.prepare import pack
 from davsr.prepare.integrity import folder_faults
-from davsr.prepare.output import write_png
 
 lmdb = pytest.importorskip("lmdb")
 SAMPLE = Path(__file__).parents[2] / "davsr" / "assets" / "sample.mp4"

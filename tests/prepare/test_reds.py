@@ -12,9 +12,9 @@ import torch
 
 from davsr.cli import main
 from davsr.data.clips import open_clip, open_clips
+from davsr.files import write_png
 from davsr.options import load_options
 from davsr.physics.degradation import Degradation
-from davsr.prepare.output import write_png
 from davsr.prepare.reds import REDS4, SPLITS, check_download
 from davsr.training.samples.dataset import VideoSamples
 

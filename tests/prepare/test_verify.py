@@ -11,10 +11,10 @@ import pytest
 from davsr.cli import main
 from davsr.config import to_tree
 from davsr.data.clips import Clip, open_clip
+from davsr.files import write_png
 from davsr.options import DegradationOptions
 from davsr.physics.degradation import Degradation
 from davsr.prepare.degrade import degrade_clips
-from davsr.prepare.output import write_png
 from davsr.prepare.verify import Measurement, measure
 
 SAMPLE = Path(__file__).parents[2] / "davsr" / "assets" / "sample.mp4"

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from davsr.errors import InputError
+from davsr.pixels import to_float
 from davsr.restoration.windows import (
     LowFrame,
     Plan,
@@ -19,7 +20,6 @@ from davsr.restoration.windows import (
     restore_clip,
     restore_stream,
     restore_tiles,
-    to_float,
 )
 
 SCALE = (5, 4, 4)

@@ -15,7 +15,7 @@ import torch
 
 from davsr.checkpoints.files import load_checkpoint
 from davsr.errors import InputError
-from davsr.training.distributed import Ranks
+from davsr.ranks import Ranks
 from tests.runs import moving_frames, write_clip, write_options
 
 TRAIN = Path(__file__).parents[2] / "train.py"

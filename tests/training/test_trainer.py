@@ -18,9 +18,10 @@ from davsr.models.davsr import DAVSR
 from davsr.options import Options
 from davsr.training import trainer
 from davsr.training.curves import draw_curves
+from davsr.training.losses import VideoObjective, charbonnier, psnr_loss
 from davsr.training.optimizer import AveragedModel, learning_rate, make_optimizer, set_rates
 from davsr.training.record import Record
-from davsr.training.tasks import VideoObjective, VideoTask, charbonnier, psnr_loss
+from davsr.training.tasks import VideoTask
 from davsr.training.trainer import TrainingError, train
 from tests.runs import moving_frames, options, write_clip
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from davsr.errors import InputError
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
+from davsr.pixels import to_unit
 from davsr.training.samples.sources import Crop, SyntheticSource, Window, open_source
 
 _SAMPLE, _STEP, _NOISE = range(3)  # streams of random numbers that never meet
@@ -147,13 +148,13 @@ def observe(
     Returns:
         lq [b, t, 3, h, w] and gt [b, T, 3, H, W] in [0, 1], sigma [b]; all float32 on `device`.
     """
-    gt = batch["gt"].to(device, non_blocking=True).float() / 255
+    gt = to_unit(batch["gt"].to(device, non_blocking=True))
     clean = degradation.apply(gt.transpose(1, 2)).transpose(1, 2)
     frames = []
     for number, index in enumerate(batch["index"]):
         given = batch["lq"][number]
         if given is not None:
-            frames.append(given.to(device).float() / 255)
+            frames.append(to_unit(given.to(device)))
             continue
         lq = clean[number]
         sigma = float(batch["sigma"][number])

@@ -18,6 +18,7 @@ from davsr.data.clips import Clip, open_clip, open_clips
 from davsr.data.scenes import shots_of
 from davsr.data.views import Part
 from davsr.errors import InputError
+from davsr.files import write_json
 from davsr.log import logger, progress
 from davsr.options import SourceOptions
 
@@ -170,9 +171,7 @@ def _cached(clip: Clip, options: SourceOptions, folder: Path) -> tuple[np.ndarra
             os.replace(partial, array)
         finally:
             partial.unlink(missing_ok=True)
-        written = description.with_suffix(f".{os.getpid()}.partial")
-        written.write_text(json.dumps({**identity, "shots": shots}, indent=1), encoding="utf-8")
-        os.replace(written, description)
+        write_json(description, {**identity, "shots": shots}, indent=1)
     shots = tuple((int(a), int(b)) for a, b in json.loads(description.read_text(encoding="utf-8"))["shots"])
     return np.load(array, mmap_mode="r"), shots
 

@@ -1,0 +1,68 @@
+"""Every conversion of pixels: 8 bits, 16 bits and float; frames as pictures [h, w, c] and as tensors [c, h, w]."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Frames = npt.NDArray[np.uint16]  # [n, c, H, W], WHITE is white: finished frames take half of float32's space
+Image16 = npt.NDArray[np.uint16]  # [h, w, 3], WHITE is white
+WHITE = 65535
+_LEVELS = WHITE // 255  # 16-bit steps between two 8-bit levels
+
+
+def to_unit(frames: Tensor) -> Tensor:
+    """uint8 of any shape -> float32 in [0, 1]."""
+    return frames.float().div_(255)
+
+
+def to_uint8(frames: Tensor) -> Tensor:
+    """Values in [0, 1] of any shape, clamped and rounded to what a display shows."""
+    return frames.clamp(0, 1).mul(255).round().byte()
+
+
+def as_tensor(frames: np.ndarray) -> Tensor:
+    """uint8 [n, h, w, 3] -> uint8 [n, 3, h, w]."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+
+
+def as_image(frame: Tensor) -> np.ndarray:
+    """uint8 [3, h, w] -> uint8 [h, w, 3]."""
+    return np.ascontiguousarray(frame.permute(1, 2, 0).cpu().numpy())
+
+
+def to_frames(video: Tensor) -> Frames:
+    """[n, c, H, W] in [0, 1], clamped -> 16-bit integers.
+
+    Raises:
+        FloatingPointError: a value is not finite.
+    """
+    # Frame by frame: the product in float32 of a whole window would be its largest tensor.
+    result = np.empty(tuple(video.shape), dtype=np.uint16)
+    for p, frame in enumerate(video):
+        if not torch.isfinite(frame).all():
+            raise FloatingPointError("restoration: the model returned values that are not finite")
+        result[p] = frame.float().clamp(0, 1).mul(WHITE).add(0.5).cpu().numpy().astype(np.uint16)
+    return result
+
+
+def to_float(frames: Frames) -> Tensor:
+    """16-bit integers of any shape -> float32 in [0, 1]."""
+    return torch.from_numpy(frames.astype(np.float32)).div_(WHITE)
+
+
+def image_to_unit(image: Image16) -> Tensor:
+    """16 bits [h, w, 3] -> float32 [3, h, w] in [0, 1]."""
+    return to_float(image.transpose(2, 0, 1)).contiguous()
+
+
+def eight_bits(image: np.ndarray) -> npt.NDArray[np.uint8]:
+    """16 bits -> 8, rounded."""
+    return ((image.astype(np.uint32) + _LEVELS // 2) // _LEVELS).astype(np.uint8)
+
+
+def sixteen_bits(image: np.ndarray) -> Image16:
+    """8 bits -> 16; white stays white."""
+    return image.astype(np.uint16) * np.uint16(_LEVELS)

@@ -1,0 +1,68 @@
+"""What training minimises: losses of a restoration and of its flow network."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from davsr.models.davsr import DAVSR
+from davsr.models.flow import SPyNet, resize_flow
+from davsr.options import Options
+from davsr.physics.degradation import Degradation
+
+_COARSER = 0.8  # weight of a level in the loss of the flow network, over that of the next, finer one
+
+
+def charbonnier(x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+    """mean sqrt((x - y)^2 + epsilon), in float32."""
+    return ((x.float() - y.float()).square() + epsilon).sqrt().mean()
+
+
+def psnr_loss(x: Tensor, y: Tensor) -> Tensor:
+    """Minus the mean PSNR of the frames of x, y [b, T, c, H, W] over 100 dB, in float32; errors far below 8 bits do not count."""
+    mse = (x.float() - y.float()).square().mean(dim=(2, 3, 4))
+    return (mse + 1e-7).log10().mean() / 10
+
+
+class VideoObjective(nn.Module):
+    """The loss of a restoration (`train.loss`), with `stage_weight` times that of the earlier x_k."""
+
+    def __init__(self, model: DAVSR, options: Options) -> None:
+        super().__init__()
+        self.model = model
+        epsilon = options.train.loss_epsilon
+        self.loss = psnr_loss if options.train.loss == "psnr" else lambda x, y: charbonnier(x, y, epsilon)
+        self.stage_weight = options.train.stage_weight
+
+    def forward(
+        self, lq: Tensor, gt: Tensor, sigma: Tensor, degradation: Degradation | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """lq [b, t, c, h, w], gt [b, T, c, H, W], sigma [b] -> loss, and means over the batch to log."""
+        frames, stages = self.model(lq, sigma, degradation=degradation, return_stages=True)
+        loss = self.loss(frames, gt)
+        scalars = {"loss_final": loss.detach()}
+        for name, values in (("alpha", stages.alpha), ("beta", stages.beta)):
+            scalars.update({f"{name}_{k}": v for k, v in enumerate(values.detach().mean(dim=0), start=1)})
+        if self.stage_weight:
+            earlier = [self.loss(x.transpose(1, 2), gt) for x in stages.x[:-1]]
+            loss = loss + self.stage_weight * sum(earlier, loss.new_zeros(()))
+        return loss, scalars
+
+
+class FlowObjective(nn.Module):
+    """The end-point error sqrt(|d|^2 + epsilon), mean over pixels, then over levels: the coarse ones learn only if they are told.
+
+    Each level counts `_COARSER` times as much as the next, finer one (RAFT: Teed and Deng, ECCV 2020).
+    """
+
+    def __init__(self, model: SPyNet, options: Options) -> None:
+        super().__init__()
+        self.model, self.epsilon = model, options.train.loss_epsilon
+
+    def forward(self, reference: Tensor, support: Tensor, flow: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Images [b, 3, h, w], flow [b, 2, h, w] in pixels."""
+        total, weights, error = flow.new_zeros(()), 0.0, flow.new_zeros(())
+        for level in self.model.coarse_to_fine(reference, support):
+            squared = (resize_flow(level, flow.shape[2:]) - flow).square().sum(dim=1)
+            error = (squared + self.epsilon).sqrt().mean()
+            total, weights = _COARSER * total + error, _COARSER * weights + 1
+        return total / weights, {"loss_final": error.detach()}
