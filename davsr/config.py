@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import math
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,8 +16,11 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from davsr.errors import InputError
+from davsr.limits import require_below
 
 T = TypeVar("T")
+_LARGEST_COUNT, _LARGEST = 2**31 - 1, 1e12  # of whole numbers and of others, where an option states no maximum
+_LONGEST_KEY = 80  # characters of an unknown key that are looked at and shown
 
 
 def option(
@@ -41,7 +46,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise InputError(f"options: keys must be names, got {key!r} in line {key_node.start_mark.line + 1}")
+                raise InputError(
+                    f"options: keys must be names, got {shown(key)} in line {key_node.start_mark.line + 1}"
+                )
             if key in seen:
                 raise InputError(f"options: {key} is given twice, again in line {key_node.start_mark.line + 1}")
             seen.add(key)
@@ -57,12 +64,16 @@ _UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _UniqueKeyLoader.const
 
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML with the safe loader, refusing duplicate keys. `source` names the text in errors."""
+    require_below("OPTION_BYTES", len(text), f"options: {source} has")
     try:
         return yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise InputError(f"options: {source} is not valid YAML: {' '.join(str(error).split())}") from None
     except InputError as error:
         raise InputError(f"{error} of {source}") from None
+    except RecursionError:
+        raise InputError(f"options: {source} is not valid YAML: it is nested too deeply") from None
+    # What a tag or a date cannot be made of comes out of PyYAML as whatever int(), datetime() or a missing match raise.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
+        raise InputError(f"options: {source} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def load(
@@ -89,9 +100,7 @@ def read_tree(
     tree: dict[str, Any] = copy.deepcopy(dict(base or {}))
     if path is not None:
         path = Path(path)
-        if not path.is_file():
-            raise InputError(f"options: file {path} does not exist")
-        tree = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+        tree = parse_yaml(_text(path), str(path)) or {}
         if not isinstance(tree, dict):
             raise InputError(f"options: {path} must hold sections with keys, got {type(tree).__name__}")
     for override in overrides:
@@ -99,10 +108,22 @@ def read_tree(
     return tree
 
 
+def _text(path: Path) -> str:
+    try:
+        if not path.is_file():
+            raise InputError(f"options: file {path} does not exist")
+        require_below("OPTION_BYTES", path.stat().st_size, f"options: {path} has")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"options: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"options: {path} must be UTF-8, byte {error.start} is not") from None
+
+
 def _set(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
-        raise InputError(f"--set: must be section.key=value, got {override!r}")
+        raise InputError(f"--set: must be section.key=value, got {shown(override)}")
     *sections, last = key.strip().split(".")
     node = tree
     for depth, section in enumerate(sections):
@@ -136,8 +157,10 @@ def build(cls: type[T], tree: Mapping[str, Any], path: str = "") -> T:
 
 
 def _unknown(cls: type, dotted: str, key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5) if len(key) <= _LONGEST_KEY else []
     prefix = dotted[: len(dotted) - len(key)]
+    if len(key) > _LONGEST_KEY:
+        dotted = prefix + key[:_LONGEST_KEY] + "..."
     hint = f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(known)}"
     return f"options: {dotted} is not an option; {hint}"
 
@@ -152,7 +175,7 @@ def _coerce(kind: Any, value: Any, path: str, limits: Mapping[str, Any]) -> Any:
         return _coerce_tuple(args, value, path, limits)
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
-            raise InputError(f"options: {path} must be a section with keys, got {value!r}")
+            raise InputError(f"options: {path} must be a section with keys, got {shown(value)}")
         return build(typing.cast(type, kind), value, f"{path}.")
     return _coerce_scalar(kind, value, path, limits)
 
@@ -169,57 +192,79 @@ def _coerce_union(kinds: tuple[Any, ...], value: Any, path: str, limits: Mapping
     names = " or ".join("null" if k is type(None) else _name(k) for k in kinds)
     if error is not None and len([k for k in kinds if k is not type(None)]) == 1:
         raise error
-    raise InputError(f"options: {path} must be {names}, got {value!r}")
+    raise InputError(f"options: {path} must be {names}, got {shown(value)}")
 
 
 def _coerce_literal(allowed: tuple[Any, ...], value: Any, path: str) -> Any:
     for choice in allowed:
         if value == choice and type(value) is type(choice):
             return value
-    near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(shown(value).strip("'\""), [str(a) for a in allowed], n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise InputError(f"options: {path} must be one of {', '.join(map(str, allowed))}, got {value!r}{hint}")
+    raise InputError(f"options: {path} must be one of {', '.join(map(str, allowed))}, got {shown(value)}{hint}")
 
 
 def _coerce_tuple(args: tuple[Any, ...], value: Any, path: str, limits: Mapping[str, Any]) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise InputError(f"options: {path} must be a list, got {value!r}")
+        raise InputError(f"options: {path} must be a list, got {shown(value)}")
     if len(args) == 2 and args[1] is Ellipsis:
         args = (args[0],) * len(value)
     if len(value) != len(args):
-        raise InputError(f"options: {path} must be a list of {len(args)} values, got {value!r}")
+        raise InputError(f"options: {path} must be a list of {len(args)} values, got {shown(value)}")
     return tuple(_coerce(arg, v, f"{path}[{i}]", limits) for i, (arg, v) in enumerate(zip(args, value, strict=True)))
 
 
 def _coerce_scalar(kind: type, value: Any, path: str, limits: Mapping[str, Any]) -> Any:
-    wrong = InputError(f"options: {path} must be {_name(kind)}, got {value!r}")
+    converted: Any = None
     if kind is bool or isinstance(value, bool):
-        if not (kind is bool and isinstance(value, bool)):
-            raise wrong
-        return value
-    if kind is str:
-        if not isinstance(value, (str, int, float)):
-            raise wrong
-        return str(value)
+        converted = value if kind is bool and isinstance(value, bool) else None
+    elif kind is str:
+        converted = str(value) if isinstance(value, (str, int, float)) else None
+    elif isinstance(value, (int, float, str)):
+        converted = _number(kind, value)
+    if converted is None:
+        raise InputError(f"options: {path} must be {_name(kind)}, got {shown(value)}")
+    if kind in (int, float):
+        _check_range(converted, path, limits)
+    return converted
+
+
+def _number(kind: type, value: float | str) -> Any:
     try:  # YAML 1.1 reads 2e-4 as a string
-        number = kind(value) if isinstance(value, (int, float, str)) else None
-    except ValueError:
-        raise wrong from None
-    if number is None or (kind is int and float(value) != number):
-        raise wrong
-    _check_range(number, path, limits)
-    return number
+        number = kind(value)
+        return number if kind is float or float(value) == number else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _check_range(number: float, path: str, limits: Mapping[str, Any]) -> None:
-    if number != number:
-        raise InputError(f"options: {path} must be a number, got nan")
+    if not math.isfinite(number):
+        raise InputError(f"options: {path} must be a number, got {number}")
+    # Beyond these nothing is meant, and sizes and products of them would not be numbers any more.
+    most = limits.get("maximum", _LARGEST_COUNT if isinstance(number, int) else _LARGEST)
     if "minimum" in limits and number < limits["minimum"]:
-        raise InputError(f"options: {path} must be at least {limits['minimum']}, got {number}")
-    if "maximum" in limits and number > limits["maximum"]:
-        raise InputError(f"options: {path} must be at most {limits['maximum']}, got {number}")
+        raise InputError(f"options: {path} must be at least {limits['minimum']}, got {shown(number)}")
+    if number > most:
+        raise InputError(f"options: {path} must be at most {most}, got {shown(number)}")
+    if number < -most:
+        raise InputError(f"options: {path} must be at least {-most}, got {shown(number)}")
     if "above" in limits and number <= limits["above"]:
         raise InputError(f"options: {path} must be above {limits['above']}, got {number}")
+
+
+class _Short(reprlib.Repr):
+    """repr of what a user wrote, cut short: a list of lists of aliases has millions of entries in a few hundred bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict = 2, 6, 6, 6
+        self.maxstring = self.maxother = 100
+
+    def repr_int(self, value: int, level: int) -> str:
+        return f"a number of {value.bit_length()} bits" if value.bit_length() > 256 else repr(value)
+
+
+shown = _Short().repr
 
 
 def _name(kind: Any) -> str:

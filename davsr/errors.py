@@ -1,11 +1,30 @@
-"""The one exception that stands for wrong input rather than for a defect of ours."""
+"""The one exception that stands for wrong input rather than for a defect of ours, and how text reaches a terminal."""
 
 from __future__ import annotations
+
+_LONGEST = 2000  # characters of a message: names and values that a file made up may be any length
 
 
 class InputError(ValueError):
     """Something the user gave is wrong: an option, a file, a size.
 
-    The message is one sentence that names the thing, its value and what is required. The command line prints
-    it without a traceback and exits with code 2.
+    The message is one sentence that names the thing, its value and what is required, without control characters. The command
+    line prints it without a traceback and exits with code 2.
     """
+
+    def __init__(self, message: str) -> None:
+        line = printable(message)
+        super().__init__(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}...")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with everything that a terminal might obey, or cannot show, written as an escape such as \\x1b.
+
+    Names come from files, and files from strangers.
+
+    Args:
+        keep: control characters that stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)

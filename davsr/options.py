@@ -14,18 +14,20 @@ from typing import Literal
 from davsr import config
 from davsr.config import option
 from davsr.errors import InputError
+from davsr.names import require_run_name
 
 
 @dataclass(frozen=True)
 class DegradationOptions:
     """The observation model y = A x + n (docs: `davsr.physics.degradation.Degradation`)."""
 
-    scale: tuple[int, int, int] = option((5, 4, 4), minimum=1)  # (s_t, s_h, s_w)
-    exposure: float | None = option(None, above=0)  # HR frames that one LR frame integrates; null: s_t, an open shutter
-    phase: int = 0  # LR frame j integrates from HR frame s_t j + phase on
+    scale: tuple[int, int, int] = option((5, 4, 4), minimum=1, maximum=64)  # (s_t, s_h, s_w)
+    exposure: float | None = option(None, above=0, maximum=1024)  # HR frames that an LR frame integrates; null: s_t
+    phase: int = option(0, minimum=-1024, maximum=1024)  # LR frame j integrates from HR frame s_t j + phase on
     psf: str = "bicubic"  # bicubic, gaussian, box, delta, or the path of an .npy file with a [k_h, k_w] array
-    psf_sigma: float = option(1.6, above=0)  # HR pixels; used by psf: gaussian
-    psf_origin: tuple[int, int] | None = None  # tap of a dense PSF that acts on HR pixel s i; null: size // 2
+    psf_sigma: float = option(1.6, above=0, maximum=256)  # HR pixels; used by psf: gaussian
+    # The tap of a dense PSF that acts on HR pixel s i; null: size // 2.
+    psf_origin: tuple[int, int] | None = option(None, minimum=-4096, maximum=4096)
     boundary: Literal["reflect", "circular"] = "reflect"
     solver: Literal["auto", "separable", "fourier", "cg"] = "auto"
 
@@ -38,8 +40,10 @@ class InterpolationOptions:
     resize: Literal["bicubic", "bilinear_corners"] = "bicubic"  # bilinear_corners: align_corners=True, for parity
     centre: float | None = None  # HR frame on which LR frame 0 is centred; null: phase + (exposure - 1) / 2
     flow: Literal["dis", "spynet"] = "dis"  # estimator of method: flow; dis is OpenCV's and needs no weights
-    rounds: int = option(0, minimum=0)  # of averaging along the flow and data step, after method: flow; 12 is plenty
-    channels: int = option(0, minimum=0)  # width of what rounds learn; 0: they go by constants
+    rounds: int = option(
+        0, minimum=0, maximum=200
+    )  # of averaging along the flow and data step, after method: flow; 12 is plenty
+    channels: int = option(0, minimum=0, maximum=1024)  # width of what rounds learn; 0: they go by constants
     weights: str | None = None  # of slomo or spynet, or else of the rounds: a checkpoint of a model with such rounds
 
     def __post_init__(self) -> None:
@@ -63,17 +67,19 @@ class FlowNetOptions:
     """SPyNet: `levels` scales, at each one a stack of convolutions of these widths."""
 
     levels: int = option(6, minimum=1, maximum=8)
-    channels: tuple[int, ...] = option((32, 64, 32, 16), minimum=1)
-    kernel: int = option(7, minimum=1)
+    channels: tuple[int, ...] = option((32, 64, 32, 16), minimum=1, maximum=1024)
+    kernel: int = option(7, minimum=1, maximum=31)
     matching: int = option(0, minimum=0, maximum=8)  # radius of the search that levels are shown; 0: none, as published
     shared: bool = False  # the same weights at all levels
-    passes: int = option(1, minimum=1)  # corrections per level
+    passes: int = option(1, minimum=1, maximum=16)  # corrections per level
     dilated: bool = False  # the taps of hidden convolution n lie 2^n pixels apart: a wide view for few weights
     weights: str | None = None  # a SPyNet checkpoint to start from
 
     def __post_init__(self) -> None:
         if self.kernel % 2 == 0:
             raise InputError(f"kernel must be odd, got {self.kernel}")
+        if len(self.channels) > 16:
+            raise InputError(f"channels must be at most 16 widths, got {len(self.channels)}")
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,14 @@ class EnhancementOptions:
     `channels` and `blocks`; `none` leaves interpolation and data step alone (training-free)."""
 
     kind: Literal["none", "rve", "frames"] = "rve"
-    channels: int = option(64, minimum=1)  # m
-    blocks: int = option(7, minimum=1)  # residual blocks, per propagation branch of rve
-    feature_blocks: int = option(5, minimum=1)
-    reconstruction_blocks: int = option(5, minimum=1)
-    hr_channels: int = option(64, minimum=1)  # width at full resolution, where most of a small model's time goes
-    groups: int = option(16, minimum=2)  # deformable groups; half of them sample p1, half p2
+    channels: int = option(64, minimum=1, maximum=1024)  # m
+    blocks: int = option(7, minimum=1, maximum=256)  # residual blocks, per propagation branch of rve
+    feature_blocks: int = option(5, minimum=1, maximum=256)
+    reconstruction_blocks: int = option(5, minimum=1, maximum=256)
+    hr_channels: int = option(
+        64, minimum=1, maximum=1024
+    )  # width at full resolution, where most of a small model's time goes
+    groups: int = option(16, minimum=2, maximum=1024)  # deformable groups; half of them sample p1, half p2
     max_residue: float = option(10.0, above=0)  # LR-feature pixels that an offset may add to the flow
     order: Literal[1, 2] = 2  # grid propagation looks one or two steps back
     beta_channel: bool = True
@@ -102,7 +110,7 @@ class EnhancementOptions:
 class ModelOptions:
     """DAVSR: K rounds of data step and enhancement."""
 
-    iterations: int = option(3, minimum=1)  # K
+    iterations: int = option(3, minimum=1, maximum=64)  # K
     data_step: bool = True  # false: enhancement only, to measure what the data step adds
     interpolation: InterpolationOptions = InterpolationOptions()
     hyper: HyperOptions = HyperOptions()
@@ -118,14 +126,20 @@ class SourceOptions:
     path: str = ""  # video file, folder of frames, folder of clip folders; synthetic: folder of photographs
     lq_path: str = ""  # pairs: the LR side, laid out like `path`
     weight: float = option(1.0, above=0)  # share of the samples, relative to the other sources
-    reduce: int = option(1, minimum=1)  # frames are averaged down by this first: a clean truth from a compressed film
+    reduce: int = option(
+        1, minimum=1, maximum=64
+    )  # frames are averaged down by this first: a clean truth from a compressed film
     strides: tuple[int, ...] = option((1,), minimum=1)  # every n-th frame, n drawn from here: faster motion
-    candidates: int = option(1, minimum=1)  # of so many crops the one that changes most (synthetic: has most detail)
+    candidates: int = option(
+        1, minimum=1, maximum=1000
+    )  # of so many crops the one that changes most (synthetic: shows most)
     frames: str = ""  # of each clip only frames start:stop, so that the rest can validate; empty: all
     cuts: bool = True  # look for scene cuts, which no sample crosses
     exclude: tuple[str, ...] = ()  # names of clips or photographs that are never trained on
-    speed: tuple[float, float] = option((0.1, 4.0), above=0)  # synthetic: pixels per HR frame, drawn log-uniformly
-    layers: int = option(3, minimum=0)  # synthetic: at most so many moving things before the background
+    speed: tuple[float, float] = option(
+        (0.1, 4.0), above=0, maximum=1000
+    )  # synthetic: pixels per HR frame, drawn log-uniformly
+    layers: int = option(3, minimum=0, maximum=100)  # synthetic: at most so many moving things before the background
 
 
 @dataclass(frozen=True)
@@ -133,7 +147,7 @@ class ValidationOptions:
     """Cuts of unseen clips, degraded by `degradation` and scored while training goes on."""
 
     sources: tuple[SourceOptions, ...] = ()  # video, frames or pairs; every stride of a source is scored
-    frames: int = option(5, minimum=1)  # LR frames of a cut
+    frames: int = option(5, minimum=1, maximum=1000)  # LR frames of a cut
     cuts: int = option(1, minimum=1)  # of each clip and stride, evenly spaced
     crop: int = option(0, minimum=0)  # HR side of the central crop; 0: whole frames
     every: int = option(5000, minimum=1)  # iterations
@@ -145,14 +159,14 @@ class DataOptions:
     """Training samples: `frames` LR frames and the HR frames they show, cropped to `patch`."""
 
     sources: tuple[SourceOptions, ...] = ()
-    frames: int = option(5, minimum=1)  # LR frames of a sample
-    patch: int = option(256, minimum=16)  # HR side of a sample
-    exposures: tuple[float, ...] = option((), above=0)  # drawn per step; empty: degradation.exposure
+    frames: int = option(5, minimum=1, maximum=1000)  # LR frames of a sample
+    patch: int = option(256, minimum=16, maximum=8192)  # HR side of a sample
+    exposures: tuple[float, ...] = option((), above=0, maximum=1024)  # drawn per step; empty: degradation.exposure
     sigma: tuple[float, float] = option((0.0, 0.0), minimum=0, maximum=1)  # range of the noise, fraction of full scale
     compression: float = option(0.0, minimum=0, maximum=1)  # share of samples that pass through light JPEG
     flips: bool = True  # flips, transposes and time reversal
-    flow_motion: float = option(8.0, above=0)  # task flow: largest motion between two frames, pixels
-    workers: int = option(1, minimum=0)
+    flow_motion: float = option(8.0, above=0, maximum=1000)  # task flow: largest motion between two frames, pixels
+    workers: int = option(1, minimum=0, maximum=256)
     cache: str = ""  # folder for decoded films, each decoded once; empty: in memory
     validation: ValidationOptions = ValidationOptions()
 
@@ -168,7 +182,9 @@ class TrainOptions:
 
     task: Literal["video", "flow"] = "video"  # flow: only model.enhancement.flow, on the exact flow of synthetic data
     iterations: int = option(300_000, minimum=1)
-    batch: int = option(8, minimum=1)  # samples of a step, of all processes together: the run is the same on any number
+    batch: int = option(
+        8, minimum=1, maximum=65536
+    )  # samples of a step, of all processes together: any number makes the same run
     accumulate: int = option(1, minimum=1)  # each process takes its share of the batch in so many parts
     rate: float = option(1e-4, above=0)
     rate_end: float = option(1e-7, minimum=0)
@@ -211,7 +227,9 @@ class TestOptions:
     size_patch_margin: int = option(24, minimum=0)  # LR pixels of context on each side of a tile
     border: int = option(2, minimum=0)  # first and last HR frames of a clip that are not scored
     save: Literal["none", "frames", "video", "both"] = "both"
-    rate: float = option(0.0, minimum=0)  # LR frames per second; 0: as the clip says, 24 where it does not
+    rate: float = option(
+        0.0, minimum=0, maximum=10_000
+    )  # LR frames per second; 0: as the clip says, 24 where it does not
     pictures: int = option(3, minimum=0)  # comparison pictures per clip
     reference: Literal["none", "reds4"] = "none"  # published rows to print beside the table
     stages: bool = True  # score x_0, z_1, x_1, ... too
@@ -247,9 +265,9 @@ class Options:
     """Everything; `name` is the folder under experiments/ and results/."""
 
     name: str = "davsr"
-    seed: int = 0
+    seed: int = option(0, minimum=0, maximum=2**63 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    threads: int = option(0, minimum=0)  # CPU threads; 0: torch's choice
+    threads: int = option(0, minimum=0, maximum=1024)  # CPU threads; 0: torch's choice
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the network; the data step stays float32
     degradation: DegradationOptions = DegradationOptions()
     model: ModelOptions = ModelOptions()
@@ -257,6 +275,9 @@ class Options:
     train: TrainOptions = TrainOptions()
     test: TestOptions = TestOptions()
     restore: RestoreOptions = RestoreOptions()
+
+    def __post_init__(self) -> None:
+        require_run_name(self.name)
 
 
 def load_options(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Options:

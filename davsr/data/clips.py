@@ -13,6 +13,7 @@ from davsr.data.frames import FrameFolder, is_image, natural_key
 from davsr.data.store import Store, is_store
 from davsr.data.video import VIDEO_SUFFIXES, VideoReader
 from davsr.errors import InputError
+from davsr.names import require_clip_name
 
 
 class Clip(Protocol):
@@ -53,13 +54,13 @@ def open_clip(path: str | Path) -> Clip:
         if len(clips) != 1:
             raise InputError(f"LMDB {path} holds {len(clips)} clips; name one of them, such as {path / clips[0].name}")
         return clips[0]
-    if path.is_dir():
-        return FrameFolder(path)
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if is_image(path):
         raise InputError(f"{path} is a single image; give the folder that holds the frames, or a video file")
-    return VideoReader(path)
+    clip = FrameFolder(path) if path.is_dir() else VideoReader(path)
+    require_clip_name(clip.name, path)
+    return clip
 
 
 def open_clips(path: str | Path, names: tuple[str, ...] = ()) -> list[Clip]:
@@ -70,9 +71,25 @@ def open_clips(path: str | Path, names: tuple[str, ...] = ()) -> list[Clip]:
         names: only these clips, in this order; empty: all, in natural order.
 
     Raises:
-        InputError: when the path is missing or holds no clip, or a name is not among its clips.
+        InputError: when the path is missing or holds no clip, a name is not among its clips, or two clips share a name.
     """
     path = Path(path)
+    found = _found(path)
+    by_name: dict[str, Clip] = {}
+    for clip in found:
+        require_clip_name(clip.name, path)
+        other = by_name.setdefault(clip.name, clip)
+        if other is not clip:  # results of one would replace those of the other
+            raise InputError(
+                f"clips of {path} must have different names: {other.path.name} and {clip.path.name} are both {clip.name}"
+            )
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise InputError(f"clip {missing[0]} is not in {path}; it holds {', '.join(by_name)}")
+    return [by_name[name] for name in names] if names else found
+
+
+def _found(path: Path) -> list[Clip]:
     found: list[Clip]
     if is_store(path):
         found = list(Store(path).clips())
@@ -89,10 +106,4 @@ def open_clips(path: str | Path, names: tuple[str, ...] = ()) -> list[Clip]:
         ]
         if not found:
             raise InputError(f"folder {path} holds neither frames nor clips (folders of frames, video files)")
-    if not names:
-        return found
-    by_name = {clip.name: clip for clip in found}
-    missing = [name for name in names if name not in by_name]
-    if missing:
-        raise InputError(f"clip {missing[0]} is not in {path}; it holds {', '.join(by_name)}")
-    return [by_name[name] for name in names]
+    return found

@@ -12,7 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from davsr.data.image_header import header_size
 from davsr.errors import InputError
+from davsr.limits import require_below
 from davsr.pixels import eight_bits
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -27,11 +29,19 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         InputError: naming the file, when it is missing or cannot be decoded.
     """
-    try:  # through memory: cv2.imread cannot open every Unicode path and only warns about a missing file
+    try:  # through memory: cv2.imread cannot open every path and only warns about a missing file
+        require_below("IMAGE_BYTES", Path(path).stat().st_size, f"frame {path} has")
         encoded = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"frame {path} cannot be read: {error.strerror}") from None
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if encoded.size else None
+    claimed = header_size(encoded.tobytes())
+    image = None
+    if claimed is not None:
+        require_frame_size(claimed, f"frame {path}")
+        try:
+            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        except (cv2.error, MemoryError):  # a side beyond what OpenCV takes, tables that contradict each other
+            image = None
     if image is None:
         raise InputError(f"frame {path} cannot be read: it is not an image, or it is damaged")
     if image.dtype == np.uint16:
@@ -42,10 +52,17 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write a uint8 RGB image [h, w, 3] in the format of the suffix."""
+    """Write a uint8 RGB image [h, w, 3] in the format of the suffix.
+
+    Raises:
+        OSError: the disk is full, or the path cannot be written.
+    """
     path = Path(path)
-    if not cv2.imwrite(str(path), np.ascontiguousarray(image[..., ::-1])):
-        raise OSError(f"image {path} could not be written")
+    # Through memory: cv2.imwrite dies of names that are not UTF-8, and reports a full disk as any other failure.
+    done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR))
+    if not done:
+        raise OSError(f"image {path} could not be encoded")
+    path.write_bytes(encoded.data)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -58,9 +75,21 @@ def image_size(path: str | Path) -> tuple[int, int]:
     if len(header) == _PNG_HEADER.size:
         signature, chunk, width, height = _PNG_HEADER.unpack(header)
         if signature == b"\x89PNG\r\n\x1a\n" and chunk == b"IHDR":
+            require_frame_size((height, width), f"frame {path}")
             return height, width
     height, width = read_image(path).shape[:2]
     return height, width
+
+
+def require_frame_size(size: tuple[int, int], what: str) -> None:
+    """Raise InputError unless (h, w) is that of a frame, and of no more pixels than are taken (`davsr.limits`).
+
+    Args:
+        what: whose size it is, such as `frame x.png`.
+    """
+    if min(size) < 1:
+        raise InputError(f"{what} cannot be read: it claims to be {size[1]}x{size[0]}")
+    require_below("FRAME_PIXELS", size[0] * size[1], f"{what}, {size[1]}x{size[0]}, has")
 
 
 def list_frames(folder: str | Path) -> list[Path]:

@@ -24,8 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from davsr.data.frames import require_inside
+from davsr.config import shown
+from davsr.data.frames import require_frame_size, require_inside
 from davsr.errors import InputError
+from davsr.limits import require_below
 
 TILE = 128
 FORMAT = "davsr-frames-1"
@@ -74,6 +76,8 @@ def decode_crop(value: bytes | memoryview, top: int, left: int, height: int, wid
         zlib.error, ValueError: when the value is damaged.
     """
     h, w = frame_size(value)
+    if not (top + height <= h and left + width <= w):
+        raise ValueError(f"the frame is {w}x{h}")
     across, down = -(-w // TILE), -(-h // TILE)
     offsets = np.frombuffer(value, "<u4", count=across * down + 1, offset=8).tolist()
     for row in range(top // TILE, -(-(top + height) // TILE)):
@@ -81,12 +85,22 @@ def decode_crop(value: bytes | memoryview, top: int, left: int, height: int, wid
             y, x = row * TILE, column * TILE
             shape = (min(TILE, h - y), min(TILE, w - x), 3)
             i = row * across + column
-            data = zlib.decompress(value[offsets[i] : offsets[i + 1]], bufsize=shape[0] * shape[1] * 3)
+            data = _inflate(value[offsets[i] : offsets[i + 1]], shape[0] * shape[1] * 3)
             first, last = max(top - y, 0), min(top + height - y, shape[0])
             start, stop = max(left - x, 0), min(left + width - x, shape[1])
             tile = np.frombuffer(data, np.uint8).reshape(shape)[:last, start:stop]
             rows = np.add.accumulate(tile, axis=0, dtype=np.uint8)
             out[y + first - top : y + last - top, x + start - left : x + stop - left] = rows[first:]
+
+
+def _inflate(stream: bytes | memoryview, size: int) -> bytes:
+    """Exactly `size` bytes: a stream that would inflate to more is not followed there."""
+    inflater = zlib.decompressobj()
+    data = inflater.decompress(stream, size)
+    # The stream's end and checksum come after the last byte; nothing may come before them.
+    if len(data) < size or inflater.decompress(inflater.unconsumed_tail, 1) or not inflater.eof:
+        raise ValueError(f"a tile must hold {size} bytes")
+    return data
 
 
 @dataclass(frozen=True)
@@ -120,10 +134,7 @@ class Store:
         listed = self.get(_LIST)
         if listed is None:
             raise InputError(f"LMDB {path} is unfinished: run the `davsr prepare lmdb` that began it once more")
-        content = json.loads(bytes(listed))
-        if content.get("format") != FORMAT:
-            raise InputError(f"LMDB {path} must be of the format {FORMAT}, got {content.get('format')}")
-        self.entries = {entry["name"]: Entry(**entry) for entry in content["clips"]}
+        self.entries = _entries(bytes(listed), self.path)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_environment": None}
@@ -190,7 +201,8 @@ class StoredClip:
     def check(self, start: int = 0, stop: int | None = None) -> None:
         """Raise InputError unless the frames are there with the size of the clip."""
         for i in range(len(self))[start:stop]:
-            if frame_size(self.store.frame(self.name, i)) != self.size:
+            value = self.store.frame(self.name, i)
+            if len(value) < 8 or frame_size(value) != self.size:
                 raise InputError(f"LMDB {self.store.path} is damaged: frame {i} of clip {self.name} has another size")
 
 
@@ -290,6 +302,35 @@ def _open(path: Path) -> _Environment:
     if environment is None:
         environment = _OPEN[key] = _Environment(path)
     return environment
+
+
+def _entries(listed: bytes, path: Path) -> dict[str, Entry]:
+    """The list of clips by name.
+
+    Raises:
+        InputError: it is damaged, claims what no clip has, or names a clip twice.
+    """
+    try:
+        content = json.loads(listed)
+        if content.get("format") != FORMAT:
+            raise InputError(f"LMDB {path} must be of the format {FORMAT}, got {shown(content.get('format'))}")
+        entries = [Entry(**entry) for entry in content["clips"]]
+        rates = [None if entry.rate is None else Fraction(entry.rate) for entry in entries]
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ZeroDivisionError):
+        raise InputError(f"LMDB {path} is damaged: its list of clips cannot be read") from None
+    found: dict[str, Entry] = {}
+    for entry, rate in zip(entries, rates, strict=True):
+        sizes = (entry.frames, entry.height, entry.width)
+        if not isinstance(entry.name, str) or any(type(n) is not int or n < 1 for n in sizes) or (rate or 1) <= 0:
+            raise InputError(f"LMDB {path} is damaged: its list claims {shown(entry.name)} of {shown(sizes)}")
+        require_below("CLIP_FRAMES", entry.frames, f"LMDB {path}: clip {entry.name} claims")
+        require_frame_size((entry.height, entry.width), f"LMDB {path}: clip {entry.name}")
+        if entry.name in found:
+            raise InputError(f"LMDB {path} is damaged: it lists clip {entry.name} twice")
+        found[entry.name] = entry
+    return found
 
 
 def _frame_key(name: str, index: int) -> bytes:

@@ -67,11 +67,13 @@ def _gaps(files: list[Path], count: int | None) -> list[str]:
         expected = range(min(numbers), max(numbers) + 1)
     else:
         expected = range(1, count + 1) if count in numbers and 0 not in numbers else range(count)
-    missing = [i for i in expected if i not in numbers]
+    # Counted, not listed: frames may be numbered by nanoseconds.
+    missing = len(expected) - sum(i in expected for i in numbers)
     if not missing:
         return []
-    name = f"{matches[0][1]}{missing[0]:0{len(matches[0][2])}d}{files[0].suffix}"
-    more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+    first = next(i for i in expected if i not in numbers)
+    name = f"{matches[0][1]}{first:0{len(matches[0][2])}d}{files[0].suffix}"
+    more = f", and {missing - 1} more" if missing > 1 else ""
     return [f"frame {files[0].with_name(name)} is missing{more}"]
 
 

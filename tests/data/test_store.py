@@ -40,7 +40,7 @@ def write_store(path: Path, clips: dict[str, np.ndarray], rate: str | None = Non
 
 @pytest.fixture(scope="module")
 def clips() -> dict[str, np.ndarray]:
-    return {"000": footage(6, 300, 410), "a/b é": footage(3, 40, 24, seed=1)}
+    return {"000": footage(6, 300, 410), "b é": footage(3, 40, 24, seed=1)}
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +90,12 @@ def test_a_store_opens_like_a_folder_of_clips(path: Path, clips: dict[str, np.nd
     found = open_clips(path)
     assert [(c.name, len(c), c.size, c.rate) for c in found] == [
         ("000", 6, (300, 410), Fraction(24000, 1001)),
-        ("a/b é", 3, (40, 24), Fraction(24000, 1001)),
+        ("b é", 3, (40, 24), Fraction(24000, 1001)),
     ]
     for clip in found:
         clip.check()
         np.testing.assert_array_equal(clip.frames(0, 10, 2), clips[clip.name][0:10:2])
-    assert open_clips(path, ("a/b é",))[0].name == "a/b é"
+    assert open_clips(path, ("b é",))[0].name == "b é"
     assert open_clip(path / "000").size == (300, 410)
     with pytest.raises(InputError, match="clip 001 is not in"):
         open_clip(path / "001")
