@@ -12,6 +12,7 @@ from davsr import config
 from davsr.models.frame_enhancement import FrameEnhancement
 from davsr.models.hyper import FixedHyper, HyPaNet
 from davsr.models.interpolation import Interpolation
+from davsr.models.precision import working_dtype
 from davsr.models.rve import RVE
 from davsr.models.trained_range import TrainedRange
 from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions, Options
@@ -71,15 +72,27 @@ class DAVSR(nn.Module):
     ) -> Tensor | tuple[Tensor, Stages]:
         """Restore a clip.
 
+        Images and the data step are computed in float32, or in float64 where the clip or the weights are; the networks in the
+        precision of their weights, or of autocast.
+
         Args:
-            lq: observed frames [b, t, c, h, w], RGB in [0, 1].
+            lq: observed frames [b, t, c, h, w], floating point RGB in [0, 1].
             sigma: standard deviation of the noise, fraction of full scale, a number or [b].
             degradation: the observation model of this clip, if not the network's own.
             return_stages: also return x_0 and every z_k and x_k.
 
         Returns:
-            Sharp frames [b, T, c, H, W] (not clamped), or (frames, stages).
+            Sharp frames [b, T, c, H, W] (not clamped) in the dtype of `lq`, or (frames, stages).
+
+        Raises:
+            ValueError: lq is not such a clip, or sigma does not fit it.
         """
+        if lq.dim() != 5 or not lq.is_floating_point():
+            raise ValueError(
+                f"DAVSR: lq must be floating point [b, t, c, h, w] in [0, 1], got {lq.dtype} {list(lq.shape)}"
+            )
+        given = lq.dtype
+        lq = lq.to(working_dtype(lq, *self.parameters()))
         A = degradation or self.degradation
         y = lq.transpose(1, 2)
         noise = per_sample(sigma, lq)
@@ -93,7 +106,7 @@ class DAVSR(nn.Module):
             if return_stages:
                 stages.z.append(z)
                 stages.x.append(x)
-        frames = x.transpose(1, 2)
+        frames = x.transpose(1, 2).to(given)
         return (frames, stages) if return_stages else frames
 
     @property
@@ -110,12 +123,12 @@ class DAVSR(nn.Module):
 
 
 def per_sample(sigma: float | Tensor, lq: Tensor) -> Tensor:
-    """The noise level as a tensor [b] in float32 on the clip's device.
+    """The noise level as a tensor [b] in the clip's precision and on its device.
 
     Raises:
         ValueError: if sigma is neither a number nor one value for each clip of the batch.
     """
-    values = torch.as_tensor(sigma, dtype=torch.float32, device=lq.device)
+    values = torch.as_tensor(sigma, dtype=lq.dtype, device=lq.device)
     if values.dim() == 0:
         return values.expand(lq.shape[0])
     if values.shape != lq.shape[:1]:

@@ -29,5 +29,6 @@ def dis_flow(reference: Tensor, support: Tensor) -> Tensor:
 
 def _grey(frame: Tensor) -> np.ndarray:
     weights = frame.new_tensor([0.299, 0.587, 0.114]) if frame.shape[0] == 3 else frame.new_full((len(frame),), 1.0)
-    luma = torch.einsum("chw,c->hw", frame.float(), weights.float() / weights.sum())
+    # No matrix product: autocast would lower it, and the search sees what bfloat16 takes from a value.
+    luma = (frame.float() * (weights.float() / weights.sum()).view(-1, 1, 1)).sum(dim=0)
     return (luma * 255).round().clamp(0, 255).byte().numpy()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from davsr.models.precision import like_weights, working_dtype
 from davsr.models.warp import warp
 from davsr.options import FlowNetOptions
 
@@ -64,9 +65,10 @@ class SPyNet(nn.Module):
         )
 
     def forward(self, reference: Tensor, support: Tensor) -> Tensor:
-        """Flow [b, 2, h, w] in pixels (dx, dy), float32, such that `warp(support, flow)` looks like `reference` [b, 3, h, w].
+        """Flow [b, 2, h, w] in pixels (dx, dy) such that `warp(support, flow)` looks like `reference` [b, 3, h, w].
 
-        Under autocast only the convolutions run in the lower precision: the flow is summed, and images are sampled, in float32.
+        Only the convolutions run in the precision of the weights, or of autocast: the flow is summed, and images are sampled, in
+        float32, or float64 where the images are.
         """
         return resize_flow(self.coarse_to_fine(reference, support)[-1], reference.shape[2:])
 
@@ -89,13 +91,13 @@ class SPyNet(nn.Module):
                 seen = [ref, moved, given]
                 if self.matching:
                     seen.append(matching_cost(ref, moved, self.matching))
-                flow = flow + level(_channels_last(torch.cat(seen, dim=1))).to(flow.dtype)
+                flow = flow + level(_channels_last(like_weights(torch.cat(seen, dim=1), level))).to(flow.dtype)
                 flows.append(flow)
         return flows
 
     def _pyramid(self, image: Tensor, size: tuple[int, int]) -> list[Tensor]:
         """Normalised images from coarse to fine."""
-        dtype = torch.float64 if image.dtype == torch.float64 else torch.float32
+        dtype = working_dtype(image)
         image = (image.to(dtype) - self.mean.to(dtype)) / self.std.to(dtype)
         if image.shape[2:] != size:
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davsr.models.layers import Conv3x3, ResidualBlock, weights_channels_last
+from davsr.models.precision import like_weights
 from davsr.options import EnhancementOptions
 
 CELL = 4  # pixels a side, whose values are the channels that the network works on
@@ -32,7 +33,7 @@ class FrameEnhancement(nn.Module):
         weights_channels_last(self)
 
     def forward(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
-        """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape, float32.
+        """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape and dtype.
 
         Raises:
             ValueError: z has no three channels, or beta is missing.
@@ -61,6 +62,7 @@ class FrameEnhancement(nn.Module):
         x = 4 * F.pixel_unshuffle(padded - level, CELL)
         if beta is not None:
             x = torch.cat([x, beta.to(x.dtype).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])], dim=1)
-        x = self.blocks(self.entry(x.contiguous(memory_format=torch.channels_last), slope=0.1))
+        x = like_weights(x, self.entry).contiguous(memory_format=torch.channels_last)
+        x = self.blocks(self.entry(x, slope=0.1))
         detail = F.pixel_shuffle(self.last(x), CELL)
-        return frames + detail[..., :H, :W].float()
+        return frames + detail[..., :H, :W].to(frames.dtype)

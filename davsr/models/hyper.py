@@ -43,12 +43,13 @@ class HyPaNet(nn.Module):
             last.bias.copy_(inverse_softplus.float() - last.weight @ hidden)
 
     def forward(self, sigma: Tensor, scale: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-        """alpha, beta, each [b, K], for the noise `sigma` [b], a fraction of full scale. Not lowered in precision by autocast."""
+        """alpha, beta, each [b, K], for the noise `sigma` [b], a fraction of full scale; in the precision of `sigma`, always."""
         s_t, s_h, _ = scale
-        sigma = sigma.to(next(self.layers.parameters()))
-        inputs = torch.stack([sigma, torch.full_like(sigma, s_t), torch.full_like(sigma, s_h)], dim=1)
+        x = torch.stack([sigma, torch.full_like(sigma, s_t), torch.full_like(sigma, s_h)], dim=1)
         with torch.autocast(sigma.device.type, enabled=False):
-            penalties = F.softplus(self.layers(inputs)) + FLOOR
+            for layer in self.layers:
+                x = F.linear(x, layer.weight.to(x), layer.bias.to(x)) if isinstance(layer, nn.Linear) else layer(x)
+            penalties = F.softplus(x) + FLOOR
         return penalties[:, : self.iterations], penalties[:, self.iterations :]
 
 

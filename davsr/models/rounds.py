@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from davsr.models.flow import resize_flow
 from davsr.models.layers import weights_channels_last
+from davsr.models.precision import like_weights, needs_gradient, working_dtype
 from davsr.models.warp import sampling_grid, warp
 from davsr.physics.degradation import Degradation
 
@@ -95,7 +96,8 @@ class MotionPrior(nn.Module):
             The refined estimate, like x.
         """
         with torch.autocast(x.device.type, enabled=False):
-            return self._refine(x.float(), y.float(), motion.float(), degradation, sigma, stages)
+            dtype = working_dtype(x, y)
+            return self._refine(x.to(dtype), y.to(dtype), motion.to(dtype), degradation, sigma, stages)
 
     def _refine(
         self,
@@ -106,7 +108,7 @@ class MotionPrior(nn.Module):
         sigma: Tensor | None,
         stages: dict[str, Tensor] | None,
     ) -> Tensor:
-        alphas, momenta, flattening = self.log_steps.exp().unbind(dim=1)
+        alphas, momenta, flattening = self.log_steps.to(x).exp().unbind(dim=1)
         alphas = alphas[:, None] * degradation.largest_eigenvalue()
         alphas = alphas + (0 if sigma is None else (sigma / NOISE) ** 2)  # [rounds + 1, b]
         alphas = alphas.expand(-1, len(x))
@@ -117,7 +119,7 @@ class MotionPrior(nn.Module):
         z = degradation.data_step(x, y, alphas[0]).contiguous()
         if stages is not None:
             stages["r_0"] = z.clone()
-        learning = torch.is_grad_enabled() and self.log_steps.requires_grad
+        learning = needs_gradient(self, x, y, motion, sigma)
         previous, agreed = z.clone(), None if learning else torch.empty_like(z)
         for k in range(1, self.rounds + 1):
             if learning:
@@ -223,10 +225,10 @@ class Trust(nn.Module):
         """Of every cell [n, 1, h, w]: mean squared difference, texture, pixels of motion; frames between -> log of a factor."""
         between = (distance / REACH).expand_as(error)
         features = torch.cat([4 * (error + 1e-8).sqrt(), 4 * texture, far / 50, between], dim=1)
-        hidden: Tensor = self.layers[:-1](features.contiguous(memory_format=torch.channels_last))
+        hidden: Tensor = self.layers[:-1](like_weights(features, self).contiguous(memory_format=torch.channels_last))
         weight, bias = self.layers[-1].parameters()  # a 1x1 convolution to one channel: ten times as fast as a product
         factor = F.linear(hidden.permute(0, 2, 3, 1), weight.flatten(1), bias)
-        return 0.3 * factor.view(error.shape).clamp(-24, 6)
+        return 0.3 * factor.to(error.dtype).view(error.shape).clamp(-24, 6)
 
 
 class Detail(nn.Module):
@@ -254,7 +256,8 @@ class Detail(nn.Module):
         level = cells.mean(dim=3, keepdim=True)
         inputs = torch.cat([4 * (cells - level), support.view(n, h, w, 1) - 3], dim=3)
         # In units of a few levels: Adam's first steps, as large in every weight, would else add more than there is to gain.
-        detail = 0.01 * self.strength[k] * self.layers(inputs.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        layers = self.layers(like_weights(inputs, self.layers).permute(0, 3, 1, 2)).to(mean.dtype)
+        detail = 0.01 * self.strength[k].to(mean.dtype) * layers.permute(0, 2, 3, 1)
         pixels = detail.reshape(n, h, w, c, 4, 4).permute(0, 3, 1, 4, 2, 5)
         return pixels.reshape(n, c, 4 * h, 4 * w)[..., :H, :W]
 

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.flow import SPyNet
 from davsr.models.layers import Conv3x3, ResidualBlocks, upsample, weights_channels_last
+from davsr.models.precision import like_weights
 from davsr.models.warp import warp
 from davsr.options import EnhancementOptions
 
@@ -70,7 +71,7 @@ class RVE(nn.Module):
         weights_channels_last(self)
 
     def forward(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
-        """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape, float32.
+        """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape and dtype.
 
         Raises:
             ValueError: z has no three channels, or beta is missing.
@@ -106,7 +107,7 @@ class RVE(nn.Module):
         if beta is not None:
             n, _, height, width = frames.shape
             frames = torch.cat([frames, beta.to(frames.dtype).view(n, 1, 1, 1).expand(n, 1, height, width)], dim=1)
-        return self.features(frames.contiguous(memory_format=torch.channels_last))
+        return self.features(like_weights(frames, self.features).contiguous(memory_format=torch.channels_last))
 
     def _paths(self, frames: Tensor, b: int) -> tuple[list[Path], list[Path]]:
         """Where a backward and a forward scan look, at each of their steps but the first, which looks nowhere."""

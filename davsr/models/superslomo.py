@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from davsr.models.precision import like_weights, working_dtype
 from davsr.models.warp import warp
 
 MEAN = (0.429, 0.431, 0.397)
@@ -76,8 +77,10 @@ class UNet(nn.Module):
         self.conv3 = nn.Conv2d(32, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, inputs, h, w] -> [b, outputs, h, w], float32 also under autocast."""
-        x = _leaky(self.conv2(_leaky(self.conv1(x.contiguous(memory_format=torch.channels_last)))))
+        """[b, inputs, h, w] -> [b, outputs, h, w] in the working precision, also under autocast."""
+        dtype = working_dtype(x)
+        x = like_weights(x, self).contiguous(memory_format=torch.channels_last)
+        x = _leaky(self.conv2(_leaky(self.conv1(x))))
         skips = [x]
         for down in self.down:
             x = down(F.avg_pool2d(x, 2))
@@ -85,7 +88,7 @@ class UNet(nn.Module):
         for up, skip in zip(self.up, skips[-2::-1], strict=True):
             x = up(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), skip)
         x = _leaky(self.conv3(x))
-        return x if x.dtype == torch.float64 else x.float()
+        return x.to(dtype)
 
 
 class _Pair(nn.Module):

@@ -48,12 +48,13 @@ def deform_align(
         max_residue: bound of the learned residue to the flow, in pixels.
 
     Coordinates are computed in float32 (float64 for float64 features), also under autocast, which brings ``features``, ``weight``
-    and ``bias`` to its dtype. A coordinate that is not a number makes the sample not a number; one outside samples zero.
+    and ``bias`` to its dtype unless the features are float64, which it leaves alone. A coordinate that is not a number makes the
+    sample not a number; one outside samples zero.
 
     Raises:
         ValueError: a shape, dtype or device does not fit.
     """
-    if torch.is_autocast_enabled(features.device.type):
+    if features.dtype != torch.float64 and torch.is_autocast_enabled(features.device.type):
         dtype = torch.get_autocast_dtype(features.device.type)
         features, weight = features.to(dtype), weight.to(dtype)
     _check(features, raw, flow_1, flow_2, weight, bias, groups, max_residue)

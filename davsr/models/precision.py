@@ -1,0 +1,24 @@
+"""Which precision what is computed in: images and sums as the clip, convolutions as their weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def working_dtype(*tensors: Tensor) -> torch.dtype:
+    """What images, flows, sums and the data step are computed in: float64 if any of these tensors is, else float32."""
+    return torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
+
+
+def like_weights(x: Tensor, module: nn.Module) -> Tensor:
+    """x in the precision of a module's weights, for its convolutions to take; what has no weights takes x as it is."""
+    weight = next(module.parameters(), None)
+    return x if weight is None else x.to(weight.dtype)
+
+
+def needs_gradient(module: nn.Module, *inputs: Tensor | None) -> bool:
+    """Whether a derivative is wanted of these inputs, or of the module's weights: memory then cannot be used again."""
+    if not torch.is_grad_enabled():
+        return False
+    return any(x is not None and x.requires_grad for x in (*inputs, *module.parameters()))
