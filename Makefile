@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint sanitize cuda bench bench-peer clean
+.PHONY: demo test lint package sanitize cuda bench bench-peer clean
 
 demo: $(READY)
 	$(BIN)/python test.py --set name=demo
@@ -18,6 +18,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --diff davsr tests benchmarks train.py test.py setup.py
 	$(BIN)/mypy
+
+# What people install: sdist, wheels, fresh environments away from this folder.
+package: $(READY)
+	bash .ci/package.sh $(BIN)/python
 
 sanitize: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" bash .ci/sanitize.sh

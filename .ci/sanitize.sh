@@ -40,6 +40,6 @@ preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-na
 export DAVSR_EXTENSION_FOLDER="$work/davsr" OMP_NUM_THREADS=2
 checked() { LD_PRELOAD="$preload" ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 "$python" "$@"; }
 checked -c "from davsr.ops import backend; assert backend().name != 'reference', backend()"
-checked -m pytest --capture=sys -p no:cacheprovider tests/test_ops_{deform_align,fourier_division,conv3x3}.py \
+checked -m pytest --capture=sys -p no:cacheprovider tests/ops/test_ops_{deform_align,fourier_division,conv3x3}.py \
   -k "not compile and not memory_is_flat and not specification and not opcheck and not errors"
 echo "sanitize: the op tests are clean"

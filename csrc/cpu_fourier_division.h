@@ -44,13 +44,13 @@ struct CpuBins : Cpu<Isa> {
   template <class Real>
   static DAVSR_FN Bins<Real> multiply_add(Bins<Real> sum, Bins<Real> a, Bins<Real> b) {
     const Shuffles<Real> s;
-    return sum + __builtin_shuffle(a, s.re) * b + __builtin_shuffle(a, s.im) * s.sign * __builtin_shuffle(b, s.swapped);
+    return sum + shuffle(a, s.re) * b + shuffle(a, s.im) * s.sign * shuffle(b, s.swapped);
   }
 
   template <class Real>
   static DAVSR_FN Bins<Real> multiply_conj_add(Bins<Real> sum, Bins<Real> a, Bins<Real> b) {
     const Shuffles<Real> s;
-    return sum + __builtin_shuffle(a, s.re) * b - __builtin_shuffle(a, s.im) * s.sign * __builtin_shuffle(b, s.swapped);
+    return sum + shuffle(a, s.re) * b - shuffle(a, s.im) * s.sign * shuffle(b, s.swapped);
   }
 };
 

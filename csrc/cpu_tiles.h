@@ -111,8 +111,8 @@ static DAVSR_FN void transpose(typename Device::template Lanes<Real>* rows) {
     for (int i = 0; i < width; ++i) {
       if (i & apart) continue;
       const auto a = rows[i], b = rows[i + apart];
-      rows[i] = __builtin_shuffle(a, b, first);
-      rows[i + apart] = __builtin_shuffle(a, b, second);
+      rows[i] = shuffle(a, b, first);
+      rows[i + apart] = shuffle(a, b, second);
     }
   }
 }

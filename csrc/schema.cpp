@@ -1,5 +1,8 @@
 // The operators' schemas. Kernels are registered per device; fake and autograd in the Python file of each op.
 #include <torch/library.h>
+#include <torch/version.h>
+
+#include <string>
 
 TORCH_LIBRARY(davsr, m) {
   // `level` names one of cpu_levels() for tests and benchmarks; by default the best one that this processor has runs.
@@ -20,4 +23,5 @@ TORCH_LIBRARY(davsr, m) {
   m.def("conv3x3(Tensor x, Tensor weight, Tensor bias, Tensor? residual, float slope, str? level=None) -> Tensor");
   m.def("cpu_levels() -> str[]");
   m.def("has_cuda() -> bool");
+  m.def("built_for() -> str", [] { return std::string(TORCH_VERSION); });  // only this torch and its patch releases fit
 }

@@ -33,6 +33,29 @@ struct WordsOf {
   typedef uint32_t whole __attribute__((vector_size(4 * N)));
 };
 
+// Lane l of the result is lane from[l] of `a`, or of `a` followed by `b`; the compiler knows the indices once it has unrolled.
+template <class Vector, class Index>
+static DAVSR_FN Vector shuffle(const Vector& a, const Vector& b, const Index& from) {
+#if defined(__clang__)  // has no shuffle by a variable, and makes one of this
+  constexpr int width = static_cast<int>(sizeof(from) / sizeof(from[0]));
+  Vector result{};
+#pragma unroll
+  for (int l = 0; l < width; ++l) result[l] = from[l] < width ? a[from[l] % width] : b[from[l] % width];
+  return result;
+#else
+  return __builtin_shuffle(a, b, from);
+#endif
+}
+
+template <class Vector, class Index>
+static DAVSR_FN Vector shuffle(const Vector& a, const Index& from) {
+#if defined(__clang__)
+  return shuffle(a, a, from);
+#else
+  return __builtin_shuffle(a, from);
+#endif
+}
+
 template <class Isa>
 struct Cpu {
   static constexpr int registers = Isa::registers;

@@ -19,6 +19,14 @@ COMMANDS = {  # name: (module with add_arguments and run, what it does)
     "weights": ("davsr.checkpoints.command", "inspect and convert checkpoints"),
     "doctor": ("davsr.doctor", "say what this installation consists of and can do"),
 }
+REQUIRED = {  # module: the package that brings it
+    "torch": "torch",
+    "numpy": "numpy",
+    "cv2": "opencv-python-headless",
+    "yaml": "PyYAML",
+    "tqdm": "tqdm",
+    "av": "av",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,8 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] not in COMMANDS:
         parser.parse_args(arguments or ["--help"])  # --help, --version, or an error: each of them exits
     name, *rest = arguments
-    # The module is imported only now: `davsr --help` answers without loading torch.
-    module = importlib.import_module(COMMANDS[name][0])
+    try:
+        # The module is imported only now: `davsr --help` answers without loading torch.
+        module = importlib.import_module(COMMANDS[name][0])
+    except ModuleNotFoundError as error:
+        package = REQUIRED.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        print(f"davsr: this needs {package}, which is not installed: pip install {package}", file=sys.stderr)
+        return 2
     subparser = argparse.ArgumentParser(prog=f"davsr {name}", description=COMMANDS[name][1])
     module.add_arguments(subparser)
     args = subparser.parse_args(rest)
@@ -59,7 +74,12 @@ def _top_parser() -> argparse.ArgumentParser:
 
 def add_option_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that every command with options shares: -opt, --set, --dry-run."""
-    parser.add_argument("-opt", "--opt", metavar="FILE.yml", help="options that differ from the defaults")
+    parser.add_argument(
+        "-opt",
+        "--opt",
+        metavar="FILE.yml",
+        help="options that differ from the defaults: a file, or the name of one that comes with davsr",
+    )
     parser.add_argument(
         "--set",
         action="append",

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from davsr import presets
 from davsr.errors import InputError
 from davsr.limits import require_below
 
@@ -99,13 +100,13 @@ def read_tree(
     """Only what a YAML file and `section.key=value` overrides say, as nested dicts (see `load`)."""
     tree: dict[str, Any] = copy.deepcopy(dict(base or {}))
     if path is not None:
-        path = Path(path)
+        path = presets.option_file(path)
         tree = parse_yaml(_text(path), str(path)) or {}
         if not isinstance(tree, dict):
             raise InputError(f"options: {path} must hold sections with keys, got {type(tree).__name__}")
     for override in overrides:
         _set(tree, override)
-    return tree
+    return presets.with_assets(tree)
 
 
 def _text(path: Path) -> str:

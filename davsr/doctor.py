@@ -16,7 +16,9 @@ from davsr.ops import backend
 from davsr.restoration.planning import GIGABYTE, free_memory
 
 CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "aac")
-OPTIONAL = ("lmdb", "tensorboard", "lpips", "scikit-image")
+OPTIONAL = ("lmdb", "tensorboard", "lpips", "safetensors")
+OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+NOT_INSTALLED = "not installed (optional)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +49,7 @@ def report() -> list[tuple[str, str]]:
     encoders = [name for name in CODECS if _can_encode(name)]
     rows += [
         ("numpy", version("numpy")),
-        ("opencv", cv2.__version__),
+        ("opencv", _opencv()),
         ("pyav", av.__version__),
         ("encoders", ", ".join(encoders) or "none: frames can be written, videos cannot"),
         (
@@ -66,6 +68,17 @@ def _backend(kind: str) -> str:
     return f"{chosen.name}, {chosen.reason}"
 
 
+def _opencv() -> str:
+    """The version of cv2, which either of two packages brings; both at once overwrite each other's files."""
+    there = [name for name in OPENCV if _installed(name) != NOT_INSTALLED]
+    if len(there) > 1:
+        return (
+            f"{cv2.__version__}, but {' and '.join(there)} are both installed and overwrite each other: "
+            f"pip uninstall {' '.join(there)}, then install one of them"
+        )
+    return f"{cv2.__version__}, {there[0]}" if there else cv2.__version__
+
+
 def _can_encode(name: str) -> bool:
     try:
         return bool(av.codec.Codec(name, "w"))
@@ -77,4 +90,4 @@ def _installed(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed (optional)"
+        return NOT_INSTALLED

@@ -23,6 +23,9 @@ class Backend(NamedTuple):
         return f"ops backend: {self.name} ({self.reason})"
 
 
+_AGAIN = "build it again: pip install --no-build-isolation --force-reinstall --no-deps ."
+
+
 def _load() -> str:
     """Load the extension. Returns why it is missing, or an empty string."""
     if os.environ.get("DAVSR_REFERENCE", "0") == "1":
@@ -30,11 +33,17 @@ def _load() -> str:
     folder = Path(os.environ.get("DAVSR_EXTENSION_FOLDER", Path(__file__).resolve().parent.parent))
     found = [folder / f"_C{suffix}" for suffix in EXTENSION_SUFFIXES if (folder / f"_C{suffix}").is_file()]
     if not found:
-        return "the extension is not built: run `python setup.py build_ext --inplace` or reinstall with a C++ compiler"
+        return f"the extension is not built; with a C++ compiler {_AGAIN}"
     try:
         torch.ops.load_library(str(found[0]))
     except OSError as error:  # built against another torch, typically: an undefined symbol
-        return f"{found[0].name} does not load into torch {torch.__version__}: {error}; build it again"
+        return f"{found[0].name} does not load into torch {torch.__version__}: {error}; {_AGAIN}"
+    try:
+        built_for = torch.ops.davsr.built_for()
+    except AttributeError:
+        return f"{found[0].name} is of an older davsr; {_AGAIN}"
+    if built_for.split(".")[:2] != torch.__version__.split(".")[:2]:  # torch promises no binary interface between them
+        return f"{found[0].name} was built for torch {built_for}, this is {torch.__version__}; {_AGAIN}"
     return ""
 
 
