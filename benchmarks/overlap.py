@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from davsr.checkpoints.resolve import resolve
 from davsr.data.clips import open_clip
-from davsr.restoration.restore import open_model
-from davsr.restoration.windows import Plan, cover, model_step, restore_clip
+from davsr.options import Options, RestoreOptions
+from davsr.restoration.windows import Plan, cover, model_restorer, restore_clip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--margins", type=int, nargs="*", default=[0, 4, 8, 12, 16, 20, 24, 28])
     args = parser.parse_args(argv)
 
-    model = open_model(args.model, None, "cpu")
-    step, scale = model_step(model), model.degradation.scale
+    model = resolve(Options(restore=RestoreOptions(model=args.model)), device="cpu").model
+    step, scale = model_restorer(model), model.degradation.scale
     clip = open_clip(args.input).frames(0, args.frames)
     lq = central(clip, args.crop)
     whole = restore_clip(step, lq, scale, Plan())

@@ -51,7 +51,7 @@ class Peer(nn.Module):
     def forward(self, lq: Tensor, sigma: float = 0.0) -> Tensor:
         """lq [b, t, c, h, w] -> [b, T, c, H, W]."""
         noise = per_sample(sigma, lq)
-        alpha, beta = self.hyper(noise, self.degradation.scale)
+        alpha, beta = self.hyper(noise, self.degradation)
         y = lq.transpose(1, 2)
         x = self.interpolate(lq, self.degradation, noise)
         for k in range(self.iterations):

@@ -13,7 +13,8 @@ import torch
 
 from benchmarks.cases import clip, inference
 from benchmarks.measure import seconds
-from davsr.restoration.restore import open_model
+from davsr.checkpoints.resolve import resolve
+from davsr.options import Options, RestoreOptions
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    model = open_model(args.model, None, args.device)
+    model = resolve(Options(restore=RestoreOptions(model=args.model)), device=args.device).model
     run = inference(model, clip(args.frames, *args.size, device))
     run()
     times = [seconds(run, device) for _ in range(args.repeats)]

@@ -23,7 +23,6 @@ from davsr.checkpoints.loading import TRAINING_FREE, load_model
 from davsr.data.clips import Clip, open_clip
 from davsr.evaluation.metrics import psnr
 from davsr.evaluation.tables import BASELINE
-from davsr.evaluation.tester import stage_names
 from davsr.models.davsr import DAVSR
 from davsr.models.interpolation import Interpolation
 from davsr.options import InterpolationOptions, load_options
@@ -84,8 +83,7 @@ def score(model: DAVSR, free: DAVSR, gt: np.ndarray) -> dict[str, float]:
     began = time.perf_counter()
     _, stages = model(lq, return_stages=True)
     seconds = time.perf_counter() - began
-    shown = stage_names(model)  # without enhancement x_k is z_k
-    videos.update({name: video for name, video in stages.named().items() if name in shown})
+    videos.update(stages.named())
     scores = {}
     for name, video in videos.items():
         frames = to_uint8(video[0].transpose(0, 1))

@@ -11,10 +11,10 @@ from davsr import __version__
 from davsr.errors import InputError
 
 COMMANDS = {  # name: (module with add_arguments and run, what it does)
-    "train": ("davsr.training.trainer", "train a network"),
+    "train": ("davsr.training.command", "train a network"),
     "test": ("davsr.evaluation.tester", "restore clips and measure; without arguments: the sample clip"),
     "restore": ("davsr.restoration.command", "restore a video of any length: sharper, larger, faster"),
-    "polish": ("davsr.restoration.polishing", "one data step on the output of any other program"),
+    "polish": ("davsr.restoration.polish_command", "one data step on the output of any other program"),
     "prepare": ("davsr.prepare.command", "REDS from download to training; degrade, pack, extract and verify clips"),
     "weights": ("davsr.checkpoints.command", "inspect and convert checkpoints"),
     "doctor": ("davsr.doctor", "say what this installation consists of and can do"),

@@ -142,7 +142,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
 def build(cls: type[T], tree: Mapping[str, Any], path: str = "") -> T:
     """Build one dataclass from a mapping; `path` is the dotted prefix for errors."""
     hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every T is a dataclass; typing has no public bound that says so
+    fields = {field.name: field for field in dataclasses.fields(cls) if "internal" not in field.metadata}  # type: ignore[arg-type]  # every T is a dataclass; typing has no public bound that says so
     for key in tree:
         if key not in fields:
             raise InputError(_unknown(cls, f"{path}{key}", key, list(fields)))
@@ -282,7 +282,8 @@ def _name(kind: Any) -> str:
 def to_tree(options: Any) -> Any:
     """The plain lists, dicts and scalars of a dataclass: what `yaml.safe_dump` and a checkpoint store."""
     if dataclasses.is_dataclass(options) and not isinstance(options, type):
-        return {field.name: to_tree(getattr(options, field.name)) for field in dataclasses.fields(options)}
+        fields = [field.name for field in dataclasses.fields(options) if "internal" not in field.metadata]
+        return {name: to_tree(getattr(options, name)) for name in fields}
     if isinstance(options, (tuple, list)):
         return [to_tree(entry) for entry in options]
     return options
@@ -293,11 +294,41 @@ def to_yaml(options: Any) -> str:
     return yaml.safe_dump(to_tree(options), sort_keys=False, default_flow_style=None, width=110)
 
 
-def dotted(options: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All leaves of an options tree as (`section.key`, value)."""
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from dotted(value, f"{prefix}{field.name}.")
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all values in nested mappings."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{field.name}", value
+            yield f"{prefix}{key}"
+
+
+def stated_tree(options: Any) -> dict[str, Any]:
+    """What somebody has stated of options, as a plain tree: the names in `options.stated`, and all that is no default."""
+    return _stated(options, to_tree(options), to_tree(type(options)()), frozenset(options.stated), "")
+
+
+def _stated(options: Any, tree: Any, defaults: Any, names: frozenset[str], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            part = _stated(options, value, defaults[key], names, f"{dotted}.")
+            if part:
+                found[key] = part
+        elif dotted in names or value != defaults[key]:
+            found[key] = value
+    return found
+
+
+def overlaid(base: T, tree: Mapping[str, Any], path: str) -> T:
+    """A dataclass with the values of a plain tree laid over its own; `path` is the dotted prefix for errors."""
+    return build(type(base), _merged(to_tree(base), tree), path)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        inner = merged.get(key)
+        merged[key] = _merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged

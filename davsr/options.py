@@ -7,7 +7,7 @@ refused with their dotted path (see `davsr.config`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -275,6 +275,8 @@ class Options:
     train: TrainOptions = TrainOptions()
     test: TestOptions = TestOptions()
     restore: RestoreOptions = RestoreOptions()
+    # Dotted names that a file or a flag states: they win over a checkpoint's conventions, also where they equal a default
+    stated: tuple[str, ...] = field(default=(), compare=False, repr=False, metadata={"internal": True})
 
     def __post_init__(self) -> None:
         require_run_name(self.name)
@@ -286,4 +288,5 @@ def load_options(path: str | Path | None = None, overrides: Iterable[str] = ()) 
     Raises:
         davsr.errors.InputError: with the dotted path, the value and the nearest known name.
     """
-    return config.load(Options, path, overrides)
+    tree = config.read_tree(path, overrides)
+    return replace(config.build(Options, tree), stated=tuple(config.leaves(tree)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,9 +12,9 @@ from davsr import config
 from davsr.checkpoints.convert import Conversion, convert, listed
 from davsr.checkpoints.files import FORMAT, load_state, write_tensors
 from davsr.checkpoints.fit import WeightsError, load_into
-from davsr.checkpoints.loading import options_tree
+from davsr.checkpoints.network import KEY, network_section, read_network_section
 from davsr.models.davsr import DAVSR
-from davsr.options import Options
+from davsr.options import Options, load_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +95,8 @@ def _convert(args: argparse.Namespace, conversion: Conversion) -> int:
         interpolation = convert(load_state(args.slomo), str(args.slomo))
         interpolation = load_into(model, interpolation, str(args.slomo))
         conversion.initial = [name for name in conversion.initial if not name.startswith("interpolate.slomo.")]
-    tree = {"format": FORMAT, "model": model.state_dict(), "ema": None, "step": 0, "options": config.to_tree(options)}
+    tree = {"format": FORMAT, "model": model.state_dict(), "ema": None, "step": 0}
+    tree |= {KEY: network_section(options), "options": config.to_tree(options)}
     write_tensors(args.output, tree)
     print(
         "\n".join([*conversion.report(), _summary(options), f"{args.output}: davsr, {len(model.state_dict())} tensors"])
@@ -104,9 +106,16 @@ def _convert(args: argparse.Namespace, conversion: Conversion) -> int:
 
 def network_options(path: Path, conversion: Conversion, file: str | None, changes: list[str]) -> Options:
     """Options of the network that a converted checkpoint is of: from the file given, or else from the checkpoint itself."""
+    stated = load_options(file, changes)
     if file is not None:
-        return config.load(Options, file, changes)
-    return config.load(Options, None, changes, base=options_tree(load_state(path), conversion, str(path)))
+        return stated
+    section = read_network_section(load_state(path), conversion, str(path))
+    wanted = config.stated_tree(stated)
+    return replace(
+        stated,
+        model=config.overlaid(section.model, wanted.get("model", {}), "model."),
+        degradation=config.overlaid(section.degradation, wanted.get("degradation", {}), "degradation."),
+    )
 
 
 def _summary(options: Options) -> str:

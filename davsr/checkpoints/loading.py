@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from davsr import config
-from davsr.checkpoints.convert import Conversion, convert, model_tree
-from davsr.checkpoints.files import FORMAT, load_state
+from davsr.checkpoints.convert import Conversion, convert
+from davsr.checkpoints.files import load_state
 from davsr.checkpoints.fit import load_into, load_weights
+from davsr.checkpoints.network import NetworkSection, read_network_section
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.models.rve import RVE
-from davsr.models.trained_range import TrainedRange
 from davsr.options import (
     DegradationOptions,
     EnhancementOptions,
     HyperOptions,
     InterpolationOptions,
     ModelOptions,
-    Options,
 )
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "davsr_tiny.pt"
@@ -41,12 +37,16 @@ ALONG_MOTION = ModelOptions(
     enhancement=EnhancementOptions(kind="none"),
 )
 
-PUBLISHED: dict[str, Any] = {
-    "degradation": {"boundary": "circular", "phase": -2},
-    "model": {"interpolation": {"method": "trilinear", "resize": "bilinear_corners", "centre": 2.0}},
-}
-
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of weights: its tensors under our names."""
+
+    path: Path
+    conversion: Conversion
+    section: NetworkSection | None  # None: the file says nothing about its network
 
 
 def load_model(
@@ -59,8 +59,8 @@ def load_model(
     """A model in eval mode.
 
     Args:
-        path: a checkpoint of ours, which holds its options, or in published names (see `options_tree`). None: the
-            shipped model, or where none is installed restoration along the motion, which needs no weights.
+        path: a checkpoint of ours, which says what network it is of, or in published names. None: the shipped model,
+            or where none is installed restoration along the motion, which needs no weights.
         model: options of the network, where they are not to be the checkpoint's.
         degradation: the observation model to invert, where it is not to be the checkpoint's.
         device: where the model goes.
@@ -70,50 +70,47 @@ def load_model(
     """
     if path is None and model is None and SHIPPED.is_file():
         path = SHIPPED
+    if path is None and model is not None:
+        path = model.weights
     if path is None:
-        model = model or ALONG_MOTION
-        if model.weights is not None:
-            return load_model(model.weights, model=model, degradation=degradation, device=device)
-        return _ready(initial_model(model, degradation), device)
+        return build_model(None, model or ALONG_MOTION, degradation or DegradationOptions(), device)
+    checkpoint = read_checkpoint(path, described=model is not None and degradation is not None)
+    section = checkpoint.section
+    if section is not None:
+        model, degradation = model or section.model, degradation or section.degradation
+    return build_model(checkpoint, model or ModelOptions(), degradation or DegradationOptions(), device)
 
+
+def read_checkpoint(path: str | Path, *, described: bool = False) -> Checkpoint:
+    """Read and convert a file of weights of a whole network.
+
+    Args:
+        described: the network is known otherwise: a file that says nothing about it will do.
+    """
     tree = load_state(path)
     conversion = convert(tree, str(path))
-    trained = None
-    if tree.get("format") == FORMAT and tree.get("options") is not None:
-        trained = TrainedRange.of(config.build(Options, options_tree(tree, conversion, str(path))))
-    if model is None or degradation is None:
-        stored = options_tree(tree, conversion, str(path))
-        model = model or config.build(ModelOptions, stored.get("model", {}), "model.")
-        degradation = degradation or config.build(DegradationOptions, stored.get("degradation", {}), "degradation.")
-    network = DAVSR(model, degradation)
-    if network.learned:
-        network.trained = trained
-    for line in load_into(network, conversion, str(path)).report():
-        log.info("%s: %s", path, line)
-    return _ready(network, device)
+    try:
+        section = read_network_section(tree, conversion, str(path))
+    except InputError:
+        if not described:
+            raise
+        section = None
+    return Checkpoint(Path(path), conversion, section)
 
 
-def options_tree(tree: Mapping[str, Any], conversion: Conversion, source: str) -> dict[str, Any]:
-    """The options of the network that a checkpoint is of, as a plain tree.
-
-    Ours hold them. A published one shows its sizes in its shapes, and was trained with the conventions of its
-    publication; its point-spread function and interpolator are in no checkpoint.
-
-    Raises:
-        davsr.errors.InputError: the checkpoint does not tell.
-    """
-    if conversion.kind in ("spynet", "superslomo"):
-        raise InputError(f"weights: {source} holds a {conversion.kind} network, which restores nothing by itself")
-    if tree.get("format") == FORMAT or conversion.kind == "davsr":
-        stored = tree.get("options")
-        if not isinstance(stored, Mapping):
-            raise InputError(f"weights: {source} holds no options, so its network cannot be built; name them with -opt")
-        known = {field.name for field in dataclasses.fields(Options)}
-        return {key: value for key, value in stored.items() if key in known}
-    sizes = model_tree(conversion.tensors)
-    if conversion.kind == "published davsr":
-        return {**PUBLISHED, "model": {**PUBLISHED["model"], **sizes}}
-    return {"model": sizes}
+def build_model(
+    checkpoint: Checkpoint | None, model: ModelOptions, degradation: DegradationOptions, device: str | torch.device
+) -> DAVSR:
+    """The network of these options in eval mode, with the weights of a checkpoint, or at its start without one."""
+    if checkpoint is None:
+        network = initial_model(model, degradation)
+    else:
+        network = DAVSR(model, degradation)
+        if network.learned and checkpoint.section is not None:
+            network.trained = checkpoint.section.trained
+        for line in load_into(network, checkpoint.conversion, str(checkpoint.path)).report():
+            log.info("%s: %s", checkpoint.path, line)
+    return network.to(device).eval()
 
 
 def initial_model(model: ModelOptions | None = None, degradation: DegradationOptions | None = None) -> DAVSR:
@@ -138,7 +135,3 @@ def initial_model(model: ModelOptions | None = None, degradation: DegradationOpt
         for line in load_weights(part, path).report():
             log.info("%s: %s", path, line)
     return network
-
-
-def _ready(network: DAVSR, device: str | torch.device) -> DAVSR:
-    return network.to(device).eval()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from davsr import config, runtime
-from davsr.checkpoints.loading import load_model
+from davsr.checkpoints.resolve import Resolved, resolve
 from davsr.data.clips import Clip
 from davsr.data.frames import write_image
 from davsr.errors import InputError
@@ -40,10 +40,10 @@ from davsr.evaluation.temporal import TEMPORAL_PROTOCOL
 from davsr.files import write_text
 from davsr.log import logger, logging_to, progress
 from davsr.models.davsr import DAVSR
-from davsr.options import DegradationOptions, ModelOptions, Options, load_options
+from davsr.options import Options, RestoreOptions, TestOptions, load_options
 from davsr.pixels import as_image, as_tensor, to_float, to_unit
 from davsr.ranks import Ranks
-from davsr.restoration.windows import LowFrame, Plan, restore_stream
+from davsr.restoration.windows import LowFrame, Plan, Step, model_restorer, restore_stream
 
 _STRETCH = 4  # LR frames whose HR frames are scored at once
 
@@ -60,7 +60,8 @@ def evaluate(options: Options, results: Path | None = None) -> list[ClipResult]:
     ranks = Ranks.from_environment()
     device = runtime.setup(options, rank=ranks.local)
     ranks.join(device, timeout=timedelta(days=7))  # until the slowest process has finished its clips
-    model = model_of(options, device)
+    resolved = resolve(_for_test(options), device=device)
+    model, options = resolved.model, resolved.options
     pairs = open_pairs(options.test, model.degradation, options.seed)
     folder.mkdir(parents=True, exist_ok=True)
     facts = {
@@ -74,7 +75,7 @@ def evaluate(options: Options, results: Path | None = None) -> list[ClipResult]:
     if model.trained is not None:
         model.trained.warn(model.degradation_options, options.test.sigma)
 
-    mine = [evaluate_clip(pair, model, options, folder, facts["protocol"]) for pair in pairs[ranks.rank :: ranks.world]]
+    mine = [evaluate_clip(pair, resolved, folder, facts["protocol"]) for pair in pairs[ranks.rank :: ranks.world]]
 
     everyone = ranks.gather((mine, runtime.peak_memory(device)))
     done = [everyone[i % ranks.world][0][i // ranks.world] for i in range(len(pairs))]
@@ -105,26 +106,26 @@ def _conclude(
     logger.info(f"{speed}, peak memory {facts['peak_memory_gib']:.2f} GiB; open {folder / 'index.html'}")
 
 
-def evaluate_clip(
-    pair: Pair, model: DAVSR, options: Options, folder: Path, protocol: str
-) -> tuple[ClipResult, Gallery]:
+def evaluate_clip(pair: Pair, resolved: Resolved, folder: Path, protocol: str) -> tuple[ClipResult, Gallery]:
     """Restore one clip window by window, score each window, write its frames; pictures at the end."""
+    model, options = resolved.model, resolved.options
     lq, A, wanted = pair.lq, model.degradation, options.test
     T = len(lq) * A.scale[0]
     device = next((p.device for p in model.parameters()), runtime.choose_device(options.device))
-    restored = _Restored(model, options, device)
+    seconds: list[float] = []
     scorer = Scorer(pair, A, device, temporal=wanted.temporal, lpips=wanted.lpips)
     gallery = Gallery(pair.name, picture_frames(T, wanted.pictures, A), busiest_row(lq, A.scale[1]))
     pictures: dict[int, dict[str, np.ndarray]] = {}
 
     with ClipFolder(folder / pair.name, lq, A.scale[0], options) as output, progress(T, pair.name) as bar:
-        for start, stages in restored.stream(lq):
+        for start, stages in _restored(lq, resolved, device, seconds):
+            *_, last = stages
             videos = scorer.score(start, stages)
             for n in range(len(videos[BASELINE])):
                 p = start + n
                 frames = {name: as_image(video[n]) for name, video in videos.items()}
                 frames = {INPUT: input_frame(lq, p, A.scale, A.centre), **frames}
-                output.write(p, frames[restored.output])
+                output.write(p, frames[last])
                 gallery.push(p, frames)
                 if p in gallery.shots:
                     pictures[p] = frames
@@ -132,12 +133,39 @@ def evaluate_clip(
         scorer.finish()
         size = (A.scale[1] * lq.size[0], A.scale[2] * lq.size[1])
         border = scored_border(T, wanted.border)
-        result = ClipResult(pair.name, (len(lq), *lq.size), (T, *size), restored.seconds, border, scorer.stages)
+        result = ClipResult(pair.name, (len(lq), *lq.size), (T, *size), sum(seconds), border, scorer.stages)
         for p, frames in pictures.items():
             picture = comparison_picture(p, frames, result, output_name(model), protocol)
             write_image(output.folder / f"comparison_{p:05d}.png", picture)
     logger.info(describe_result(result))
     return result, gallery
+
+
+def _for_test(options: Options) -> Options:
+    """Refuse what `davsr test` has no use for: nothing that is stated goes unnoticed."""
+    if options.restore.response != "srgb":
+        raise InputError(
+            "options: restore.response linear is for davsr restore and polish; a test compares sRGB values"
+        )
+    return options
+
+
+def _for_restoration(options: Options) -> Options:
+    """What `--output` restores with: settings that `test` and `restore` share go from the one to the other.
+
+    Raises:
+        InputError: without an input, or where something is stated that only a test has a use for.
+    """
+    if not options.test.input:
+        raise InputError("test.input: --output needs --input, the video or folder to restore")
+    stated = config.stated_tree(options)
+    tests, own = stated.get("test", {}), stated.get("restore", {})
+    useless = [name for name in ("truth", "clips", "frames", "crop") if tests.get(name)]
+    if useless:
+        raise InputError(f"options: test.{useless[0]} has no meaning with --output, which restores all of one input")
+    shared = {f.name for f in dataclasses.fields(TestOptions)} & {f.name for f in dataclasses.fields(RestoreOptions)}
+    moved = {name: value for name, value in tests.items() if name in shared and name not in own}
+    return dataclasses.replace(options, restore=config.overlaid(options.restore, moved, "restore."))
 
 
 def describe_result(result: ClipResult) -> str:
@@ -150,82 +178,37 @@ def describe_result(result: ClipResult) -> str:
     return f"{line}; {', '.join(scores)}"
 
 
-def model_of(options: Options, device: torch.device) -> DAVSR:
-    """The model that the options describe: the shipped one unless they say otherwise.
+def _restored(
+    lq: Clip, resolved: Resolved, device: torch.device, seconds: list[float]
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """(first HR frame, stages [n, c, H, W] in [0, 1]) of consecutive stretches of a clip.
 
-    Raises:
-        InputError: the network has a learned part but no weights.
+    Args:
+        seconds: takes the time of the model for each piece.
     """
-    described = options.model if dataclasses.replace(options.model, weights=None) != ModelOptions() else None
-    physics = options.degradation if options.degradation != DegradationOptions() else None
-    if described is not None and described.enhancement.kind != "none" and described.weights is None:
-        raise InputError(
-            f"options: model.weights must name a checkpoint, because model.enhancement.kind {described.enhancement.kind} "
-            "is learned; "
-            "the training-free restoration is model.enhancement.kind: none"
-        )
-    try:
-        return load_model(options.model.weights, model=described, degradation=physics, device=device)
-    except InputError:
-        raise
-    except ValueError as error:  # a PSF, exposure or solver that the operator refuses
-        raise InputError(f"options: {error}") from None
+    model, options = resolved.model, resolved.options
+    test = options.test
+    margin = min(test.size_patch_margin, max((test.size_patch_testing - 1) // 2, 0))
+    overlap = min(test.num_frame_overlap, max(test.num_frame_testing - 1, 0))
+    plan = Plan(test.num_frame_testing, overlap, test.size_patch_testing, margin)
+    network = model_restorer(
+        model, test.sigma, resolved.operator, device=device, precision=options.precision, stages=test.stages
+    )
 
-
-class _Restored:
-    """Runs the model over a clip and hands out every stage of every window."""
-
-    def __init__(self, model: DAVSR, options: Options, device: torch.device) -> None:
-        self.model, self.options, self.device = model, options, device
-        self.seconds = 0.0
-        self.names = stage_names(model) if options.test.stages else stage_names(model)[-1:]
-        test = options.test
-        margin = min(test.size_patch_margin, max((test.size_patch_testing - 1) // 2, 0))
-        overlap = min(test.num_frame_overlap, max(test.num_frame_testing - 1, 0))
-        self.plan = Plan(test.num_frame_testing, overlap, test.size_patch_testing, margin)
-
-    @property
-    def output(self) -> str:
-        """Name of the last stage."""
-        return self.names[-1]
-
-    def stream(self, lq: Clip) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """(first HR frame, stages [n, c, H, W] in [0, 1]) of consecutive stretches."""
-        # Stages travel through windows and tiles side by side, as channels; so does the input, once for each.
-        low = (to_unit(as_tensor(lq.frames(j, j + 1))[0]) for j in range(len(lq)))
-        wide = (LowFrame(image.repeat(len(self.names), 1, 1)) for image in low)
-        s_t = self.model.degradation.scale[0]
-        for run in restore_stream(self._step, wide, self.model.degradation.scale, self.plan):
-            for n in range(0, len(run.frames), _STRETCH * s_t):  # in float32 a window of all stages takes gigabytes
-                parts = np.split(run.frames[n : n + _STRETCH * s_t], len(self.names), axis=1)
-                yield (
-                    run.start + n,
-                    {name: to_float(part).to(self.device) for name, part in zip(self.names, parts, strict=True)},
-                )
-
-    def _step(self, wide: Tensor, estimate: Tensor | None) -> Tensor:
-        lq = wide[:, :, : wide.shape[2] // len(self.names)].to(self.device)
+    def timed(piece: Tensor, estimate: Tensor | None) -> Step:
         begin = time.perf_counter()
-        with torch.inference_mode(), runtime.autocast(self.options.precision, self.device):
-            _, stages = self.model(lq, self.options.test.sigma, return_stages=True)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.seconds += time.perf_counter() - begin
-        named = stages.named()
-        c, T, H, W = named["x_0"].shape[1:]
-        beside = torch.empty(1, T, len(self.names) * c, H, W)
-        del stages, _  # so that every stage goes as soon as it is copied
-        for n, name in enumerate(self.names):
-            beside[:, :, n * c : (n + 1) * c] = named.pop(name).transpose(1, 2)
-        return beside
+        step = network(piece, estimate)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begin)
+        return step
 
-
-def stage_names(model: DAVSR) -> list[str]:
-    """x_0, z_1, x_1, ..., z_K, x_K; without enhancement x_k is z_k, and left out. Before them what rounds started from."""
-    rounds = range(1, model.options.iterations + 1)
-    kinds = "zx" if model.enhance is not None else "z"
-    before = ["interpolated", "r_0"] if model.options.interpolation.rounds else []
-    return [*before, "x_0", *(f"{kind}_{k}" for k in rounds for kind in kinds)]
+    low = (LowFrame(to_unit(as_tensor(lq.frames(j, j + 1))[0])) for j in range(len(lq)))
+    s_t = resolved.operator.scale[0]
+    for run in restore_stream(timed, low, resolved.operator.scale, plan):
+        for n in range(0, len(run.frames), _STRETCH * s_t):  # in float32 a window of all stages takes gigabytes
+            stretch = run.videos(n, n + _STRETCH * s_t)
+            yield run.start + n, {name: to_float(video).to(device) for name, video in stretch.items()}
 
 
 def output_name(model: DAVSR) -> str:
@@ -292,12 +275,9 @@ def run(args: argparse.Namespace) -> int:
         print(config.to_yaml(options), end="")
         return 0
     if args.output is not None:
-        from davsr.restoration.command import restore_as_asked
+        from davsr.restoration.command import restore_stated
 
-        if not options.test.input:
-            raise InputError("test.input: --output needs --input, the video or folder to restore")
-        physics = config.read_tree(args.opt, args.set).get("degradation") or {}
-        return restore_as_asked(Path(options.test.input), args.output, options, physics)
+        return restore_stated(Path(options.test.input), args.output, _for_restoration(options))
     with logging_to(console=int(os.environ.get("RANK", "0")) == 0):
         evaluate(options)
     return 0

@@ -17,6 +17,7 @@ from davsr.models.rve import RVE
 from davsr.models.trained_range import TrainedRange
 from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions, Options
 from davsr.physics.degradation import Degradation
+from davsr.physics.operator import Operator
 
 
 @dataclass
@@ -34,9 +35,14 @@ class Stages:
     before: dict[str, Tensor] = field(default_factory=dict)
 
     def named(self) -> dict[str, Tensor]:
-        """(interpolated, r_0,) x_0, z_1, x_1, ..., z_K, x_K in the order in which they were made."""
-        rounds = {f"{n}_{k}": v[k - 1] for k in range(1, len(self.z) + 1) for n, v in (("z", self.z), ("x", self.x))}
-        return {**self.before, "x_0": self.x0, **rounds}
+        """(interpolated, r_0,) x_0, z_1, x_1, ..., z_K, x_K in the order in which they were made.
+
+        Without enhancement x_k is z_k, and left out.
+        """
+        videos = {**self.before, "x_0": self.x0}
+        for k, (z, x) in enumerate(zip(self.z, self.x, strict=True), 1):
+            videos |= {f"z_{k}": z} if x is z else {f"z_{k}": z, f"x_{k}": x}
+        return videos
 
 
 class DAVSR(nn.Module):
@@ -67,7 +73,7 @@ class DAVSR(nn.Module):
         lq: Tensor,
         sigma: float | Tensor = 0.0,
         *,
-        degradation: Degradation | None = None,
+        degradation: Operator | None = None,
         return_stages: bool = False,
     ) -> Tensor | tuple[Tensor, Stages]:
         """Restore a clip.
@@ -96,7 +102,7 @@ class DAVSR(nn.Module):
         A = degradation or self.degradation
         y = lq.transpose(1, 2)
         noise = per_sample(sigma, lq)
-        alpha, beta = self.hyper(noise, A.scale)
+        alpha, beta = self.hyper(noise, A)
         before: dict[str, Tensor] = {}
         x = self.interpolate(lq, A, noise, stages=before if return_stages else None)
         stages = Stages(x, alpha, beta, before=before)
@@ -143,7 +149,7 @@ def _enhancement(options: EnhancementOptions) -> RVE | FrameEnhancement | None:
 
 
 def _hyper(options: ModelOptions, degradation: Degradation) -> HyPaNet | FixedHyper:
-    alpha = options.hyper.alpha * degradation.largest_eigenvalue()
     if options.hyper.kind == "fixed":
-        return FixedHyper(options.iterations, alpha=alpha, beta=options.hyper.beta)
+        return FixedHyper(options.iterations, alpha=options.hyper.alpha, beta=options.hyper.beta)
+    alpha = options.hyper.alpha * degradation.largest_eigenvalue()
     return HyPaNet(options.iterations, degradation.scale, alpha=alpha, beta=options.hyper.beta)

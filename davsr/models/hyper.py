@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davsr.errors import InputError
+from davsr.physics.operator import Operator
 
 FLOOR = 1e-6  # keeps the penalties positive, so that the data step stays well posed
 
@@ -42,9 +43,9 @@ class HyPaNet(nn.Module):
             inverse_softplus = torch.where(start > 20, start, torch.log(torch.expm1(start.clamp(max=20))))
             last.bias.copy_(inverse_softplus.float() - last.weight @ hidden)
 
-    def forward(self, sigma: Tensor, scale: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    def forward(self, sigma: Tensor, A: Operator) -> tuple[Tensor, Tensor]:
         """alpha, beta, each [b, K], for the noise `sigma` [b], a fraction of full scale; in the precision of `sigma`, always."""
-        s_t, s_h, _ = scale
+        s_t, s_h, _ = A.scale
         x = torch.stack([sigma, torch.full_like(sigma, s_t), torch.full_like(sigma, s_h)], dim=1)
         with torch.autocast(sigma.device.type, enabled=False):
             for layer in self.layers:
@@ -54,7 +55,11 @@ class HyPaNet(nn.Module):
 
 
 class FixedHyper(nn.Module):
-    """The same alpha and beta for every iteration, sample and noise level; nothing to learn."""
+    """The same alpha and beta for every iteration, sample and noise level; nothing to learn.
+
+    Args:
+        alpha: times the largest eigenvalue of A A^T of the operator in use.
+    """
 
     def __init__(self, iterations: int, *, alpha: float, beta: float) -> None:
         super().__init__()
@@ -62,7 +67,7 @@ class FixedHyper(nn.Module):
             raise InputError(f"model.hyper.alpha must be a positive number, got {alpha}")
         self.iterations, self.alpha, self.beta = iterations, alpha, beta
 
-    def forward(self, sigma: Tensor, scale: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    def forward(self, sigma: Tensor, A: Operator) -> tuple[Tensor, Tensor]:
         """alpha, beta, each [b, K], on the device of `sigma` [b]."""
         ones = torch.ones(sigma.shape[0], self.iterations, dtype=sigma.dtype, device=sigma.device)
-        return ones * self.alpha, ones * self.beta
+        return ones * (self.alpha * A.largest_eigenvalue()), ones * self.beta

@@ -16,7 +16,7 @@ from davsr.models.rounds import MotionPrior, motion_between
 from davsr.models.superslomo import SuperSloMo
 from davsr.models.warp import warp
 from davsr.options import InterpolationOptions
-from davsr.physics.degradation import Degradation
+from davsr.physics.operator import Operator
 
 Times = npt.NDArray[np.float64]  # of HR frames, in LR frames from the first
 FlowEstimator = Callable[[Tensor, Tensor], Tensor]  # (reference, support) [n, c, h, w] -> [n, 2, h, w]
@@ -50,7 +50,7 @@ class Interpolation(nn.Module):
     def forward(
         self,
         lq: Tensor,
-        degradation: Degradation,
+        degradation: Operator,
         sigma: Tensor | None = None,
         *,
         stages: dict[str, Tensor] | None = None,

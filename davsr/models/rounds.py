@@ -18,7 +18,7 @@ from davsr.models.flow import resize_flow
 from davsr.models.layers import weights_channels_last
 from davsr.models.precision import like_weights, needs_gradient, working_dtype
 from davsr.models.warp import sampling_grid, warp
-from davsr.physics.degradation import Degradation
+from davsr.physics.operator import Operator
 
 # Found by hand on cuts of the film and of the validation clips; results change slowly around them.
 ALPHA = 0.08  # of the data step, times the largest eigenvalue of A A^T
@@ -79,7 +79,7 @@ class MotionPrior(nn.Module):
         x: Tensor,
         y: Tensor,
         motion: Tensor,
-        degradation: Degradation,
+        degradation: Operator,
         sigma: Tensor | None = None,
         stages: dict[str, Tensor] | None = None,
     ) -> Tensor:
@@ -104,7 +104,7 @@ class MotionPrior(nn.Module):
         x: Tensor,
         y: Tensor,
         motion: Tensor,
-        degradation: Degradation,
+        degradation: Operator,
         sigma: Tensor | None,
         stages: dict[str, Tensor] | None,
     ) -> Tensor:

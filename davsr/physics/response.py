@@ -39,9 +39,14 @@ class LinearLight:
         """[b, c, T, H, W] -> [b, c, t, h, w], both sRGB."""
         return to_srgb(self.inner.apply(to_linear(x)))
 
-    def data_step(self, x: Tensor, y: Tensor, alpha: float | Tensor) -> Tensor:
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A^T y of the linear part: y and the result are linear light."""
+        return self.inner.adjoint(y)
+
+    def data_step(self, x: Tensor, y: Tensor, alpha: float | Tensor, *, out: Tensor | None = None) -> Tensor:
         """See `Degradation.data_step`; x, y and the result are sRGB."""
-        return to_srgb(self.inner.data_step(to_linear(x), to_linear(y), alpha))
+        z = to_srgb(self.inner.data_step(to_linear(x), to_linear(y), alpha))
+        return z if out is None else out.copy_(z)
 
     def residual(self, x: Tensor, y: Tensor) -> Tensor:
         """Root mean square of y - g(A g^-1(x)) per batch entry and LR frame, [b, t]."""

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from davsr import config
+from davsr.checkpoints.resolve import operator_of
 from davsr.errors import InputError
-from davsr.log import logging_to
-from davsr.log import progress as progress_bar
-from davsr.options import DegradationOptions, RestoreOptions
+from davsr.options import DegradationOptions, Options, RestoreOptions
 from davsr.restoration import planning
-from davsr.restoration.command import add_options, asked, log_file, shown_on
 from davsr.restoration.source import Source, open_source
-from davsr.restoration.streaming import Progress, Restoration, frame_rate, operator_of, stream
-from davsr.restoration.windows import Plan
-from davsr.runtime import choose_device, setup
+from davsr.restoration.streaming import Progress, Restoration, frame_rate, stream
+from davsr.restoration.windows import Plan, Step
+from davsr.runtime import choose_device
 
 ALPHA = 0.24  # times the largest eigenvalue of A A^T: where the trained networks begin
 _PER_PIXEL = 40.0  # bytes: estimate, result, and the data step between them
@@ -57,17 +52,17 @@ def polish(
         raise InputError(f"polish: alpha must be above 0, got {alpha}")
     options = options or RestoreOptions()
     degradation = degradation or DegradationOptions()
-    operator = operator_of(degradation, options)
+    operator = operator_of(Options(degradation=degradation, restore=options))
     place = choose_device(device)
     high = open_source(estimate, frame_rate(options.rate))
     _require_pair(high, open_source(source), degradation.scale)
     penalty = alpha * operator.largest_eigenvalue()
 
-    def step(lq: Tensor, frames: Tensor | None) -> Tensor:
+    def restorer(lq: Tensor, frames: Tensor | None) -> Step:
         assert frames is not None
         with torch.inference_mode():
             x, y = frames.to(place).transpose(1, 2), lq.to(place).transpose(1, 2)
-            return operator.data_step(x, y, penalty).transpose(1, 2)
+            return {"result": operator.data_step(x, y, penalty).transpose(1, 2)}
 
     def plan_for(low: Source) -> Plan:
         # Exposures that do not overlap: every LR frame is by itself.
@@ -86,7 +81,7 @@ def polish(
             else int(options.size_patch_margin),
         )
 
-    return stream(source, target, step, degradation, options, plan_for, {"alpha": alpha}, progress, high)
+    return stream(source, target, restorer, operator, degradation, options, plan_for, {"alpha": alpha}, progress, high)
 
 
 def _require_pair(high: Source, low: Source, scale: tuple[int, int, int]) -> None:
@@ -98,28 +93,3 @@ def _require_pair(high: Source, low: Source, scale: tuple[int, int, int]) -> Non
             f"estimate {high.path} must have {wanted[0]} frames of {wanted[2]}x{wanted[1]}, {s_t} for each of the {t} frames "
             f"of {w}x{h} in {low.path} at scale {scale}; it has {got[0]} of {got[2]}x{got[1]}"
         )
-
-
-_NO_MODEL = ("--sigma", "--window", "--overlap", "--slow-motion", "--precision")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("estimate", type=Path, help="another program's output: a video file or a folder of frames")
-    parser.add_argument("--input", type=Path, required=True, help="the LR video or folder that it was made from")
-    parser.add_argument("--output", type=Path, help="default: the estimate's name with -polished")
-    parser.add_argument("--alpha", type=float, default=ALPHA, help=f"trust in the estimate, default {ALPHA}")
-    add_options(parser, leave_out=_NO_MODEL)
-
-
-def run(args: argparse.Namespace) -> int:
-    options, physics = asked(args)
-    if args.dry_run:
-        print(config.to_yaml(options), end="")
-        return 0
-    target = args.output or args.estimate.with_name(f"{args.estimate.stem}-polished{args.estimate.suffix}")
-    degradation = config.build(DegradationOptions, physics, "degradation.")
-    with logging_to(log_file(target, options.restore)), progress_bar(None, "polish", "LR frame") as bar:
-        device = setup(options)
-        call: dict[str, Any] = {"degradation": degradation, "options": options.restore, "alpha": args.alpha}
-        polish(args.estimate, args.input, target, device=device.type, progress=shown_on(bar), **call)
-    return 0

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from davsr.checkpoints.loading import TRAINING_FREE, load_model
+from davsr import config
+from davsr.checkpoints.resolve import Resolved, operator_of, resolve
 from davsr.models.davsr import DAVSR
-from davsr.options import DegradationOptions, RestoreOptions
+from davsr.options import DegradationOptions, Options, RestoreOptions
 from davsr.restoration import planning
 from davsr.restoration.source import Source
-from davsr.restoration.streaming import Progress, Restoration, operator_of, stream
-from davsr.restoration.windows import Plan, model_step
+from davsr.restoration.streaming import Progress, Restoration, stream
+from davsr.restoration.windows import Plan, model_restorer
 from davsr.runtime import Precision, choose_device, require_precision
 
 
@@ -48,13 +50,36 @@ def restore(
     Raises:
         davsr.errors.InputError: the input cannot be restored or the output not be written, with the reason.
     """
-    options = options or RestoreOptions()
-    place = choose_device(device)
-    network = model if isinstance(model, DAVSR) else open_model(str(model or options.model), degradation, place)
-    place = next((p.device for p in network.parameters()), place)
+    wanted = Options(restore=options or RestoreOptions(), precision=precision)
+    if isinstance(model, DAVSR):
+        wanted = replace(wanted, degradation=degradation or model.degradation_options)
+        resolved = Resolved(model, operator_of(wanted), wanted)
+    else:
+        if model is not None:
+            wanted = replace(wanted, restore=replace(wanted.restore, model=str(model)))
+        if degradation is not None:  # all of it is stated, also what equals a default
+            names = config.leaves({"degradation": config.to_tree(degradation)})
+            wanted = replace(wanted, degradation=degradation, stated=tuple(names))
+        resolved = resolve(wanted, device=choose_device(device))
+    return restore_resolved(source, target, resolved, choose_device(device), progress)
+
+
+def restore_resolved(
+    source: str | Path,
+    target: str | Path,
+    resolved: Resolved,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Restoration:
+    """`restore` with model, operator and options as `resolve` gives them.
+
+    Args:
+        device: where frames go that a model without parameters restores.
+    """
+    network, options = resolved.model, resolved.options.restore
+    degradation, precision = resolved.options.degradation, resolved.options.precision
+    place = next((p.device for p in network.parameters()), device)
     require_precision(precision, place)
-    degradation = degradation or network.degradation_options
-    operator = operator_of(degradation, options)
     if network.trained is not None:
         network.trained.warn(degradation, options.sigma)
 
@@ -64,20 +89,14 @@ def restore(
     return stream(
         source,
         target,
-        model_step(network, options.sigma, operator, device=place, precision=precision),
+        model_restorer(network, options.sigma, resolved.operator, device=place, precision=precision),
+        resolved.operator,
         degradation,
-        options,
+        replace(options, model=""),  # the model's digest says what the frames depend on
         plan_for,
         {"model": _digest(network), "precision": precision},
         progress,
     )
-
-
-def open_model(name: str, degradation: DegradationOptions | None, device: torch.device | str) -> DAVSR:
-    """`training-free`, a checkpoint, or for an empty name the shipped model."""
-    if name == "training-free":
-        return load_model(model=TRAINING_FREE, degradation=degradation, device=device)
-    return load_model(name or None, degradation=degradation, device=device)
 
 
 def _plan(

@@ -20,14 +20,13 @@ from davsr.errors import InputError
 from davsr.files import write_json
 from davsr.log import logger
 from davsr.options import DegradationOptions, RestoreOptions
-from davsr.physics.degradation import Degradation
-from davsr.physics.response import LinearLight
+from davsr.physics.operator import Operator
 from davsr.pixels import Frames, eight_bits, image_to_unit
 from davsr.restoration.consistency import Consistency
 from davsr.restoration.encoder import Encoding, check_container, has_sound
 from davsr.restoration.source import Source, open_source
 from davsr.restoration.target import Target, is_folder, part_folder
-from davsr.restoration.windows import LowFrame, Plan, Step, restore_stream
+from davsr.restoration.windows import LowFrame, Plan, Restorer, restore_stream
 
 Progress = Callable[[int, int], None]  # (LR frames done, LR frames in all)
 _SEGMENT_FRAMES = 250  # HR frames after which a segment ends: as far apart as encoders set key frames anyway
@@ -52,7 +51,8 @@ class Restoration:
 def stream(
     source: str | Path,
     target: str | Path,
-    step: Step,
+    restorer: Restorer,
+    operator: Operator,
     degradation: DegradationOptions,
     options: RestoreOptions,
     plan_for: Callable[[Source], Plan],
@@ -60,9 +60,10 @@ def stream(
     progress: Progress | None,
     estimate: Source | None = None,
 ) -> Restoration:
-    """Read, process and write; `restore` and `polish` differ in the step and in whether there is an estimate.
+    """Read, process and write; `restore` and `polish` differ in the restorer and in whether there is an estimate.
 
     Args:
+        operator: A, for the log; `degradation` and `options.response` describe it.
         identity: what the frames depend on beside the source and the options; a restart compares it.
         estimate: HR frames that go with the source's; its rate, sound and colours are the output's.
     """
@@ -98,13 +99,11 @@ def stream(
         f"{source} -> {target}: {len(low)} frames of {low.size[1]}x{low.size[0]} -> {s_t * len(low)} of {width}x{height}"
         + (f" at {rate} a second" if rate else "")
     )
-    logger.info(
-        f"y = A x: {operator_of(degradation, options).describe()}; sigma {options.sigma:g}; {_describe(plan, low)}"
-    )
+    logger.info(f"y = A x: {operator.describe()}; sigma {options.sigma:g}; {_describe(plan, low)}")
     if continued:
         logger.info(f"continuing after frame {done}, which {output.work} holds")
     try:
-        _write(output, low, estimate, step, degradation, options, plan, progress)
+        _write(output, low, estimate, restorer, degradation, options, plan, progress)
         residuals = [r for segment in output.segments for r in segment.residuals]
         output.finish()
     except BaseException:
@@ -119,7 +118,7 @@ def _write(
     output: Target,
     low: Source,
     estimate: Source | None,
-    step: Step,
+    restorer: Restorer,
     degradation: DegradationOptions,
     options: RestoreOptions,
     plan: Plan,
@@ -140,7 +139,7 @@ def _write(
             check.observe(frame.image)
             yield frame
 
-    for run in restore_stream(step, observed(), degradation.scale, plan, start, scene):
+    for run in restore_stream(restorer, observed(), degradation.scale, plan, start, scene):
         for value in check.add(run.frames, run.last):
             if skipped >= known:
                 residuals.append(value)
@@ -178,12 +177,6 @@ def _low_frames(
         if high is not None:
             part = np.stack([next(high).transpose(2, 0, 1) for _ in range(s_t)])
         yield LowFrame(image_to_unit(image), part, first=j == 0 or cut)
-
-
-def operator_of(degradation: DegradationOptions, options: RestoreOptions) -> Degradation | LinearLight:
-    """A, in the camera's response."""
-    operator = Degradation.from_options(degradation)
-    return LinearLight(operator) if options.response == "linear" else operator
 
 
 def _kept(file: Path, choose: Callable[[], Plan]) -> Plan:

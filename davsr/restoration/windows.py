@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,16 @@ import torch
 from torch import Tensor
 
 from davsr.errors import InputError
+from davsr.models.davsr import DAVSR
+from davsr.physics.operator import Operator
 from davsr.pixels import Frames, to_float, to_frames
+from davsr.runtime import Precision, autocast
 
-# Restores the LR frames lq [1, t, c, h, w] to [1, T, c, H, W]; the second argument is an HR estimate [1, T, c, H, W]
-# where the source has one (polishing), else None.
-Step = Callable[[Tensor, Tensor | None], Tensor]
+# What was made of a piece: named videos [1, T, c, H, W] in the order in which they were made, the result last.
+Step = dict[str, Tensor]
+# Restores the LR frames lq [1, t, c, h, w]; the second argument is an HR estimate [1, T, c, H, W] where the source has
+# one (polishing), else None.
+Restorer = Callable[[Tensor, Tensor | None], Step]
 
 
 @dataclass(frozen=True)
@@ -59,39 +63,50 @@ class Run:
     `restore_stream` takes `frames` back when the next run is asked for, so that two windows never lie in memory.
     """
 
-    frames: Frames
+    frames: Frames  # of all videos, side by side as channels
+    names: tuple[str, ...]  # of the videos
     start: int  # HR frame of the clip
     scene: int  # LR frame with which the scene began
     resume: int  # LR frame from which the window was read that a restart after these frames begins with
     last: bool  # the scene ends here
 
+    def videos(self, first: int = 0, stop: int | None = None) -> dict[str, Frames]:
+        """The videos by name, views of frames first..stop."""
+        parts = np.split(self.frames[first:stop], len(self.names), axis=1)
+        return dict(zip(self.names, parts, strict=True))
+
 
 def restore_clip(
-    step: Step, lq: Tensor, scale: tuple[int, int, int], plan: Plan, estimate: Frames | None = None
+    restorer: Restorer, lq: Tensor, scale: tuple[int, int, int], plan: Plan, estimate: Frames | None = None
 ) -> Tensor:
     """Restore a clip that is in memory, in the windows and tiles of `plan`.
 
     Args:
-        step: see `Step`; `model_step` makes one of a network.
+        restorer: see `Restorer`; `model_restorer` makes one of a network.
         lq: [1, t, c, h, w] in [0, 1].
         scale: (s_t, s_h, s_w).
         plan: sizes of the pieces.
         estimate: [T, c, H, W], for steps that start from one.
 
     Returns:
-        [1, T, c, H, W] float32 in [0, 1], in steps of 1/65535, on the CPU.
+        The result [1, T, c, H, W], float32 in [0, 1], in steps of 1/65535, on the CPU.
     """
     s_t = scale[0]
     frames = (
         LowFrame(image, None if estimate is None else estimate[s_t * j : s_t * (j + 1)])
         for j, image in enumerate(lq[0])
     )
-    runs = [run.frames for run in restore_stream(step, frames, scale, plan)]
+    runs = [run.videos()[run.names[-1]] for run in restore_stream(restorer, frames, scale, plan)]
     return to_float(np.concatenate(runs))[None]
 
 
 def restore_stream(
-    step: Step, frames: Iterable[LowFrame], scale: tuple[int, int, int], plan: Plan, start: int = 0, scene: int = 0
+    restorer: Restorer,
+    frames: Iterable[LowFrame],
+    scale: tuple[int, int, int],
+    plan: Plan,
+    start: int = 0,
+    scene: int = 0,
 ) -> Iterator[Run]:
     """Restore LR frames as they come; memory holds two windows of them and one of HR frames, whatever the length.
 
@@ -106,20 +121,20 @@ def restore_stream(
     Yields:
         Runs that join without gaps and cover s_t frames for every LR frame from `start` on.
     """
-    for run in _runs(step, frames, scale, plan, start, scene):
+    for run in _runs(restorer, frames, scale, plan, start, scene):
         yield run
         run.frames = run.frames[:0].copy()
 
 
 def _runs(
-    step: Step, frames: Iterable[LowFrame], scale: tuple[int, int, int], plan: Plan, start: int, scene: int
+    restorer: Restorer, frames: Iterable[LowFrame], scale: tuple[int, int, int], plan: Plan, start: int, scene: int
 ) -> Iterator[Run]:
     position = start
-    join = _Joiner(step, scale, plan, start, scene)
+    join = _Joiner(restorer, scale, plan, start, scene)
     for frame in frames:
         if frame.first and position > start:
             yield join.finish()
-            join = _Joiner(step, scale, plan, position, position)
+            join = _Joiner(restorer, scale, plan, position, position)
         # Only a frame beyond the window shows that it is not the last one.
         if plan.window and len(join.buffer) == join.wanted:
             yield join.advance()
@@ -132,8 +147,9 @@ def _runs(
 class _Joiner:
     """The windows of one scene, one after the other; each fades into the next."""
 
-    def __init__(self, step: Step, scale: tuple[int, int, int], plan: Plan, start: int, scene: int) -> None:
-        self.step, self.scale, self.plan, self.scene = step, scale, plan, scene
+    def __init__(self, restorer: Restorer, scale: tuple[int, int, int], plan: Plan, start: int, scene: int) -> None:
+        self.restorer, self.scale, self.plan, self.scene = restorer, scale, plan, scene
+        self.names: tuple[str, ...] = ()
         self.buffer: list[LowFrame] = []  # what this and later windows read, from LR frame `first` on
         self.first = start
         self.start = start  # LR frame of the next window
@@ -157,7 +173,7 @@ class _Joiner:
         self.first = begin + 1
         # A window read anew lacks the fade from its predecessor, over `overlap` frames: begin so many windows earlier.
         resume = begin - (max(-(-overlap // stride), 1) - 1) * stride
-        return Run(result[: s_t * stride], s_t * begin, self.scene, max(resume, self.scene), last=False)
+        return Run(result[: s_t * stride], self.names, s_t * begin, self.scene, max(resume, self.scene), last=False)
 
     def finish(self) -> Run:
         """Process the scene's last window."""
@@ -165,7 +181,7 @@ class _Joiner:
         begin = max(min(self.start, end - self.plan.window), self.first) if self.plan.window else self.first
         result = self._process(self.buffer[begin - self.first :])
         context = self.scale[0] * (self.start - begin)
-        return Run(self._faded(result[context:]), self.scale[0] * self.start, self.scene, end, last=True)
+        return Run(self._faded(result[context:]), self.names, self.scale[0] * self.start, self.scene, end, last=True)
 
     def _faded(self, result: Frames) -> Frames:
         """The window's frames, faded in from the previous window's tail; written in place."""
@@ -182,33 +198,42 @@ class _Joiner:
     def _process(self, window: list[LowFrame]) -> Frames:
         lq = torch.stack([frame.image for frame in window])[None]
         parts = [frame.estimate for frame in window if frame.estimate is not None]
-        return restore_tiles(self.step, lq, self.scale, self.plan, np.concatenate(parts) if parts else None)
+        estimate = np.concatenate(parts) if parts else None
+        frames, self.names = restore_tiles(self.restorer, lq, self.scale, self.plan, estimate)
+        return frames
 
 
 def restore_tiles(
-    step: Step, lq: Tensor, scale: tuple[int, int, int], plan: Plan, estimate: Frames | None = None
-) -> Frames:
+    restorer: Restorer, lq: Tensor, scale: tuple[int, int, int], plan: Plan, estimate: Frames | None = None
+) -> tuple[Frames, tuple[str, ...]]:
     """Restore one window, tile by tile; at most one row of tiles is held in float32.
 
-    lq [1, t, c, h, w] -> [T, c, H, W].
+    lq [1, t, c, h, w] -> all videos side by side as channels [T, videos * c, H, W], and their names.
     """
     s_t, s_h, s_w = scale
     _, t, c, h, w = lq.shape
     rows, columns = cover(h, plan.tile, plan.margin), cover(w, plan.tile, plan.margin)
     if len(rows) == len(columns) == 1:
-        return to_frames(step(lq, None if estimate is None else to_float(estimate)[None])[0])
-    result = np.empty((s_t * t, c, s_h * h, s_w * w), dtype=np.uint16)
+        step = restorer(lq, None if estimate is None else to_float(estimate)[None])
+        return _side_by_side(step), tuple(step)
     row_weights, column_weights = _hr_weights(rows, s_h), _hr_weights(columns, s_w)
-    band = torch.zeros(s_t * t, c, s_h * rows[0][1], s_w * w)
+    names: tuple[str, ...] = ()
+    result, band = np.empty(0, np.uint16), torch.empty(0)
     for i, (top, bottom) in enumerate(rows):
         for j, (left, right) in enumerate(columns):
             part = None
             if estimate is not None:
                 part = to_float(estimate[..., s_h * top : s_h * bottom, s_w * left : s_w * right])[None]
             # The model sees memory of its own layout: a view of the frame would be copied piecemeal.
-            tile = step(lq[..., top:bottom, left:right].contiguous(), part)[0].float().cpu()
+            step = restorer(lq[..., top:bottom, left:right].contiguous(), part)
+            if not names:
+                names = tuple(step)
+                result = np.empty((s_t * t, len(names) * c, s_h * h, s_w * w), dtype=np.uint16)
+                band = torch.zeros(s_t * t, len(names) * c, s_h * rows[0][1], s_w * w)
             weight = row_weights[i][:, None] * column_weights[j][None, :]
-            band[..., s_w * left : s_w * right].addcmul_(tile, weight)
+            for n, name in enumerate(names):
+                video = step.pop(name)[0].float().cpu()
+                band[:, n * c : (n + 1) * c, :, s_w * left : s_w * right].addcmul_(video, weight)
         done = rows[i + 1][0] if i + 1 < len(rows) else h
         finished = s_h * (done - top)
         # What the next row of tiles shares with this one moves up; the rest begins at zero. A second band would not fit.
@@ -217,6 +242,17 @@ def restore_tiles(
             result[p, :, s_h * top : s_h * done] = to_frames(frame[None, :, :finished])[0]
             frame[:, :shared] = frame[:, finished:].clone()
         band[:, :, shared:] = 0
+    return result, names
+
+
+def _side_by_side(step: Step) -> Frames:
+    """[1, T, c, H, W] each -> [T, videos * c, H, W]."""
+    _, T, c, H, W = next(iter(step.values())).shape
+    if len(step) == 1:
+        return to_frames(next(iter(step.values()))[0])
+    result = np.empty((T, len(step) * c, H, W), dtype=np.uint16)
+    for n, video in enumerate(step.values()):
+        result[:, n * c : (n + 1) * c] = to_frames(video[0])
     return result
 
 
@@ -255,20 +291,28 @@ def _hr_weights(intervals: list[tuple[int, int]], scale: int) -> list[Tensor]:
     return [torch.from_numpy(weight).float() for weight in weights]
 
 
-def model_step(
-    model: Any,
+def model_restorer(
+    model: DAVSR,
     sigma: float = 0.0,
-    degradation: Any = None,
+    operator: Operator | None = None,
     *,
     device: torch.device | str = "cpu",
-    precision: str = "float32",
-) -> Step:
-    """A network as the step of a window: inference mode, its device, autocast where `precision` is not float32."""
+    precision: Precision = "float32",
+    stages: bool = False,
+) -> Restorer:
+    """A network as what restores a piece: inference mode, its device, autocast where `precision` is not float32.
+
+    Args:
+        operator: the observation model, if not the network's own.
+        stages: hand out x_0, z_1, x_1, ... beside the result, see `Stages.named`.
+    """
     device = torch.device(device)
-    dtype = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
-    def step(lq: Tensor, estimate: Tensor | None) -> Tensor:
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
-            return model(lq.to(device), sigma, degradation=degradation)
+    def restorer(lq: Tensor, estimate: Tensor | None) -> Step:
+        with torch.inference_mode(), autocast(precision, device):
+            if not stages:
+                return {"result": model(lq.to(device), sigma, degradation=operator)}
+            _, made = model(lq.to(device), sigma, degradation=operator, return_stages=True)
+            return {name: video.transpose(1, 2) for name, video in made.named().items()}
 
-    return step
+    return restorer

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
@@ -17,11 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from davsr import config
 from davsr.checkpoints.files import CheckpointFolder, load_checkpoint, save_checkpoint
-from davsr.cli import add_option_arguments
+from davsr.checkpoints.network import KEY as NETWORK
+from davsr.checkpoints.network import network_section
 from davsr.errors import InputError
 from davsr.files import write_text
 from davsr.log import logger, logging_to
-from davsr.options import Options, load_options
+from davsr.options import Options
 from davsr.ranks import Ranks
 from davsr.runtime import autocast, keep_freed_memory, setup
 from davsr.training.optimizer import AveragedModel, make_optimizer, set_rates
@@ -286,6 +285,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "rng": torch.get_rng_state(),
             **dataclasses.asdict(self.state),
+            NETWORK: network_section(self.options),
             "options": config.to_tree(self.options),
         }
 
@@ -332,27 +332,3 @@ class Trainer:
             logger.info("goes on from %s", newest)
         if self.ranks.first:
             write_text(self.folder / "options.yml", config.to_yaml(self.options))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `davsr train`."""
-    add_option_arguments(parser)
-    parser.add_argument(
-        "--auto-resume", action="store_true", help="go on from the newest checkpoint of experiments/<name>"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """`davsr train`; the exit status is 0, 128 + the signal that ended the run, or 1 where it could not go on."""
-    options = load_options(args.opt, args.set)
-    if args.dry_run:  # data and weights are opened too: they are what is wrong most often
-        setup(options)
-        open_task(options, torch.device("cpu"), Ranks(), fresh=True)
-        print(config.to_yaml(options), end="")
-        return 0
-    try:
-        outcome = train(options, auto_resume=args.auto_resume)
-    except TrainingError as error:
-        print(f"davsr: {error}", file=sys.stderr, flush=True)
-        return 1
-    return 128 + outcome.signal if outcome.signal else 0

@@ -13,7 +13,7 @@ from davsr.data.clips import open_clip
 from davsr.evaluation.pairs import SAMPLE
 from davsr.options import EnhancementOptions, FlowNetOptions, ModelOptions
 from davsr.restoration.planning import default_margin, default_overlap, shorter_overlap
-from davsr.restoration.windows import Plan, model_step, restore_clip
+from davsr.restoration.windows import Plan, model_restorer, restore_clip
 from tests.videos import about, decode, pattern, sound_of, write_video
 
 
@@ -43,7 +43,7 @@ def model(request):
 def test_tiles_come_near_the_whole_frame_and_leave_no_seam(model):
     lq = texture(2, 80)
     margin = default_margin(model)
-    scale, step = model.degradation.scale, model_step(model)
+    scale, step = model.degradation.scale, model_restorer(model)
     tile = (80 + 2 * margin) // 2
     whole, tiled = (restore_clip(step, lq, scale, plan) for plan in (Plan(), Plan(0, 0, tile, margin)))
     assert compare(tiled, whole)[0] > 50
@@ -55,7 +55,7 @@ def test_tiles_come_near_the_whole_frame_and_leave_no_seam(model):
 def test_windows_come_near_the_whole_clip(model):
     lq = texture(9, 24)
     overlap = default_overlap(model.degradation_options, model)
-    scale, step = model.degradation.scale, model_step(model)
+    scale, step = model.degradation.scale, model_restorer(model)
     whole, parts = (restore_clip(step, lq, scale, plan) for plan in (Plan(), Plan(6, overlap)))
     assert compare(parts, whole)[0] > 50
 
@@ -69,7 +69,7 @@ def test_windows_of_the_shipped_model_come_near_the_whole_clip(share):
     lq = model.degradation.apply(x).transpose(1, 2)
     overlap = share(model.degradation_options, model)
     whole, parts = (
-        restore_clip(model_step(model), lq, model.degradation.scale, plan) for plan in (Plan(), Plan(6, overlap))
+        restore_clip(model_restorer(model), lq, model.degradation.scale, plan) for plan in (Plan(), Plan(6, overlap))
     )
     assert compare(parts, whole)[0] > 50
 

@@ -58,27 +58,45 @@ def test_a_tile_has_no_weight_where_it_lacks_context():
     assert (np.diff(fade(16)) >= 0).all()
 
 
+def only(function):
+    """A restorer of one video that takes no estimate."""
+    return lambda lq, _: {"result": function(lq)}
+
+
 @pytest.mark.parametrize(
     "plan", [Plan(3, 0), Plan(3, 2), Plan(4, 1), Plan(0), Plan(100), Plan(3, 2, 12, 3), Plan(0, 0, 16, 7)]
 )
 @pytest.mark.parametrize("t", [1, 2, 3, 4, 7, 11])
 def test_pieces_of_a_model_without_context_make_the_whole(plan, t):
     lq = clip(t)
-    result = restore_clip(lambda y, _: enlarge(y), lq, SCALE, plan)
+    result = restore_clip(only(enlarge), lq, SCALE, plan)
     torch.testing.assert_close(result, enlarge(lq), atol=1.6e-5, rtol=0)  # 1/65535, twice rounded
+
+
+@pytest.mark.parametrize("plan", [Plan(), Plan(3, 2), Plan(3, 2, 12, 3)])
+def test_named_videos_travel_side_by_side(plan):
+    lq = clip(5)
+    frames = [LowFrame(image) for image in lq[0]]
+    runs = [
+        {name: video.copy() for name, video in run.videos().items()}
+        for run in restore_stream(lambda y, _: {"x_0": enlarge(1 - y), "x_1": enlarge(y)}, frames, SCALE, plan)
+    ]
+    for name, expected in (("x_0", enlarge(1 - lq)), ("x_1", enlarge(lq))):
+        video = to_float(np.concatenate([run[name] for run in runs]))[None]
+        torch.testing.assert_close(video, expected, atol=1.6e-5, rtol=0)  # 1/65535, twice rounded
 
 
 def test_every_window_but_a_scenes_only_one_is_full():
     seen = []
 
-    def step(lq, _):
+    def step(lq):
         seen.append(lq.shape[1])
         return enlarge(lq)
 
-    restore_clip(step, clip(11), SCALE, Plan(4, 2))
+    restore_clip(only(step), clip(11), SCALE, Plan(4, 2))
     assert seen == [4] * 5  # starts 0, 2, 4, 6 and 7: the last begins earlier instead of being 3 long
     seen.clear()
-    restore_clip(step, clip(3), SCALE, Plan(4, 2))
+    restore_clip(only(step), clip(3), SCALE, Plan(4, 2))
     assert seen == [3]
 
 
@@ -86,19 +104,20 @@ def test_no_window_crosses_a_scene():
     lq = clip(9)
     windows = []
 
-    def step(part, _):
+    def step(part):
         windows.append([int(torch.nonzero((lq[0] == image).flatten(1).all(1))) for image in part[0]])
         return enlarge(part)
 
     frames = [LowFrame(image, first=j in (0, 5)) for j, image in enumerate(lq[0])]
     runs = [
-        (run.start, len(run.frames), run.scene, run.last) for run in restore_stream(step, frames, SCALE, Plan(4, 2))
+        (run.start, len(run.frames), run.scene, run.last)
+        for run in restore_stream(only(step), frames, SCALE, Plan(4, 2))
     ]
     assert windows == [[0, 1, 2, 3], [1, 2, 3, 4], [5, 6, 7, 8]]
     assert runs == [(0, 10, 0, False), (10, 15, 0, True), (25, 20, 5, True)]
 
 
-def smear(lq, estimate=None):
+def smear(lq):
     """A model whose every frame depends on all others of its window: what a restart must reproduce."""
     return enlarge(lq) * 0.5 + lq.mean(dim=(1, 3, 4), keepdim=True) * 0.5
 
@@ -109,13 +128,13 @@ def test_a_restart_after_any_run_continues_bit_for_bit(plan):
     frames = [LowFrame(image, first=j in (0, 9)) for j, image in enumerate(lq[0])]
     runs = [
         (run.start, run.frames.copy(), run.resume, run.scene, run.last)
-        for run in restore_stream(smear, frames, SCALE, plan)
+        for run in restore_stream(only(smear), frames, SCALE, plan)
     ]
     whole = np.concatenate([run[1] for run in runs])
     assert len(whole) == 5 * 14
     for start, part, resume, scene, last in runs[:-1]:
         done = start + len(part)
-        rest = restore_stream(smear, frames[resume:], SCALE, plan, resume, resume if last else scene)
+        rest = restore_stream(only(smear), frames[resume:], SCALE, plan, resume, resume if last else scene)
         for run in rest:
             keep = run.frames[max(done - run.start, 0) :]
             np.testing.assert_array_equal(keep, whole[max(run.start, done) : run.start + len(run.frames)])
@@ -124,7 +143,7 @@ def test_a_restart_after_any_run_continues_bit_for_bit(plan):
 def test_windows_of_unequal_level_fade_smoothly():
     lq = torch.zeros(1, 8, 3, 4, 4)
     levels = iter([0.2, 0.8, 0.8, 0.8])
-    result = restore_clip(lambda y, _: enlarge(y) + next(levels), lq, SCALE, Plan(4, 2))[0, :, 0, 0, 0]
+    result = restore_clip(only(lambda y: enlarge(y) + next(levels)), lq, SCALE, Plan(4, 2))[0, :, 0, 0, 0]
     steps = result.diff()
     assert (steps >= 0).all() and steps.max() < 0.6 / 2.5  # a cut would be one step of 0.6
     assert result[12] == pytest.approx(0.2, abs=1e-5) and result[17] == pytest.approx(0.8, abs=1e-5)
@@ -133,15 +152,15 @@ def test_windows_of_unequal_level_fade_smoothly():
 def test_an_estimate_travels_with_its_tile():
     lq = clip(5)
     estimate = np.random.default_rng(1).integers(0, 65536, (25, 3, 80, 120), dtype=np.uint16)
-    result = restore_clip(lambda _, x: x, lq, SCALE, Plan(3, 2, 12, 3), estimate)
+    result = restore_clip(lambda _, x: {"result": x}, lq, SCALE, Plan(3, 2, 12, 3), estimate)
     torch.testing.assert_close(result[0], to_float(estimate), atol=1.6e-5, rtol=0)  # 1/65535, twice rounded
 
 
 def test_values_leave_clamped_and_finite():
     lq = clip(2)
-    assert to_float(restore_tiles(lambda y, _: enlarge(y) * 4 - 2, lq, SCALE, Plan())).max() == 1
+    assert to_float(restore_tiles(only(lambda y: enlarge(y) * 4 - 2), lq, SCALE, Plan())[0]).max() == 1
     with pytest.raises(FloatingPointError, match="not finite"):
-        restore_tiles(lambda y, _: enlarge(y) * float("nan"), lq, SCALE, Plan())
+        restore_tiles(only(lambda y: enlarge(y) * float("nan")), lq, SCALE, Plan())
 
 
 @pytest.mark.parametrize("sizes", [{"window": 3, "overlap": 3}, {"tile": 16, "margin": 8}, {"window": -1}])

@@ -1,0 +1,44 @@
+"""`davsr polish`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from davsr import config
+from davsr.log import logging_to
+from davsr.log import progress as progress_bar
+from davsr.restoration.flags import add_flags, log_file, progress_on, stated_options
+from davsr.restoration.polishing import ALPHA, polish
+from davsr.runtime import setup
+
+_OF_MODELS = ("--model", "--sigma", "--window", "--overlap", "--slow-motion", "--precision")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("estimate", type=Path, help="another program's output: a video file or a folder of frames")
+    parser.add_argument("--input", type=Path, required=True, help="the LR video or folder that it was made from")
+    parser.add_argument("--output", type=Path, help="default: the estimate's name with -polished")
+    parser.add_argument("--alpha", type=float, default=ALPHA, help=f"trust in the estimate, default {ALPHA}")
+    add_flags(parser, leave_out=_OF_MODELS)
+
+
+def run(args: argparse.Namespace) -> int:
+    options = stated_options(args)
+    if args.dry_run:
+        print(config.to_yaml(options), end="")
+        return 0
+    target = args.output or args.estimate.with_name(f"{args.estimate.stem}-polished{args.estimate.suffix}")
+    with logging_to(log_file(target, options.restore)), progress_bar(None, "polish", "LR frame") as bar:
+        device = setup(options)
+        polish(
+            args.estimate,
+            args.input,
+            target,
+            degradation=options.degradation,
+            options=options.restore,
+            alpha=args.alpha,
+            device=device.type,
+            progress=progress_on(bar),
+        )
+    return 0

@@ -1,0 +1,101 @@
+"""The house: what may import what, how many files lie where, how long they are."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "davsr"
+# From the ground up. A room may import from itself and from the rooms before it.
+ROOMS = (
+    ("errors", "limits", "names"),
+    ("config", "options", "files", "pixels", "ranks", "log"),
+    ("ops",),
+    ("runtime",),
+    ("physics",),
+    ("models",),
+    ("data",),
+    ("checkpoints",),
+    ("prepare", "restoration"),
+    ("evaluation",),
+    ("training",),
+    ("doctor", "cli"),
+)
+# The command line's modules know the arguments that all commands share, and are known by name alone to it.
+SHARED = {"davsr.cli": {"add_option_arguments"}}
+LONGEST = 350
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> list[tuple[str, set[str]]]:
+    """Modules of the package that a file imports at its top, each with the names taken from it."""
+    found: list[tuple[str, set[str]]] = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("davsr"):
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = (PACKAGE.parent / inner.replace(".", "/")).with_suffix(".py").exists()
+                is_package = (PACKAGE.parent / inner.replace(".", "/")).is_dir()
+                found.append((inner, set()) if is_module or is_package else (node.module, {alias.name}))
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, set()) for alias in node.names if alias.name.startswith("davsr")]
+    return found
+
+
+def level(module: str) -> int | None:
+    parts = module.split(".")
+    if len(parts) == 1:
+        return None  # the package itself: its version
+    return next((n for n, rooms in enumerate(ROOMS) if parts[1] in rooms), None)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: name_of(path))
+def test_no_module_imports_from_a_higher_room(path: Path) -> None:
+    own = name_of(path)
+    if own == "davsr":
+        return
+    assert level(own) is not None, f"{own} lies in no room: add it to ROOMS or move it"
+    for module, names in imports(path):
+        if module == "davsr" or names & SHARED.get(module, set()):
+            continue
+        assert level(module) is not None, f"{own} imports {module}, which lies in no room"
+        assert level(module) <= level(own), f"{own} imports {module}, which lies in a higher room"
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    edges = {name_of(path): {m for m, names in imports(path) if not names & SHARED.get(m, set())} for path in modules()}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, f"circle: {' -> '.join([*trail[trail.index(module) :], module])}"
+        if module in done:
+            return
+        for other in sorted(edges.get(module, ())):
+            visit(other, (*trail, module))
+        done.add(module)
+
+    for module in edges:
+        visit(module, ())
+
+
+def test_the_hall_is_small() -> None:
+    hall = sorted(path.name for path in PACKAGE.glob("*.py"))
+    assert len(hall) <= 14, hall
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    long = {
+        name_of(path): n for path in modules() if (n := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST
+    }
+    assert not long, long
