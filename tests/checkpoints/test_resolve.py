@@ -36,7 +36,9 @@ def saved(path: Path, *changes: str, version: int = VERSION) -> Path:
 
 @pytest.fixture
 def gaussian(tmp_path: Path) -> Path:
-    return saved(tmp_path / "gaussian.pt", "degradation.psf=gaussian", "degradation.exposure=4", "model.hyper.kind=fixed")
+    return saved(
+        tmp_path / "gaussian.pt", "degradation.psf=gaussian", "degradation.exposure=4", "model.hyper.kind=fixed"
+    )
 
 
 def resolved(*changes: str) -> Options:
@@ -88,7 +90,9 @@ def test_what_cannot_be_resolved_is_one_sentence(changes: list[str], message: st
 def test_fixed_alpha_is_in_units_of_the_operator_in_use() -> None:
     """However an exposure is said: at construction, or for one call."""
     model = ["model.iterations=1", "model.hyper={kind: fixed, alpha: 0.08}", "model.enhancement.kind=none"]
-    standard, short = (DAVSR.from_options(load_options(None, [*model, *more])) for more in ([], ["degradation.exposure=3"]))
+    standard, short = (
+        DAVSR.from_options(load_options(None, [*model, *more])) for more in ([], ["degradation.exposure=3"])
+    )
     sigma = torch.zeros(1)
     alphas = [float(network.hyper(sigma, short.degradation)[0]) for network in (standard, short)]
     assert alphas == pytest.approx([0.08 * short.degradation.largest_eigenvalue()] * 2)
