@@ -236,6 +236,9 @@ class TestOptions:
     temporal: bool = True  # score consistency over time: tOF and warping error
     lpips: Literal["none", "alex", "vgg"] = "none"  # perceptual distance; needs the package lpips and its weights
 
+    def __post_init__(self) -> None:
+        _require_overlap(self.num_frame_testing, self.num_frame_overlap)
+
 
 @dataclass(frozen=True)
 class RestoreOptions:
@@ -258,6 +261,18 @@ class RestoreOptions:
     audio: bool = True
     overwrite: bool = False  # an output that exists is replaced once the new one is whole
     log: bool = True  # write <output>.log
+
+    def __post_init__(self) -> None:
+        _require_overlap(self.num_frame_testing, self.num_frame_overlap)
+        tile, margin = self.size_patch_testing, self.size_patch_margin
+        if tile != "auto" and margin != "auto" and 0 < tile <= 2 * margin:
+            raise InputError(f"size_patch_margin must be below half of size_patch_testing = {tile}, got {margin}")
+
+
+def _require_overlap(window: int | Literal["auto"], overlap: int | Literal["auto"]) -> None:
+    """Windows that share all that they have would never get on."""
+    if window != "auto" and overlap != "auto" and 0 < window <= overlap:
+        raise InputError(f"num_frame_overlap must be below num_frame_testing = {window}, got {overlap}")
 
 
 @dataclass(frozen=True)

@@ -189,8 +189,9 @@ def _restored(
     model, options = resolved.model, resolved.options
     test = options.test
     margin = min(test.size_patch_margin, max((test.size_patch_testing - 1) // 2, 0))
-    overlap = min(test.num_frame_overlap, max(test.num_frame_testing - 1, 0))
-    plan = Plan(test.num_frame_testing, overlap, test.size_patch_testing, margin)
+    if test.size_patch_testing and margin < test.size_patch_margin:
+        logger.info(f"a tile of {test.size_patch_testing} LR pixels has room for a margin of {margin}")
+    plan = Plan(test.num_frame_testing, test.num_frame_overlap, test.size_patch_testing, margin)
     network = model_restorer(
         model, test.sigma, resolved.operator, device=device, precision=options.precision, stages=test.stages
     )

@@ -138,7 +138,8 @@ class Degradation:
             out: where to put z, like x and possibly x itself: saves fresh memory where no gradient is wanted.
 
         Raises:
-            ValueError: if the sizes of x, y and alpha do not belong together.
+            ValueError: if the sizes of x, y and alpha do not belong together, or alpha is not above 0 (on a GPU and in compiled
+                graphs the result is then not a number).
         """
         self._check("x", x, self.scale)
         expected = [*x.shape[:2], *(n // s for n, s in zip(x.shape[2:], self.scale, strict=True))]
@@ -288,4 +289,11 @@ def _per_sample(alpha: float | Tensor, x: Tensor) -> Tensor:
         alpha = alpha.expand(x.shape[0])
     if alpha.shape != x.shape[:1]:
         raise ValueError(f"degradation.data_step: alpha must be a number or [{x.shape[0]}], got {list(alpha.shape)}")
-    return alpha.to(x)
+    if alpha.device.type == "cpu" and not torch.compiler.is_compiling():
+        if bool(
+            (alpha <= 0).any()
+        ):  # not a number passes, and shows in the result: a diverged network tells so by its loss
+            raise ValueError(f"degradation.data_step: alpha must be above 0, got {alpha.tolist()}")
+        return alpha.to(x)
+    alpha = alpha.to(x)  # to look at values on a GPU is to wait for it: there a wrong one makes the result not a number
+    return torch.where(alpha > 0, alpha, torch.nan)

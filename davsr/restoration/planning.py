@@ -133,7 +133,7 @@ def choose_plan(
     for shared in dict.fromkeys([overlap, overlap if shorter is None else shorter]):
         dear = 1 if shared == overlap else 2
         # Whatever reads on for at least one frame beyond its window needs a window of more than the overlap.
-        for length in [window] if window is not None else range(LONGEST, shared, -1):
+        for length in [window] if window is not None else range(max(LONGEST, shared + 1), shared, -1):
             for side in sides:
                 plan = Plan(length, min(shared, length - 1) if length else 0, side, margin)
                 work, frames, pieces = _cost(plan, size, scale, per_pixel)

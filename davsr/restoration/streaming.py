@@ -189,9 +189,12 @@ def _kept(file: Path, choose: Callable[[], Plan]) -> Plan:
 
 
 def _describe(plan: Plan, low: Source) -> str:
-    window = min(plan.window or len(low), len(low))
+    whole = not 0 < plan.window < len(low)
+    windows = (
+        f"one window of {len(low)} LR frames" if whole else f"windows of {plan.window} LR frames, {plan.overlap} shared"
+    )
     tile = f"tiles of {plan.tile}, margin {plan.margin}" if 0 < plan.tile < max(low.size) else "whole frames"
-    return f"windows of {window} LR frames, {plan.overlap} shared, {tile}"
+    return f"{windows}, {tile}"
 
 
 def frame_rate(text: str) -> Fraction | None:

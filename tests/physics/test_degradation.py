@@ -250,6 +250,9 @@ def test_bad_sizes_are_refused() -> None:
         degradation.data_step(torch.zeros(1, 3, 5, 8, 8), torch.zeros(1, 3, 1, 2, 2), torch.ones(2))
     with pytest.raises(ValueError, match="alpha must be above 0"):
         degradation.data_step(torch.zeros(1, 3, 5, 8, 8), torch.zeros(1, 3, 1, 2, 2), 0.0)
+    for alpha in (torch.tensor([0.1, 0.0]), torch.tensor([-1.0, 1.0]), torch.tensor(-1.0)):
+        with pytest.raises(ValueError, match="alpha must be above 0"):
+            degradation.data_step(torch.zeros(2, 3, 5, 8, 8), torch.zeros(2, 3, 1, 2, 2), alpha)
     with pytest.raises(ValueError, match="must be floating point"):
         degradation.apply(torch.zeros(1, 3, 5, 8, 8, dtype=torch.uint8))
 

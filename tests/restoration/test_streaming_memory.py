@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+import davsr
 from davsr.checkpoints.loading import TRAINING_FREE, load_model
 from davsr.errors import InputError
-from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions
+from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions, RestoreOptions
 from davsr.restoration import planning
 from davsr.restoration.windows import Plan
 from tests.videos import pattern, write_video
@@ -104,6 +105,14 @@ def test_plans_use_the_memory_there_is():
     assert choose((540, 960), 9, window=5).window == 5
     on_device = choose((540, 960), 20, device=2 * 2**30)
     assert on_device.tile
+
+
+def test_what_is_said_of_windows_is_what_they_are(tmp_path, caplog):
+    assert choose((18, 32), 50, overlap=12) == Plan(13, 12, 0, 24)  # a longer overlap needs a longer window
+    source = write_video(tmp_path / "in.mp4", pattern(3, 12, 16))
+    with caplog.at_level("INFO", logger="davsr"):
+        davsr.restore(source, tmp_path / "out.mkv", model="training-free", options=RestoreOptions(codec="ffv1"))
+    assert "one window of 3 LR frames" in caplog.text and "shared" not in caplog.text
 
 
 def test_windows_share_less_where_memory_is_short():
