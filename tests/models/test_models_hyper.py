@@ -51,7 +51,9 @@ def test_autocast_does_not_lower_the_penalties():
 def test_fixed_is_constant_and_has_nothing_to_learn():
     model = FixedHyper(2, alpha=0.003, beta=0.0)
     alpha, beta = model(torch.rand(3), STANDARD)
-    assert torch.equal(alpha, torch.full((3, 2), 0.003 * STANDARD.largest_eigenvalue())) and torch.equal(beta, torch.zeros(3, 2))
+    assert torch.equal(alpha, torch.full((3, 2), 0.003 * STANDARD.largest_eigenvalue())) and torch.equal(
+        beta, torch.zeros(3, 2)
+    )
     assert list(model.parameters()) == []
 
 
