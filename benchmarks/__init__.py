@@ -2,3 +2,5 @@
 
 One command: `python -m benchmarks` (`make bench-peer` runs it beside torchvision).
 """
+
+import davsr  # noqa: F401  # before torch: it tells idle threads to sleep

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from davsr.threads import sleep_when_idle
+
 __version__ = "0.1.0"
 __all__ = ["DAVSR", "Degradation", "load_model", "polish", "restore"]
 
@@ -19,6 +21,8 @@ _LAZY = {
     "polish": "davsr.restoration.polishing",
     "restore": "davsr.restoration.restore",
 }
+
+sleep_when_idle()  # every command and every submodule comes through here, before torch
 
 
 def __getattr__(name: str) -> Any:
