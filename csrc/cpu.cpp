@@ -65,6 +65,7 @@ at::Tensor deform_align(const at::Tensor& features_in, const at::Tensor& raw_in,
                         const std::optional<at::Tensor>& flow_2_in, const at::Tensor& weight, const at::Tensor& bias,
                         int64_t groups, double max_residue, std::optional<c10::string_view> level) {
   const AlignShape shape = align_shape(features_in, raw_in, flow_1_in, flow_2_in, weight, groups, max_residue);
+  check_bias(shape, bias, features_in);
   if (is_serial(level)) return deform_align_by_columns<Serial>(shape, features_in, raw_in, flow_1_in, flow_2_in, weight, bias);
   at::Tensor features = features_in, raw = raw_in, flow_1 = flow_1_in, flow_2 = flow_2_in.value_or(flow_1_in);
   at::Tensor out =

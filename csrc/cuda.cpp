@@ -26,6 +26,7 @@ at::Tensor deform_align(const at::Tensor& features, const at::Tensor& raw, const
                         int64_t groups, double max_residue, Level) {
   const c10::cuda::CUDAGuard guard(features.device());
   const AlignShape shape = align_shape(features, raw, flow_1, flow_2, weight, groups, max_residue);
+  check_bias(shape, bias, features);
   return deform_align_by_columns<Cuda>(shape, features, raw, flow_1, flow_2, weight, bias);
 }
 

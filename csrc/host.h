@@ -82,6 +82,12 @@ inline AlignShape align_shape(const at::Tensor& features, const at::Tensor& raw,
   return shape;
 }
 
+inline void check_bias(const AlignShape& shape, const at::Tensor& bias, const at::Tensor& features) {
+  TORCH_CHECK_VALUE(bias.sizes() == at::IntArrayRef({shape.c_out}) && bias.device() == features.device(),
+                    "deform_align: bias must be [", shape.c_out, "] on the device of features, got ", bias.sizes(), " on ",
+                    bias.device());
+}
+
 // [c_out, c, 3, 3] -> [groups, 9, channels, c_out]: the order in which the columns are sampled.
 inline at::Tensor by_column(const at::Tensor& weight, const AlignShape& shape) {
   return weight.reshape({shape.c_out, shape.groups, shape.channels, 9}).permute({1, 3, 2, 0});

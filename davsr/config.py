@@ -144,6 +144,8 @@ def build(cls: type[T], tree: Mapping[str, Any], path: str = "") -> T:
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if "internal" not in field.metadata}  # type: ignore[arg-type]  # every T is a dataclass; typing has no public bound that says so
     for key in tree:
+        if not isinstance(key, str):
+            raise InputError(f"options: keys must be names, got {shown(key)} in {path or 'the options'}")
         if key not in fields:
             raise InputError(_unknown(cls, f"{path}{key}", key, list(fields)))
     values = {
@@ -198,7 +200,7 @@ def _coerce_union(kinds: tuple[Any, ...], value: Any, path: str, limits: Mapping
 
 def _coerce_literal(allowed: tuple[Any, ...], value: Any, path: str) -> Any:
     for choice in allowed:
-        if value == choice and type(value) is type(choice):
+        if type(value) is type(choice) and value == choice:
             return value
     near = difflib.get_close_matches(shown(value).strip("'\""), [str(a) for a in allowed], n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+LINE_ENDS = "\n\t"  # control characters that text of several lines may hold
 _LONGEST = 2000  # characters of a message: names and values that a file made up may be any length
 
 

@@ -185,6 +185,8 @@ def model_tree(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             tree["iterations"] = tensors["hyper.layers.4.bias"].shape[0] // 2
     except (KeyError, IndexError) as error:
         raise InputError(f"weights: the network's sizes cannot be read, {error} is missing") from None
+    except ZeroDivisionError:
+        raise InputError("weights: the network's sizes cannot be read, a tensor is empty") from None
     return tree
 
 
@@ -202,7 +204,9 @@ def _unwrap(tree: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], di
 
 
 def _tensors(value: Any, source: str) -> dict[str, Tensor]:
-    if not isinstance(value, Mapping) or not all(isinstance(tensor, Tensor) for tensor in value.values()):
+    if not isinstance(value, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+    ):
         raise InputError(f"weights: {source} must hold a dict of tensors by name")
     return dict(value)
 

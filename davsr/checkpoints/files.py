@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ import torch
 
 from davsr.errors import InputError
 from davsr.files import writing
+from davsr.limits import require_below
 
 FORMAT = "davsr-checkpoint-1"
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_DTYPES = frozenset({*_FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
 _NAME = re.compile(r"step_(\d+)\.pt")
 
 
@@ -87,11 +92,16 @@ def load_state(path: str | Path) -> dict[str, Any]:
     """The dict that a checkpoint file holds, on the CPU. No code in the file can run.
 
     Raises:
-        davsr.errors.InputError: the file is missing, truncated, corrupt, carries code, or holds no dict.
+        davsr.errors.InputError: the file is missing, truncated, corrupt, carries code, holds no dict, or tensors that are not
+            plain arrays of numbers.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"weights: file {path} does not exist")
+    try:
+        if not path.is_file():
+            raise InputError(f"weights: file {path} does not exist")
+        _require_plain_archive(path)
+    except OSError as error:
+        raise InputError(f"weights: {path} cannot be read: {error.strerror}") from None
     try:
         tree = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -105,4 +115,60 @@ def load_state(path: str | Path) -> dict[str, Any]:
         raise InputError(f"weights: {path} is truncated, corrupt or not a PyTorch checkpoint") from None
     if not isinstance(tree, dict):
         raise InputError(f"weights: {path} must hold a dict of tensors, got {type(tree).__name__}")
+    _require_plain(tree, path)
     return tree
+
+
+def _require_plain_archive(path: Path) -> None:
+    """Raise InputError where unpacking would take more memory than the file is long: torch stores tensors as they are."""
+    size = path.stat().st_size
+    require_below("CHECKPOINT_BYTES", size, f"weights: {path} has")
+    if not zipfile.is_zipfile(path):
+        return  # torch's older format, which holds tensors as they are
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, RecursionError):
+        raise InputError(f"weights: {path} is truncated, corrupt or not a PyTorch checkpoint") from None
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise InputError(
+            f"weights: {path} must be as torch.save writes it, got an archive that unpacks to {unpacked} bytes"
+        )
+
+
+def _require_plain(tree: dict[Any, Any], path: Path) -> None:
+    """Raise InputError where the tree holds a tensor that is not a plain array in memory, or names that are not text."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, Any]] = [("", tree)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            fault = _tensor_fault(value)
+            if fault:
+                raise InputError(f"weights: {path} must hold plain tensors, {name} is {fault}")
+        elif isinstance(value, (dict, list, tuple, set)):
+            if id(value) in seen:  # the same part by another name, or itself
+                continue
+            seen.add(id(value))
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, part in items:
+                if not isinstance(key, (str, int)):
+                    raise InputError(
+                        f"weights: {path} must name its parts by text, got {type(key).__name__} in {name or 'it'}"
+                    )
+                waiting.append((f"{name}.{key}" if name else str(key), part))
+
+
+def _tensor_fault(tensor: torch.Tensor) -> str:
+    """What keeps a tensor from being a plain array; empty: nothing."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        return "sparse, quantised or nested"
+    if tensor.device.type != "cpu":
+        return f"on the device {tensor.device.type}"
+    if tensor.dtype not in _DTYPES:
+        return f"of {str(tensor.dtype).removeprefix('torch.')}"
+    held = tensor.untyped_storage().nbytes()
+    if tensor.numel() * tensor.element_size() > held:
+        return f"expanded to {list(tensor.shape)} from {held} bytes"
+    return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,30 @@ def load_into(module: nn.Module, conversion: Conversion, source: str = "the chec
     return conversion
 
 
+def load_strictly(module: nn.Module, tensors: Any, source: str) -> None:
+    """Copy tensors of exactly the module's names, shapes and types.
+
+    Raises:
+        InputError: naming the first one that does not fit, or is not finite.
+    """
+    own = module.state_dict()
+    if not isinstance(tensors, Mapping) or tensors.keys() != own.keys():
+        other = next(iter(own.keys() ^ tensors.keys()), "") if isinstance(tensors, Mapping) else type(tensors).__name__
+        raise InputError(f"{source}: does not fit model options: {other} is missing, or not known")
+    for name, value in own.items():
+        given = tensors[name]
+        if not isinstance(given, Tensor) or given.shape != value.shape or given.dtype != value.dtype:
+            got = f"{given.dtype} {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+            raise InputError(
+                f"{source}: does not fit model options: {name} must be {value.dtype} {list(value.shape)}, got {got}"
+            )
+        if given.is_floating_point() and not given.isfinite().all():
+            raise InputError(f"{source}: {name} holds values that are not finite")
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(tensors[name])
+
+
 def _to_iterations(conversion: Conversion, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors with HyPaNet's last layer brought to the network's number of iterations K.
 
@@ -85,8 +110,10 @@ def _to_iterations(conversion: Conversion, own: Mapping[str, Tensor]) -> dict[st
     names = [name for name in ("hyper.layers.4.weight", "hyper.layers.4.bias") if name in own and name in tensors]
     if conversion.kind != "davsr" or not names:
         return tensors
+    if any(tensors[name].dim() != own[name].dim() or len(tensors[name]) != len(tensors[names[0]]) for name in names):
+        return tensors  # misshaped, as will be said
     given, wanted = (len(source[names[0]]) // 2 for source in (tensors, own))
-    if given != wanted:
+    if given and given != wanted:
         rounds = torch.arange(wanted).clamp(max=given - 1)
         tensors.update({name: tensors[name][torch.cat([rounds, given + rounds])] for name in names})
         conversion.notes.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from davsr.data.video import VideoWriter
 from davsr.evaluation.comparison import Version, comparison
 from davsr.evaluation.report import INPUT
 from davsr.evaluation.tables import BASELINE, TRUTH, ClipResult
+from davsr.files import claim, partial_name, remove_ours, require_ours
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
 
@@ -26,14 +26,16 @@ class ClipFolder:
 
     def __init__(self, target: Path, lq: Clip, s_t: int, options: Options) -> None:
         self.target = target
-        self.folder = target.with_name(f".{target.name}.partial")
+        self.folder = partial_name(target)
         self.save = options.test.save
         rate = Fraction(options.test.rate).limit_denominator(1001) if options.test.rate else lq.rate or DEFAULT_RATE
         self._video = VideoWriter(self.folder / "restored.mp4", rate * s_t) if self.save in ("video", "both") else None
 
     def __enter__(self) -> ClipFolder:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        require_ours(self.target)
+        claim(self.folder)
+        remove_ours(self.folder)  # what an interrupted run has left
+        claim(self.folder)
         if self.save in ("frames", "both"):
             (self.folder / "frames").mkdir()
         return self
@@ -48,11 +50,11 @@ class ClipFolder:
         if kind is not None:
             if self._video is not None:
                 self._video.abort()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_ours(self.folder)
             return
         if self._video is not None:
             self._video.close()
-        shutil.rmtree(self.target, ignore_errors=True)
+        remove_ours(self.target)
         self.folder.replace(self.target)
 
 

@@ -115,8 +115,8 @@ def write_report(
             "published": published_rows() if reference == "reds4" else None,
         },
     }
-    # "</" would end the script element that holds the data.
-    text = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
+    # What a name holds must not end the script element that holds the data, nor begin a comment or another one in it.
+    text = json.dumps(data).replace("<", "\\u003c")
     write_text(path, TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", text))
 
 
@@ -125,7 +125,8 @@ def _headline(results: Sequence[ClipResult], facts: Mapping[str, Any]) -> list[t
     lines = []
     output = results[0].output
     if any(r.measured for r in results):
-        gain = mean(results, output, "psnr") - mean(results, BASELINE, "psnr")
+        psnr, base = (mean(results, stage, "psnr") for stage in (output, BASELINE))
+        gain = 0.0 if psnr == base else psnr - base  # both infinite: equal to the truth
         lines += [
             ("over bicubic + linear", f"{gain:+.2f} dB", True),
             ("PSNR", f"{mean(results, output, 'psnr'):.2f} dB", False),

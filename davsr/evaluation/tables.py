@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from davsr.files import write_text
+from davsr.errors import InputError
+from davsr.files import read_json, write_text
 
 BASELINE = "bicubic + linear"
 TRUTH = "truth"
+# What a test leaves beside its clips; by the first one, which is written first and removed last, the others are known as ours.
+TABLES = ("metrics.json", "metrics.csv", "frames.csv", "options.yml", "index.html")
 METRICS = ("psnr", "ssim", "residual", "tof", "warping", "lpips")
 # PSNR / SSIM as published for REDS4, from the paper's table.
 PUBLISHED_REDS4 = (
@@ -128,7 +131,8 @@ def aligned(rows: Iterable[Sequence[str]]) -> str:
 def _compared(values: Sequence[tuple[float, float]]) -> list[str]:
     (psnr_0, ssim_0), (psnr_1, ssim_1) = values
     cells = [f"{_number(p, 2)} / {_number(s, 4)}" for p, s in values]
-    return [*cells, f"{psnr_1 - psnr_0:+.2f} dB / {ssim_1 - ssim_0:+.4f}"]
+    gain = 0.0 if psnr_1 == psnr_0 else psnr_1 - psnr_0  # both infinite: equal to the truth
+    return [*cells, f"{gain:+.2f} dB / {ssim_1 - ssim_0:+.4f}"]
 
 
 def _number(value: float, digits: int) -> str:
@@ -163,6 +167,25 @@ def _plain(value: float) -> float | str | None:
     if math.isnan(value):
         return None
     return value if math.isfinite(value) else "inf"
+
+
+def require_tables(folder: Path) -> None:
+    """Raise InputError where a file of another program has the name of a table."""
+    there = [name for name in TABLES if (folder / name).exists()]
+    if there and not _is_table(folder / TABLES[0]):
+        raise InputError(f"{folder / there[0]} is in the way, and `davsr test` did not write it: choose another name")
+
+
+def remove_tables(folder: Path) -> None:
+    """Remove the tables of an earlier run, the one that they are known by last."""
+    require_tables(folder)
+    for name in reversed(TABLES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _is_table(path: Path) -> bool:
+    tree = read_json(path)
+    return isinstance(tree, dict) and {"protocol", "options", "clips"} <= tree.keys()
 
 
 def write_tables(folder: Path, results: Sequence[ClipResult], facts: dict[str, Any]) -> None:

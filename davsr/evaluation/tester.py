@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,23 @@ from davsr.evaluation.report import INPUT, Gallery, busiest_row, input_frame, wr
 from davsr.evaluation.scoring import Scorer
 from davsr.evaluation.tables import (
     BASELINE,
+    TABLES,
     ClipResult,
     aligned,
     clip_rows,
     published_rows,
+    remove_tables,
+    require_tables,
     scored_border,
     stage_rows,
     write_tables,
 )
 from davsr.evaluation.temporal import TEMPORAL_PROTOCOL
-from davsr.files import write_text
+from davsr.files import partial_name, require_ours, write_text
+from davsr.locks import locked
 from davsr.log import logger, logging_to, progress
 from davsr.models.davsr import DAVSR
+from davsr.names import require_apart
 from davsr.options import Options, RestoreOptions, TestOptions, load_options
 from davsr.pixels import as_image, as_tensor, to_float, to_unit
 from davsr.ranks import Ranks
@@ -58,12 +64,27 @@ def evaluate(options: Options, results: Path | None = None) -> list[ClipResult]:
     """
     folder = (results or Path("results")) / options.name
     ranks = Ranks.from_environment()
-    device = runtime.setup(options, rank=ranks.local)
-    ranks.join(device, timeout=timedelta(days=7))  # until the slowest process has finished its clips
-    resolved = resolve(_for_test(options), device=device)
+    with locked(folder) if ranks.first else nullcontext():
+        device = runtime.setup(options, rank=ranks.local)
+        ranks.join(device, timeout=timedelta(days=7))  # until the slowest process has finished its clips
+        resolved = resolve(_for_test(options), device=device)
+        pairs = open_pairs(resolved.options.test, resolved.model.degradation, options.seed)
+        _require_place(folder, pairs, resolved.options)
+        done, facts = _evaluate(resolved, folder, ranks, device, pairs)
+        if ranks.first:
+            _conclude(done, resolved.options, folder, facts, output_name(resolved.model))
+    ranks.leave()
+    return [result for result, _ in done]
+
+
+def _evaluate(
+    resolved: Resolved, folder: Path, ranks: Ranks, device: torch.device, pairs: list[Pair]
+) -> tuple[list[tuple[ClipResult, Gallery]], dict[str, Any]]:
+    """All clips, those of the other processes included, and the facts that stand beside their scores."""
     model, options = resolved.model, resolved.options
-    pairs = open_pairs(options.test, model.degradation, options.seed)
     folder.mkdir(parents=True, exist_ok=True)
+    if ranks.first:
+        remove_tables(folder)  # they would be of other clips than those beside them
     facts = {
         "name": options.name,
         "protocol": describe_protocol(options, model),
@@ -80,10 +101,20 @@ def evaluate(options: Options, results: Path | None = None) -> list[ClipResult]:
     everyone = ranks.gather((mine, runtime.peak_memory(device)))
     done = [everyone[i % ranks.world][0][i // ranks.world] for i in range(len(pairs))]
     facts["peak_memory_gib"] = round(max(peak for _, peak in everyone), 3)
-    if ranks.first:
-        _conclude(done, options, folder, facts, output_name(model))
-    ranks.leave()
-    return [result for result, _ in done]
+    return done, facts
+
+
+def _require_place(folder: Path, pairs: list[Pair], options: Options) -> None:
+    """Raise InputError where results would replace an input, or something that is no result."""
+    clips = [folder / pair.name for pair in pairs]
+    named = [options.model.weights, options.degradation.psf if options.degradation.psf.endswith(".npy") else None]
+    inputs = [clip.path for pair in pairs for clip in (pair.lq, pair.truth) if clip is not None]
+    require_apart([*clips, *map(partial_name, clips)], [*inputs, *(Path(name) for name in named if name)])
+    for clip in clips:
+        if clip.name in TABLES:
+            raise InputError(f"clip {clip.name} must not be named like a table of the results")
+        require_ours(clip)
+    require_tables(folder)
 
 
 def _conclude(
@@ -91,8 +122,8 @@ def _conclude(
 ) -> None:
     """Tables and the report, to files and to the log."""
     scores = [result for result, _ in done]
-    write_text(folder / "options.yml", config.to_yaml(options))
     write_tables(folder, scores, facts)
+    write_text(folder / "options.yml", config.to_yaml(options))
     write_report(folder / "index.html", scores, [gallery for _, gallery in done], facts, label, options.test.reference)
     tables = [clip_rows(scores, label)] if any(result.measured for result in scores) else []
     tables.append(stage_rows(scores))

@@ -67,18 +67,18 @@ def degrade_clips(
         "crop": crop,
     }
     left_over = sum(len(clip) % s_t for clip in clips)
-    output = Output(target, recipe)
-    if output.complete:
+    with Output(target, recipe, [clip.path for clip in clips]) as output:
+        if output.complete:
+            return left_over
+        tasks = (
+            task for clip in clips for task in _tasks(clip, degradation, output.folder / (clip.name if nested else ""))
+        )
+        total = sum(len(clip) // s_t for clip in clips)
+        with tqdm(total=total, desc="degrading", unit="frame") as progress, Workers(workers) as threads:
+            for count in threads.map(_write, tasks):
+                progress.update(count)
+        output.finish()
         return left_over
-    tasks = (
-        task for clip in clips for task in _tasks(clip, degradation, output.folder / (clip.name if nested else ""))
-    )
-    total = sum(len(clip) // s_t for clip in clips)
-    with tqdm(total=total, desc="degrading", unit="frame") as progress, Workers(workers) as threads:
-        for count in threads.map(_write, tasks):
-            progress.update(count)
-    output.finish()
-    return left_over
 
 
 @dataclass(frozen=True)

@@ -32,19 +32,24 @@ def extract_frames(
     if not indices:
         raise InputError(f"{clip.path}: frames must lie within 0:{len(clip)}, got {start}:{stop}")
     recipe = {"command": "extract", "source": str(clip.path.resolve()), "frames": [indices.start, indices.stop]}
-    output = Output(target, recipe)
-    if output.complete:
-        return tuple((a, b) for a, b in output.facts["shots"])
-    with Workers(workers) as threads:
+    with Output(target, recipe, [clip.path]) as output:
+        if output.complete:
+            try:
+                return tuple((int(a), int(b)) for a, b in output.facts["shots"])
+            except (KeyError, TypeError, ValueError):
+                raise InputError(
+                    f"{target} has lost its list of shots: delete it, or choose another --output"
+                ) from None
+        with Workers(workers) as threads:
 
-        def frames() -> Iterator[np.ndarray]:
-            for number, i in enumerate(tqdm(indices, f"extracting {clip.name}", unit="frame")):
-                frame = clip.frames(i, i + 1)[0]
-                file = output.folder / f"{number:08d}.png"
-                if not file.exists():
-                    threads.submit(write_png, file, frame)
-                yield frame
+            def frames() -> Iterator[np.ndarray]:
+                for number, i in enumerate(tqdm(indices, f"extracting {clip.name}", unit="frame")):
+                    frame = clip.frames(i, i + 1)[0]
+                    file = output.folder / f"{number:08d}.png"
+                    if not file.exists():
+                        threads.submit(write_png, file, frame)
+                    yield frame
 
-        shots = shots_of(frames())
-    output.finish(shots=shots, rate=str(clip.rate) if clip.rate else None)
-    return shots
+            shots = shots_of(frames())
+        output.finish(shots=shots, rate=str(clip.rate) if clip.rate else None)
+        return shots

@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 from davsr.errors import InputError
-from davsr.files import partial_name, write_json
+from davsr.files import MARK, claim, partial_name, read_json, remove_ours, write_json
+from davsr.locks import locked
+from davsr.names import require_apart
 
 RECORD = "prepared.json"
 
@@ -27,47 +30,77 @@ Result = TypeVar("Result")
 class Output:
     """A folder in the making, or one that a run before has finished (`complete`, with the `facts` it noted).
 
+    Use as a context manager: meanwhile no other process makes the same folder.
+
     Args:
         target: where it will lie; `folder` is where it is made.
         recipe: what determines its content (JSON values).
+        inputs: what it is made of, which it must not be, nor hold.
 
     Raises:
-        InputError: when target, or what was begun for it, holds something made by another recipe.
+        InputError: when target, or what was begun for it, holds something made by another recipe, or is being made.
     """
 
-    def __init__(self, target: str | Path, recipe: dict[str, Any]) -> None:
+    def __init__(self, target: str | Path, recipe: dict[str, Any], inputs: Sequence[Path] = ()) -> None:
         self.target = Path(target)
+        if self.target.name in ("", ".."):
+            raise InputError(f"--output: must be a folder with a name, got {target}")
         self.folder = partial_name(self.target)
+        require_apart([self.target, self.folder], list(inputs))
         self.recipe = json.loads(json.dumps(recipe))
         self.facts: dict[str, Any] = {}
-        self.complete = self.target.exists()
+        self.complete = False
+        self._lock = locked(self.target)
+
+    def __enter__(self) -> Output:
+        self._lock.__enter__()
+        try:
+            self._open()
+        except BaseException as error:
+            self._lock.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._lock.__exit__(kind, error, at)
+
+    def _open(self) -> None:
+        self.complete = self.target.exists() or self.target.is_symlink()
         if self.complete:
-            self._require_same(self.target)
-        elif self.folder.exists():
-            self._require_same(self.folder)
-        else:
-            self.folder.mkdir(parents=True)
+            if not self._is_same(self.target):
+                raise InputError(f"{self.target} exists, and no `davsr prepare` made it: choose another --output")
+        elif not (self.folder.exists() and self._is_same(self.folder)):
+            claim(self.folder)
+            remove_ours(self.folder)  # its record was lost: what lies in it is of an unknown making
+            claim(self.folder)
             self._record({})
 
     def finish(self, **facts: Any) -> None:
         """Add facts to the record and give the folder its name."""
         self._record(facts)
+        (self.folder / MARK).unlink(missing_ok=True)
         self.folder.rename(self.target)
 
     def _record(self, facts: dict[str, Any]) -> None:
         write_json(self.folder / RECORD, {"recipe": self.recipe, **facts}, indent=1)
 
-    def _require_same(self, folder: Path) -> None:
-        try:
-            self.facts = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            held = self.facts.pop("recipe")
-        except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(f"{folder} exists, and no `davsr prepare` made it: choose another --output") from None
+    def _is_same(self, folder: Path) -> bool:
+        """Whether a record says that the folder was made, or begun, by this recipe.
+
+        Raises:
+            InputError: it was by another one.
+        """
+        facts = read_json(folder / RECORD)
+        held = facts.pop("recipe", None) if isinstance(facts, dict) else None
+        if not isinstance(held, dict):
+            return False
         changed = [k for k in self.recipe.keys() | held.keys() if self.recipe.get(k) != held.get(k)]
         if changed:
             raise InputError(
                 f"{folder} was made with another {' and '.join(sorted(changed))}: delete it or choose another --output"
             )
+        self.facts = facts
+        return True
 
 
 class Workers:

@@ -33,24 +33,24 @@ def pack_clips(clips: Sequence[Clip], target: str | Path, *, workers: int = 0) -
         require_whole(clip)
     entries = [Entry(clip.name, len(clip), *clip.size, str(clip.rate) if clip.rate else None) for clip in clips]
     sources = {clip.name: [str(clip.path.resolve()), len(clip), *clip.size] for clip in clips}
-    output = Output(target, {"command": "lmdb", "clips": sources, "tile": TILE})
-    if output.complete:
-        return
-    total = sum(map(len, clips))
-    with StoreWriter(output.folder) as writer, Workers(workers) as threads:
-        with tqdm(total=total, desc="packing", unit="frame") as progress:
-            for clip in clips:
-                missing = writer.missing(clip.name, len(clip))
-                progress.update(len(clip) - len(missing))
-                # A folder is decoded by the threads; a video has one decoder, which must not jump about.
-                folder = isinstance(clip, FrameFolder)
-                frames = ((clip, i, None if folder else clip.frames(i, i + 1)[0]) for i in missing)
-                for i, value in zip(missing, threads.map(_encode, frames), strict=True):
-                    writer.put(clip.name, i, value)
-                    progress.update()
-        writer.finish(entries)
-    _read_back(clips, output.folder)
-    output.finish()
+    with Output(target, {"command": "lmdb", "clips": sources, "tile": TILE}, [clip.path for clip in clips]) as output:
+        if output.complete:
+            return
+        total = sum(map(len, clips))
+        with StoreWriter(output.folder) as writer, Workers(workers) as threads:
+            with tqdm(total=total, desc="packing", unit="frame") as progress:
+                for clip in clips:
+                    missing = writer.missing(clip.name, len(clip))
+                    progress.update(len(clip) - len(missing))
+                    # A folder is decoded by the threads; a video has one decoder, which must not jump about.
+                    folder = isinstance(clip, FrameFolder)
+                    frames = ((clip, i, None if folder else clip.frames(i, i + 1)[0]) for i in missing)
+                    for i, value in zip(missing, threads.map(_encode, frames), strict=True):
+                        writer.put(clip.name, i, value)
+                        progress.update()
+            writer.finish(entries)
+        _read_back(clips, output.folder)
+        output.finish()
 
 
 def _encode(task: tuple[Clip, int, np.ndarray | None]) -> bytes:

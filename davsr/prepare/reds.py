@@ -116,15 +116,17 @@ def merge(
         "test": [name for name in download.clips if name in held_out],
     }
     sources = {name: [str(sides[side].resolve()) for side in SIDES] for name, sides in download.clips.items()}
-    output = Output(target, {"command": "reds", "link": link, "held_out": list(held_out), "clips": sources})
-    if output.complete:
+    recipe = {"command": "reds", "link": link, "held_out": list(held_out), "clips": sources}
+    inputs = [sides[side] for sides in download.clips.values() for side in SIDES]
+    with Output(target, recipe, inputs) as output:
+        if output.complete:
+            return parts
+        for part, names in parts.items():
+            for name in names:
+                for side in SIDES:
+                    _place(download.clips[name][side], output.folder / part / side / name, link)
+        output.finish(**parts)
         return parts
-    for part, names in parts.items():
-        for name in names:
-            for side in SIDES:
-                _place(download.clips[name][side], output.folder / part / side / name, link)
-    output.finish(**parts)
-    return parts
 
 
 def _place(source: Path, target: Path, link: Link) -> None:

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
 def restore_stated(source: Path, target: Path, options: Options) -> int:
     """Restore as options state it: the work of `davsr restore`, and of `davsr test --output`."""
-    with logging_to(log_file(target, options.restore)):
+    with logging_to(log_file(target, options.restore), waits=True):
         device = setup(options)
         resolved = resolve(options, device=device)
         with progress_bar(None, "restore", "LR frame") as bar:

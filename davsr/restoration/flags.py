@@ -74,7 +74,7 @@ def stated_options(args: argparse.Namespace) -> Options:
 
 def log_file(target: Path, options: RestoreOptions) -> Path | None:
     """Where a run leaves its log."""
-    return target.with_name(f"{target.name}.log") if options.log else None
+    return target.parent / f"{target.name}.log" if options.log else None
 
 
 def progress_on(bar: Any) -> Progress:

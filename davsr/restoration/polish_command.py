@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         print(config.to_yaml(options), end="")
         return 0
     target = args.output or args.estimate.with_name(f"{args.estimate.stem}-polished{args.estimate.suffix}")
-    with logging_to(log_file(target, options.restore)), progress_bar(None, "polish", "LR frame") as bar:
+    with logging_to(log_file(target, options.restore), waits=True), progress_bar(None, "polish", "LR frame") as bar:
         device = setup(options)
         polish(
             args.estimate,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,17 +14,20 @@ from typing import Any
 import numpy as np
 
 from davsr import config
+from davsr.data.frames import is_image
 from davsr.data.scenes import CutDetector
 from davsr.errors import InputError
-from davsr.files import write_json
-from davsr.log import logger
+from davsr.files import read_record, write_record
+from davsr.locks import locked
+from davsr.log import BEGINS, logger
+from davsr.names import require_apart
 from davsr.options import DegradationOptions, RestoreOptions
 from davsr.physics.operator import Operator
 from davsr.pixels import Frames, eight_bits, image_to_unit
 from davsr.restoration.consistency import Consistency
 from davsr.restoration.encoder import Encoding, check_container, has_sound
 from davsr.restoration.source import Source, open_source
-from davsr.restoration.target import Target, is_folder, part_folder
+from davsr.restoration.target import Target, clear_finished, is_folder, part_folder
 from davsr.restoration.windows import LowFrame, Plan, Restorer, restore_stream
 
 Progress = Callable[[int, int], None]  # (LR frames done, LR frames in all)
@@ -66,52 +68,59 @@ def stream(
         operator: A, for the log; `degradation` and `options.response` describe it.
         identity: what the frames depend on beside the source and the options; a restart compares it.
         estimate: HR frames that go with the source's; its rate, sound and colours are the output's.
+
+    Raises:
+        InputError: the input cannot be read, or the output not be written, with the reason.
     """
-    began = time.monotonic()
     source, target = Path(source), Path(target)
-    low = open_source(source, frame_rate(options.rate) if estimate is None else None)
-    lead = estimate or low  # whose time, sound and colours the output takes over
-    s_t, s_h, s_w = degradation.scale
-    rate = lead.steady_rate
-    if rate is not None and estimate is None and not options.slow_motion:
-        rate = rate * s_t
-    sound = _sound(lead, options, target)
-    _check_target(target, [source, lead.path], rate, sound, options)
-    wanted = dataclasses.replace(options, overwrite=False, log=False, memory=0.0)  # what the frames depend on
-    output = Target(
-        target,
-        {
-            "inputs": [_stamp(path) for path in {source: 0, lead.path: 0}],
-            "degradation": config.to_tree(degradation),
-            "restore": config.to_tree(wanted),
-            **identity,
-        },
-        rate=rate,
-        look=dataclasses.replace(lead.look, aspect=lead.look.aspect * (1 if estimate else Fraction(s_h, s_w))),
-        encoding=Encoding(options.codec, options.crf, options.preset),
-        audio=sound,
-    )
-    continued = output.open()
-    plan = _kept(output.work / "plan.json", lambda: plan_for(low))
-    done = output.segments[-1].stop if output.segments else 0
-    height, width = s_h * low.size[0], s_w * low.size[1]
-    logger.info(
-        f"{source} -> {target}: {len(low)} frames of {low.size[1]}x{low.size[0]} -> {s_t * len(low)} of {width}x{height}"
-        + (f" at {rate} a second" if rate else "")
-    )
-    logger.info(f"y = A x: {operator.describe()}; sigma {options.sigma:g}; {_describe(plan, low)}")
-    if continued:
-        logger.info(f"continuing after frame {done}, which {output.work} holds")
-    try:
-        _write(output, low, estimate, restorer, degradation, options, plan, progress)
-        residuals = [r for segment in output.segments for r in segment.residuals]
-        output.finish()
-    except BaseException:
-        output.abort()
-        raise
-    seconds = time.monotonic() - began
-    logger.info(f"{target}: done in {seconds:.0f} s; ||y - A x|| {np.mean(residuals):.5f} on average")
-    return Restoration(target, (height, width), s_t * len(low), rate, plan, done, seconds, residuals)
+    _require_place(target, [source] if estimate is None else [source, estimate.path])
+    with locked(target):
+        clear_finished(target)
+        began = time.monotonic()
+        low = open_source(source, frame_rate(options.rate) if estimate is None else None)
+        lead = estimate or low  # whose time, sound and colours the output takes over
+        s_t, s_h, s_w = degradation.scale
+        rate = lead.steady_rate
+        if rate is not None and estimate is None and not options.slow_motion:
+            rate = rate * s_t
+        sound = _sound(lead, options, target)
+        _check_target(target, source, rate, sound, options)
+        wanted = dataclasses.replace(options, overwrite=False, log=False, memory=0.0)  # what the frames depend on
+        output = Target(
+            target,
+            {
+                "inputs": [_stamp(path) for path in {source: 0, lead.path: 0}],
+                "degradation": config.to_tree(degradation),
+                "restore": config.to_tree(wanted),
+                **identity,
+            },
+            rate=rate,
+            look=dataclasses.replace(lead.look, aspect=lead.look.aspect * (1 if estimate else Fraction(s_h, s_w))),
+            encoding=Encoding(options.codec, options.crf, options.preset),
+            audio=sound,
+        )
+        output.open()
+        plan = _kept_plan(output, lambda: plan_for(low))
+        done = output.segments[-1].stop if output.segments else 0
+        height, width = s_h * low.size[0], s_w * low.size[1]
+        logger.info(
+            f"{source} -> {target}: {len(low)} frames of {low.size[1]}x{low.size[0]} -> {s_t * len(low)} of {width}x{height}"
+            + (f" at {rate} a second" if rate else ""),
+            extra=BEGINS,
+        )
+        logger.info(f"y = A x: {operator.describe()}; sigma {options.sigma:g}; {_describe(plan, low)}")
+        if done:
+            logger.info(f"continuing after frame {done}, which {output.work} holds")
+        try:
+            _write(output, low, estimate, restorer, degradation, options, plan, progress)
+            residuals = [r for segment in output.segments for r in segment.residuals]
+            output.finish(s_t * len(low))
+        except BaseException:
+            output.abort()
+            raise
+        seconds = time.monotonic() - began
+        logger.info(f"{target}: done in {seconds:.0f} s; ||y - A x|| {np.mean(residuals):.5f} on average")
+        return Restoration(target, (height, width), s_t * len(low), rate, plan, done, seconds, residuals)
 
 
 def _write(
@@ -179,12 +188,15 @@ def _low_frames(
         yield LowFrame(image_to_unit(image), part, first=j == 0 or cut)
 
 
-def _kept(file: Path, choose: Callable[[], Plan]) -> Plan:
+def _kept_plan(output: Target, choose: Callable[[], Plan]) -> Plan:
     """The plan that the finished segments were made with: a restart may find other memory free."""
-    if file.is_file():
-        return Plan(**json.loads(file.read_text()))
+    file = output.work / "plan.json"
+    kept = read_record(file)
+    if kept is not None and kept.keys() == {field.name for field in dataclasses.fields(Plan)}:
+        return Plan(**kept)
+    output.forget()
     plan = choose()
-    write_json(file, dataclasses.asdict(plan))
+    write_record(file, dataclasses.asdict(plan))
     return plan
 
 
@@ -227,28 +239,33 @@ def _sound(lead: Source, options: RestoreOptions, target: Path) -> tuple[Path, F
     return lead.path, lead.begin
 
 
-def _check_target(
-    target: Path,
-    inputs: list[Path],
-    rate: Fraction | None,
-    sound: tuple[Path, Fraction] | None,
-    options: RestoreOptions,
-) -> None:
+def _require_place(target: Path, inputs: list[Path]) -> None:
+    """Raise InputError where making the target would touch an input, or put files between its frames."""
+    if target.name in ("", ".."):
+        raise InputError(f"output {target} must be a file or folder with a name")
+    require_apart([target, part_folder(target)], inputs)
     for path in inputs:
-        places = [target.resolve(), part_folder(target).resolve()]
-        if any(
-            place == path.resolve() or path.resolve() in place.parents or place in path.resolve().parents
-            for place in places
-        ):
+        if path.resolve() in target.resolve().parents:
             raise InputError(f"output {target} must not be the input {path} nor lie in it")
+
+
+def _check_target(
+    target: Path, source: Path, rate: Fraction | None, sound: tuple[Path, Fraction] | None, options: RestoreOptions
+) -> None:
     if target.exists() and not options.overwrite:
         raise InputError(f"output {target} exists; give --overwrite to replace it")
     if target.exists() and target.is_dir() != is_folder(target):
         raise InputError(f"output {target} must be a {'folder' if is_folder(target) else 'file'}, got the other")
+    if target.is_dir():
+        others = [path.name for path in target.iterdir() if not is_image(path)]
+        if others:
+            raise InputError(
+                f"output {target} holds more than frames ({others[0]}): only folders of frames are replaced"
+            )
     if is_folder(target):
         return
     if rate is None:
-        raise InputError(f"input {inputs[0]} is a folder, whose frames have no rate; give --rate to write a video")
+        raise InputError(f"input {source} is a folder, whose frames have no rate; give --rate to write a video")
     check_container(target, options.codec, sound[0] if sound else None)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +18,8 @@ import av
 
 from davsr.data.frames import write_image
 from davsr.data.video import VIDEO_SUFFIXES
-from davsr.files import sync, write_json
+from davsr.errors import InputError
+from davsr.files import claim, read_record, remove_ours, sync, write_record
 from davsr.pixels import Image16, eight_bits
 from davsr.restoration.encoder import (
     Encoding,
@@ -27,6 +27,8 @@ from davsr.restoration.encoder import (
     SoundCopy,
 )
 from davsr.restoration.source import Look
+
+_DONE = "done.json"  # record that the output was whole before it was moved into place
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Segment:
     scene: int  # LR frame
     delay: int = 0  # frames by which decoding runs ahead of display
     residuals: Sequence[float] = ()
+    sizes: Sequence[int] = ()  # bytes of its files: of each frame, or of the video
 
 
 class Target:
@@ -76,28 +79,51 @@ class Target:
 
     def open(self) -> bool:
         """Prepare the work folder; True if finished segments were found there and are continued."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        record = self.work / "settings.json"
-        known = json.loads(record.read_text()) if record.is_file() else None
-        if known != self.settings:
-            if self.work.exists():
-                shutil.rmtree(self.work)
-            self.work.mkdir()
-            write_json(record, self.settings)
+        claim(self.work)
+        self._undo_move()
+        if read_record(self.work / "settings.json") != self.settings:
+            remove_ours(self.work)
+            claim(self.work)
+            write_record(self.work / "settings.json", self.settings)
         self.segments = self._finished()
         self._count = self.segments[-1].stop if self.segments else 0
         return bool(self.segments)
 
+    def forget(self) -> None:
+        """Begin anew: what is there was made by a plan that is not known any more."""
+        self.segments, self._count = [], 0
+
+    def _undo_move(self) -> None:
+        """After a run that ended while it moved a folder into place: the frames lie together again, the old output stands."""
+        replaced = self.work / "replaced"
+        if replaced.is_dir() and not self.path.exists():
+            os.replace(replaced, self.path)
+        for file in (self.work / "whole").glob("*.png"):
+            os.replace(file, self.work / file.name)
+
     def _finished(self) -> list[Segment]:
-        """The segments that join up from the first frame on; what lies beyond them was interrupted."""
+        """The segments that join up from the first frame on; what lies beyond them was interrupted, or is damaged."""
         segments: list[Segment] = []
-        for record in sorted(self.work.glob("segment-*.json")):
-            segment = Segment(**json.loads(record.read_text()))
-            whole = self.is_folder or (self.work / segment.name).is_file()
-            if segment.start != (segments[-1].stop if segments else 0) or not whole:
-                break
+        while True:
+            tree = read_record(self._record(len(segments)))
+            try:
+                segment = Segment(**(tree or {}))
+            except TypeError:  # there is none, or one of another version
+                return segments
+            if segment.start != (segments[-1].stop if segments else 0) or segment.name != self._name(len(segments)):
+                return segments
+            if list(segment.sizes) != self._sizes(segment):
+                return segments
             segments.append(segment)
-        return segments
+
+    def _record(self, number: int) -> Path:
+        return self.work / f"segment-{number:06d}.json"
+
+    def _sizes(self, segment: Segment) -> list[int]:
+        """Bytes of the files of a segment, as far as they are there."""
+        names = [f"{p:08d}.png" for p in range(segment.start, segment.stop)] if self.is_folder else [segment.name]
+        files = [self.work / name for name in names]
+        return [file.stat().st_size for file in files if file.is_file()]
 
     def write(self, image: Image16) -> None:
         """Append an HR frame [H, W, 3]."""
@@ -108,13 +134,13 @@ class Target:
             if self._encoder is None:
                 assert self.rate is not None
                 self._encoder = SegmentEncoder(
-                    self.work / self._name(), image.shape, self.encoding, self.rate, self.look
+                    self.work / self._name(len(self.segments)), image.shape, self.encoding, self.rate, self.look
                 )
             self._encoder.write(image)
         self._count += 1
 
-    def _name(self) -> str:
-        return f"segment-{len(self.segments):06d}{'.mkv' if self.encoding.codec == 'ffv1' else '.mov'}"
+    def _name(self, number: int) -> str:
+        return f"segment-{number:06d}{'.mkv' if self.encoding.codec == 'ffv1' else '.mov'}"
 
     @property
     def pending(self) -> int:
@@ -126,8 +152,10 @@ class Target:
         delay = self._encoder.close() if self._encoder is not None else 0
         self._encoder = None
         start = self.segments[-1].stop if self.segments else 0
-        segment = Segment(self._name(), start, self._count, resume, scene, delay, list(residuals))
-        write_json(self.work / f"segment-{len(self.segments):06d}.json", segment.__dict__)
+        name = self._name(len(self.segments))
+        segment = Segment(name, start, self._count, resume, scene, delay, list(residuals))
+        segment.sizes = self._sizes(segment)
+        write_record(self._record(len(self.segments)), segment.__dict__)
         self.segments.append(segment)
 
     def abort(self) -> None:
@@ -136,21 +164,35 @@ class Target:
             self._encoder.abort()
             self._encoder = None
 
-    def finish(self) -> None:
-        """Join the segments and move the whole output into place."""
+    def finish(self, frames: int) -> None:
+        """Join the segments and move the whole output into place.
+
+        Raises:
+            InputError: it does not have so many frames; what is there stays for a restart.
+        """
         if self.is_folder:
             whole = self.work / "whole"
             whole.mkdir(exist_ok=True)
+            count = 0
             for file in self.work.glob("*.png"):
-                os.replace(file, whole / file.name)
+                if int(file.stem) < frames:  # beyond them: what a longer input left behind
+                    os.replace(file, whole / file.name)
+                    count += 1
         else:
             whole = self.work / f"whole{self.path.suffix}"
-            self._join(whole)
-        _move_into_place(whole, self.path, self.work)
-        shutil.rmtree(self.work)
+            count = self._join(whole)
+        if count != frames:
+            raise InputError(
+                f"output {self.path} has {count} of {frames} frames: the input ended early, or {self.work} changed"
+            )
+        write_record(self.work / _DONE, {"frames": frames})
+        if self.is_folder and self.path.is_dir():  # by renaming: there is no moment at which it is half there
+            os.replace(self.path, self.work / "replaced")
+        os.replace(whole, self.path)
+        remove_ours(self.work)
 
-    def _join(self, path: Path) -> None:
-        """Packets of all segments, and of the sound, in one container; nothing is encoded again."""
+    def _join(self, path: Path) -> int:
+        """Packets of all segments, and of the sound, in one container; nothing is encoded again. Returns the number of frames."""
         assert self.rate is not None
         unit = 1 / self.rate
         delay = max(segment.delay for segment in self.segments)
@@ -180,11 +222,12 @@ class Target:
             if sound is not None:
                 sound.copy_until(None)
         sync(path)
+        return index
 
 
 def part_folder(path: Path) -> Path:
     """Where the segments of a target lie until it is whole."""
-    return path.with_name(f"{path.name}.part")
+    return path.parent / f"{path.name}.part"
 
 
 def is_folder(path: Path) -> bool:
@@ -192,8 +235,8 @@ def is_folder(path: Path) -> bool:
     return path.suffix.lower() not in VIDEO_SUFFIXES
 
 
-def _move_into_place(whole: Path, path: Path, work: Path) -> None:
-    """Replace a folder by renaming: there is no moment at which it is half there."""
-    if path.is_dir():
-        os.replace(path, work / "replaced")
-    os.replace(whole, path)
+def clear_finished(path: Path) -> None:
+    """Remove the work folder of a run that ended between moving its output into place and clearing up."""
+    work = part_folder(path)
+    if path.exists() and read_record(work / _DONE) is not None and not any(work.glob("whole*")):
+        remove_ours(work)

@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 
 from davsr.data.frames import write_image
+from davsr.limits import require_below
 
 _PANEL = (300, 460)  # h, w
 _MARGIN = (34, 64, 30, 14)  # top, left, bottom, right
 _COLOURS = ((31, 119, 180), (214, 90, 20), (44, 140, 60), (180, 40, 60), (120, 90, 180), (110, 110, 110))
+_FAR = 10_000  # rows beyond the panel at which an outlier is drawn: OpenCV counts in 32 bits
 _GREY, _INK = (225, 225, 225), (60, 60, 60)
 # title, logarithmic (where nothing is negative), names of the records (a trailing _ stands for any number)
 _PANELS = (
@@ -31,7 +33,7 @@ _PANELS = (
 
 def draw_curves(records: Path, picture: Path) -> None:
     """Draw every quantity that `records` (JSON lines with a `step`) holds into `picture`."""
-    lines = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
+    lines = read_figures(records)
     panels = []
     for title, logarithmic, names in _PANELS:
         present = sorted({key for line in lines for key in line if _matches(key, names)})
@@ -49,6 +51,27 @@ def draw_curves(records: Path, picture: Path) -> None:
     panels += [np.full_like(panels[0], 255)] * (-len(panels) % columns)
     rows = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]
     write_image(picture, np.vstack(rows))
+
+
+def read_figures(file: Path) -> list[dict[str, float]]:
+    """The lines of `metrics.jsonl`, each a step and its figures.
+
+    Lines that a killed process or a fault of the disk has damaged are skipped.
+    """
+    require_below("RECORD_BYTES", file.stat().st_size, f"{file} has")
+    found = []
+    for line in file.read_bytes().splitlines():
+        try:
+            figures = json.loads(line)
+            if isinstance(figures, dict) and type(figures.get("step")) is int and 0 <= figures["step"] < 2**53:
+                found.append({name: value for name, value in figures.items() if _is_figure(value)})
+        except (ValueError, RecursionError):
+            continue
+    return found
+
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and (value != value or abs(value) <= 1e300)
 
 
 def _matches(key: str, names: tuple[str, ...]) -> bool:
@@ -72,7 +95,7 @@ def _panel(title: str, curves: dict[str, list[tuple[float, float]]], logarithmic
     def place(x: float, y: float) -> tuple[int, int]:
         column = left + (x - x_low) / (x_high - x_low) * (width - left - right)
         row = height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
-        return round(column), round(row)
+        return round(column), round(min(max(row, -_FAR), _FAR))
 
     for y in np.linspace(y_low, y_high, 5):
         cv2.line(image, place(x_low, y), place(x_high, y), _GREY, 1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from davsr.errors import InputError
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.flow import SPyNet
 from davsr.options import TrainOptions
@@ -52,6 +54,55 @@ def set_rates(optimizer: torch.optim.Optimizer, step: int, options: TrainOptions
     for group in optimizer.param_groups:
         group["lr"] = rate * factors[group["name"]]
     return rate
+
+
+def restore_optimizer(optimizer: torch.optim.Adam, stored: Any, source: str) -> None:
+    """Take the moments of a checkpoint, bit for bit; rates and the rest are those of the options.
+
+    torch checks nothing of this, and its kernels read as many numbers as the parameter has.
+
+    Raises:
+        InputError: a moment is missing, of another shape or type, or not finite.
+    """
+
+    def need(fits: object, what: str) -> None:
+        if not fits:
+            raise InputError(f"checkpoint {source}: its optimiser does not fit this network: {what}")
+
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    need(isinstance(stored, dict) and isinstance(stored.get("state"), dict), "it holds no moments")
+    own = optimizer.state_dict()["param_groups"]
+    groups = stored.get("param_groups")
+    need(isinstance(groups, list) and all(isinstance(group, dict) for group in groups), "it holds no groups")
+    need(
+        [(group.get("name"), group.get("params")) for group in groups] == [(g["name"], g["params"]) for g in own],
+        "its groups of parameters are others",
+    )
+    state: dict[int, dict[str, Tensor]] = {}
+    for index, entry in stored["state"].items():
+        need(type(index) is int and 0 <= index < len(parameters), f"it knows a parameter {index!r}")
+        need(
+            isinstance(entry, dict) and entry.keys() == _MOMENTS.keys(),
+            f"the moments of parameter {index} are incomplete",
+        )
+        state[index] = {}
+        for name, least in _MOMENTS.items():
+            value, like = entry[name], parameters[index] if name != "step" else torch.zeros(())
+            need(
+                isinstance(value, Tensor) and value.shape == like.shape,
+                f"{name} of parameter {index} has another shape",
+            )
+            need(value.dtype == like.dtype, f"{name} of parameter {index} is {value.dtype}")
+            need(
+                bool(value.isfinite().all()) and bool((value >= least).all()),
+                f"{name} of parameter {index} is no moment",
+            )
+            state[index][name] = torch.empty_like(like, device="cpu").copy_(value)  # in the parameter's own layout
+    optimizer.load_state_dict({"state": state, "param_groups": own})
+
+
+# What Adam keeps of every parameter, and the least that it may be.
+_MOMENTS = {"step": 0.0, "exp_avg": -math.inf, "exp_avg_sq": 0.0}
 
 
 class AveragedModel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from davsr.errors import InputError
 from davsr.files import write_text
-from davsr.training.curves import draw_curves
+from davsr.training.curves import draw_curves, read_figures
 
 
 class Record:
@@ -36,7 +35,7 @@ class Record:
         """Drop the figures after `step`: the run goes on from there and will write them again."""
         if not self.file.exists():
             return
-        lines = [line for line in self.file.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
+        lines = [json.dumps(figures) for figures in read_figures(self.file) if figures["step"] <= step]
         write_text(self.file, "".join(line + "\n" for line in lines))
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
@@ -115,10 +114,3 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min" if minutes else f"{seconds:.0f} s"
-
-
-def _step(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError):  # a line that a killed process left unfinished
-        return sys.maxsize

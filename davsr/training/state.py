@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from davsr.config import shown
+from davsr.errors import InputError
 
 
 @dataclass
@@ -17,6 +23,23 @@ class State:
     nonfinite_row: int = 0  # non-finite steps since the last finite one
     best: float = -math.inf  # validation
     best_step: int = 0
+
+
+def restored(tree: Mapping[str, Any], source: str) -> State:
+    """The state that a checkpoint holds.
+
+    Raises:
+        InputError: a number is missing, of another type, or none that a run can be at.
+    """
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(State):
+        value, kind = tree.get(field.name), float if field.name == "best" else int
+        if type(value) is not kind or value != value or (kind is int and not 0 <= value < 2**53):
+            raise InputError(
+                f"checkpoint {source}: {field.name} must be a number of steps or a score, got {shown(value)}"
+            )
+        values[field.name] = value
+    return State(**values)
 
 
 @dataclass

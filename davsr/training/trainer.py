@@ -15,19 +15,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from davsr import config
 from davsr.checkpoints.files import CheckpointFolder, load_checkpoint, save_checkpoint
+from davsr.checkpoints.fit import load_strictly
 from davsr.checkpoints.network import KEY as NETWORK
 from davsr.checkpoints.network import network_section
 from davsr.errors import InputError
 from davsr.files import write_text
-from davsr.log import logger, logging_to
+from davsr.locks import locked
+from davsr.log import BEGINS, logger, logging_to
 from davsr.options import Options
 from davsr.ranks import Ranks
 from davsr.runtime import autocast, keep_freed_memory, setup
-from davsr.training.optimizer import AveragedModel, make_optimizer, set_rates
+from davsr.training.optimizer import AveragedModel, make_optimizer, restore_optimizer, set_rates
 from davsr.training.record import Record, Window, duration
 from davsr.training.samples.dataset import load_batches
 from davsr.training.signals import StopRequest
-from davsr.training.state import Outcome, State
+from davsr.training.state import Outcome, State, restored
 from davsr.training.tasks import compile_stacks, offset_magnitude, open_task
 from davsr.training.watch import Watch
 
@@ -51,9 +53,11 @@ def train(options: Options, *, auto_resume: bool = False) -> Outcome:
     """
     ranks = Ranks.from_environment()
     folder = Path("experiments") / options.name
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as closing:
-        closing.enter_context(logging_to(folder / "log.txt" if ranks.first else None, console=ranks.first))
+        if ranks.first:
+            closing.enter_context(locked(folder))
+        log = folder / "log.txt" if ranks.first else None
+        closing.enter_context(logging_to(log, console=ranks.first, waits=True))
         stop = closing.enter_context(StopRequest())
         device = setup(options, rank=ranks.local)
         if device.type == "cpu":
@@ -300,22 +304,23 @@ class Trainer:
                 continue
             if tree.get(name) is None:
                 raise InputError(f"checkpoint {file}: holds no {name} weights; the run was started without train.ema")
-            try:
-                module.load_state_dict(tree[name])
-            except RuntimeError as error:
-                first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-                raise InputError(f"checkpoint {file}: does not fit model options: {first}") from None
-        self.optimizer.load_state_dict(tree["optimizer"])
-        if self.scaler.is_enabled() and tree["scaler"]:
-            self.scaler.load_state_dict(tree["scaler"])
-        torch.set_rng_state(tree["rng"])
-        self.state = State(**{f.name: tree[f.name] for f in dataclasses.fields(State)})
+            load_strictly(module, tree[name], f"checkpoint {file}")
+        restore_optimizer(self.optimizer, tree.get("optimizer"), str(file))
+        try:
+            if self.scaler.is_enabled() and tree.get("scaler"):
+                self.scaler.load_state_dict(tree["scaler"])
+            torch.set_rng_state(tree["rng"])
+        except (KeyError, TypeError, RuntimeError, AttributeError) as error:
+            raise InputError(f"checkpoint {file}: its generator or scaler cannot be restored ({error})") from None
+        self.state = restored(tree, str(file))
         if self.record:
             self.record.rewind(self.state.step)
 
     def _describe(self, newest: Path | None) -> None:
         """Say what is about to happen, and leave the options beside it."""
         settings = self.options.train
+        self.folder.mkdir(parents=True, exist_ok=True)
+        logger.info("run: %s", self.folder, extra=BEGINS)
         for source in self.task.samples.sources:
             logger.info("data: %s", source.describe())
         logger.info(
