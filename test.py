@@ -2,7 +2,7 @@
 
 import sys
 
-from davsr.cli import main
+from davsr.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main(["test", *sys.argv[1:]]))
+    sys.exit(command(["test", *sys.argv[1:]]))

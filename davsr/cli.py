@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 
 from davsr import __version__
-from davsr.errors import InputError
+from davsr.console import Parser, begin_process, end_process, printable_output, silence, work_begins
+from davsr.errors import sentence
 
 COMMANDS = {  # name: (module with add_arguments and run, what it does)
     "train": ("davsr.training.command", "train a network"),
@@ -29,9 +31,39 @@ REQUIRED = {  # module: the package that brings it
 }
 
 
+def command(arguments: Sequence[str] | None = None) -> int:
+    """`main` as the whole of a process: see `davsr.console`."""
+    begin_process()
+    try:
+        code = main(arguments)
+    except SystemExit as end:  # argparse's
+        code = end.code if isinstance(end.code, int) else 0
+    return end_process(code)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; wrong input is one sentence on stderr and exit code 2."""
+    """Run one subcommand; wrong input, and what the system refuses, is one sentence on stderr and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with printable_output():
+            return _run(arguments)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 128 + signal.SIGINT
+    except BrokenPipeError as error:
+        if error.filename is None:  # nobody reads what is printed any more
+            silence(sys.stdout)
+            return 1
+        _say(sentence(error))
+    except Exception as error:
+        found = sentence(error)
+        if not found:
+            raise
+        _say(found)
+    return 2
+
+
+def _run(arguments: list[str]) -> int:
     parser = _top_parser()
     if not arguments or arguments[0] not in COMMANDS:
         parser.parse_args(arguments or ["--help"])  # --help, --version, or an error: each of them exits
@@ -43,25 +75,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         package = REQUIRED.get((error.name or "").partition(".")[0])
         if package is None:
             raise
-        print(f"davsr: this needs {package}, which is not installed: pip install {package}", file=sys.stderr)
+        _say(f"this needs {package}, which is not installed: pip install {package}")
         return 2
-    subparser = argparse.ArgumentParser(prog=f"davsr {name}", description=COMMANDS[name][1])
+    subparser = Parser(prog=f"davsr {name}", description=COMMANDS[name][1])
     module.add_arguments(subparser)
     args = subparser.parse_args(rest)
+    work_begins()
+    return int(module.run(args) or 0)
+
+
+def _say(message: str) -> None:
     try:
-        return int(module.run(args) or 0)
-    except InputError as error:
-        print(f"davsr: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("davsr: interrupted", file=sys.stderr)
-        return 130
+        print(f"davsr: {message}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # nobody listens; the exit code says it too
+        silence(sys.stderr)
 
 
 def _top_parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
     listing = "\n".join(f"  {name.ljust(width)}  {purpose}" for name, (_, purpose) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="davsr",
         description="Space-time video super-resolution.",
         epilog=f"commands:\n{listing}\n\ndavsr COMMAND --help says more.",
@@ -91,4 +124,4 @@ def add_option_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -67,7 +67,9 @@ def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML with the safe loader, refusing duplicate keys. `source` names the text in errors."""
     require_below("OPTION_BYTES", len(text), f"options: {source} has")
     try:
-        return yaml.load(text, _UniqueKeyLoader)
+        tree = yaml.load(text, _UniqueKeyLoader)
+        _require_few(tree, source)
+        return tree
     except InputError as error:
         raise InputError(f"{error} of {source}") from None
     except RecursionError:
@@ -75,6 +77,19 @@ def parse_yaml(text: str, source: str) -> Any:
     # What a tag or a date cannot be made of comes out of PyYAML as whatever int(), datetime() or a missing match raise.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
         raise InputError(f"options: {source} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _require_few(tree: Any, source: str) -> None:
+    """Raise InputError where aliases of aliases make of a few lines more values than anybody could walk through."""
+    waiting, count = [tree], 0
+    while waiting:
+        value = waiting.pop()
+        parts = (
+            list(value.values()) if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
+        )
+        count += 1 + len(parts)
+        require_below("OPTION_VALUES", count, f"options: {source} expands to")
+        waiting.extend(parts)
 
 
 def load(

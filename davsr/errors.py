@@ -29,3 +29,24 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def sentence(error: BaseException) -> str:
+    """What a wrong input, the system or a library says, as one sentence, with the path where there is one.
+
+    Empty: it is none of these but a defect of ours, which is not to be dressed as wrong input.
+    """
+    if isinstance(error, InputError):
+        return str(error)
+    module = type(error).__module__.partition(".")[0]
+    if isinstance(error, OSError) or module == "av":
+        reason = getattr(error, "strerror", None) or str(error)
+        path = getattr(error, "filename", None)
+        if isinstance(path, bytes):
+            path = path.decode("utf-8", "backslashreplace")
+        return printable(f"{path}: {reason}" if path else reason) or type(error).__name__
+    if isinstance(error, MemoryError) or "allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError":
+        return "there is not enough memory; smaller windows and tiles need less (num_frame_testing, size_patch_testing)"
+    if module in ("cv2", "lmdb", "zlib"):
+        return printable(f"{module}: {' '.join(str(error).split())}")
+    return ""

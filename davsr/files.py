@@ -103,6 +103,13 @@ def claim(folder: Path) -> None:
     (folder / MARK).touch()
 
 
+def renew(folder: Path) -> None:
+    """`claim` a folder, and empty it where a run before has left something."""
+    require_ours(folder)
+    remove_ours(folder)
+    claim(folder)
+
+
 def require_ours(folder: Path) -> None:
     """Raise InputError where something is in the place of a folder that this package did not make."""
     if not is_ours(folder) and (folder.is_symlink() or folder.exists()):

@@ -16,6 +16,7 @@ Bound = Literal[
     "IMAGE_BYTES",
     "CLIP_FRAMES",
     "OPTION_BYTES",
+    "OPTION_VALUES",
     "RECORD_BYTES",
     "PSF_TAPS",
     "PARAMETERS",
@@ -27,6 +28,7 @@ _DEFAULTS: dict[Bound, int] = {
     "IMAGE_BYTES": 2**29,  # of one image file
     "CLIP_FRAMES": 2**24,  # of a clip: a week at 24 a second
     "OPTION_BYTES": 2**20,  # of a YAML file
+    "OPTION_VALUES": 2**17,  # that it expands to: an alias may repeat what is long
     "RECORD_BYTES": 2**28,  # of a record of ours: plans, segments, lists of clips, metrics
     "PSF_TAPS": 2**16,  # of a point-spread function: 256 x 256
     "PARAMETERS": 2**28,  # of a network: a GiB of weights

@@ -37,9 +37,9 @@ def locked(output: str | Path) -> Iterator[None]:
         InputError: another process, or another thread of this one, is making the output.
     """
     path = Path(output)
-    path = path.parent.resolve() / path.name
     if path.name in ("", ".."):
         raise InputError(f"output {output} must be a file or folder with a name")
+    path = path.parent.resolve() / path.name
     lock = path.with_name(f".{path.name}.lock")
     with _HELD_GUARD:
         if lock in _HELD:

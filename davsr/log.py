@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from davsr.console import silence
 from davsr.errors import LINE_ENDS, printable
 
 logger = logging.getLogger("davsr")
@@ -39,6 +40,7 @@ class _Console(logging.Handler):
                 stream.flush()
         except (OSError, ValueError):  # closed at the other end, or at ours
             self._gone = True
+            silence(stream)
 
 
 class _File(logging.FileHandler):

@@ -26,6 +26,7 @@ import numpy as np
 
 from davsr.config import shown
 from davsr.data.frames import require_frame_size, require_inside
+from davsr.data.lmdb_pages import DamagedPagesError, check_pages
 from davsr.errors import InputError
 from davsr.limits import require_below
 
@@ -275,15 +276,14 @@ class _Environment:
     def __init__(self, path: Path) -> None:
         lmdb = _lmdb()
         try:
+            # Following a wrong number would end the process: a signal, not an error.
+            check_pages(path / "data.mdb")
+        except (DamagedPagesError, OSError) as error:
+            raise InputError(f"LMDB {path} is damaged: {error}") from None
+        try:
             self.environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, create=False)
         except lmdb.Error as error:
             raise InputError(f"LMDB {path} cannot be opened: {error}") from None
-        # Reading mapped memory beyond the end of a truncated file would kill the process (SIGBUS).
-        pages = self.environment.info()["last_pgno"] + 1
-        size, needed = (path / "data.mdb").stat().st_size, pages * self.environment.stat()["psize"]
-        if size < needed:
-            self.environment.close()
-            raise InputError(f"LMDB {path} is damaged: data.mdb must have {needed} bytes, got {size}")
         self._transaction = self.environment.begin(buffers=True)
         self._lock = threading.Lock()  # a transaction serves one thread at a time
 
@@ -292,12 +292,13 @@ class _Environment:
             return self._transaction.get(key)
 
 
-# LMDB allows a file to be opened once per process, so stores of the same path share what is open.
-_OPEN: weakref.WeakValueDictionary[Path, _Environment] = weakref.WeakValueDictionary()
+# LMDB allows a file to be opened once per process, so stores of the same file share what is open.
+_OPEN: weakref.WeakValueDictionary[tuple[int, int], _Environment] = weakref.WeakValueDictionary()
 
 
 def _open(path: Path) -> _Environment:
-    key = path.resolve()
+    facts = (path / "data.mdb").stat()
+    key = facts.st_dev, facts.st_ino  # of the file: another one may have taken its place
     environment = _OPEN.get(key)
     if environment is None:
         environment = _OPEN[key] = _Environment(path)

@@ -14,7 +14,7 @@ from davsr.data.video import VideoWriter
 from davsr.evaluation.comparison import Version, comparison
 from davsr.evaluation.report import INPUT
 from davsr.evaluation.tables import BASELINE, TRUTH, ClipResult
-from davsr.files import claim, partial_name, remove_ours, require_ours
+from davsr.files import partial_name, remove_ours, renew, require_ours
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
 
@@ -33,9 +33,7 @@ class ClipFolder:
 
     def __enter__(self) -> ClipFolder:
         require_ours(self.target)
-        claim(self.folder)
-        remove_ours(self.folder)  # what an interrupted run has left
-        claim(self.folder)
+        renew(self.folder)
         if self.save in ("frames", "both"):
             (self.folder / "frames").mkdir()
         return self

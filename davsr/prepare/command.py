@@ -28,6 +28,8 @@ from davsr.prepare.output import Workers
 from davsr.prepare.pack import pack_clips
 from davsr.prepare.verify import measure, open_pairs, report
 
+_MOST_WORKERS = 256
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommands of `davsr prepare`."""
@@ -71,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: naming what is wrong with the input or the output.
     """
-    if getattr(args, "workers", 0) < 0:
-        raise InputError(f"--workers: must be at least 0, got {args.workers}")
+    if not 0 <= getattr(args, "workers", 0) <= _MOST_WORKERS:
+        raise InputError(f"--workers: must be at least 0 and at most {_MOST_WORKERS}, got {args.workers}")
     try:
         result: int = args.prepare(args)
     except OSError as error:  # a folder that cannot be made or read; files name themselves where they are written

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from davsr.errors import InputError
-from davsr.files import MARK, claim, partial_name, read_json, remove_ours, write_json
+from davsr.files import MARK, partial_name, read_json, renew, write_json
 from davsr.locks import locked
 from davsr.names import require_apart
 
@@ -35,7 +35,7 @@ class Output:
     Args:
         target: where it will lie; `folder` is where it is made.
         recipe: what determines its content (JSON values).
-        inputs: what it is made of, which it must not be, nor hold.
+        inputs: what it is made of.
 
     Raises:
         InputError: when target, or what was begun for it, holds something made by another recipe, or is being made.
@@ -46,7 +46,7 @@ class Output:
         if self.target.name in ("", ".."):
             raise InputError(f"--output: must be a folder with a name, got {target}")
         self.folder = partial_name(self.target)
-        require_apart([self.target, self.folder], list(inputs))
+        self.inputs = list(inputs)
         self.recipe = json.loads(json.dumps(recipe))
         self.facts: dict[str, Any] = {}
         self.complete = False
@@ -70,9 +70,8 @@ class Output:
             if not self._is_same(self.target):
                 raise InputError(f"{self.target} exists, and no `davsr prepare` made it: choose another --output")
         elif not (self.folder.exists() and self._is_same(self.folder)):
-            claim(self.folder)
-            remove_ours(self.folder)  # its record was lost: what lies in it is of an unknown making
-            claim(self.folder)
+            require_apart([self.folder], self.inputs)
+            renew(self.folder)  # without a record, what lies in it is of an unknown making
             self._record({})
 
     def finish(self, **facts: Any) -> None:

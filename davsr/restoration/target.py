@@ -19,7 +19,7 @@ import av
 from davsr.data.frames import write_image
 from davsr.data.video import VIDEO_SUFFIXES
 from davsr.errors import InputError
-from davsr.files import claim, read_record, remove_ours, sync, write_record
+from davsr.files import claim, read_record, remove_ours, renew, sync, write_record
 from davsr.pixels import Image16, eight_bits
 from davsr.restoration.encoder import (
     Encoding,
@@ -82,8 +82,7 @@ class Target:
         claim(self.work)
         self._undo_move()
         if read_record(self.work / "settings.json") != self.settings:
-            remove_ours(self.work)
-            claim(self.work)
+            renew(self.work)
             write_record(self.work / "settings.json", self.settings)
         self.segments = self._finished()
         self._count = self.segments[-1].stop if self.segments else 0
@@ -170,6 +169,7 @@ class Target:
         Raises:
             InputError: it does not have so many frames; what is there stays for a restart.
         """
+        self._require_frames(self.segments[-1].stop if self.segments else 0, frames)
         if self.is_folder:
             whole = self.work / "whole"
             whole.mkdir(exist_ok=True)
@@ -181,15 +181,18 @@ class Target:
         else:
             whole = self.work / f"whole{self.path.suffix}"
             count = self._join(whole)
-        if count != frames:
-            raise InputError(
-                f"output {self.path} has {count} of {frames} frames: the input ended early, or {self.work} changed"
-            )
+        self._require_frames(count, frames)
         write_record(self.work / _DONE, {"frames": frames})
         if self.is_folder and self.path.is_dir():  # by renaming: there is no moment at which it is half there
             os.replace(self.path, self.work / "replaced")
         os.replace(whole, self.path)
         remove_ours(self.work)
+
+    def _require_frames(self, count: int, frames: int) -> None:
+        if count != frames:
+            raise InputError(
+                f"output {self.path} has {count} of {frames} frames: the input ended early, or {self.work} was changed"
+            )
 
     def _join(self, path: Path) -> int:
         """Packets of all segments, and of the sound, in one container; nothing is encoded again. Returns the number of frames."""
