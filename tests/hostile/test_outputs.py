@@ -116,7 +116,7 @@ def test_a_finished_folder_survives_a_kill_at_every_step_of_its_move(tmp_path, m
             kept = part_folder(tmp_path / "out") / "replaced"
             assert now is not None or snapshot(kept) == old
         result = run(source, tmp_path / "out", model, overwrite=True)
-        assert result.frames == 20 and snapshot(tmp_path / "out") == expected
+        assert result.frames == 5 and snapshot(tmp_path / "out") == expected
         run(other, tmp_path / "out", model, overwrite=True)
     assert not part_folder(tmp_path / "out").exists()
 
