@@ -23,6 +23,7 @@ from davsr.data.clips import open_clip
 from davsr.evaluation.tables import BASELINE
 from davsr.models import rounds as motion
 from davsr.models.davsr import DAVSR
+from davsr.options import RoundsOptions
 
 NEVER = -60.0  # logarithm of a step that moves nothing
 ALONE = 1e-4  # a mismatch at which no neighbour has a say
@@ -76,14 +77,13 @@ def settings(rounds: int) -> Iterator[tuple[str, DAVSR, AbstractContextManager[o
 
 def along_motion(rounds: int) -> DAVSR:
     """The rounds by constants."""
-    interpolation = replace(ALONG_MOTION.interpolation, rounds=rounds)
-    return load_model(model=replace(ALONG_MOTION, interpolation=interpolation))
+    return load_model(model=replace(ALONG_MOTION, rounds=RoundsOptions(count=rounds)))
 
 
 def steps_of(model: DAVSR) -> np.ndarray:
     """Logarithms of (alpha, momentum, flattening) of the first data step and of every round, [rounds + 1, 3]."""
-    assert model.interpolate.prior is not None
-    return model.interpolate.prior.log_steps.numpy()
+    assert model.rounds is not None
+    return model.rounds.log_steps.numpy()
 
 
 def central(frames: np.ndarray, side: int) -> np.ndarray:

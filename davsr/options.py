@@ -6,10 +6,10 @@ refused with their dotted path (see `davsr.config`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from davsr import config
 from davsr.config import option
@@ -40,17 +40,22 @@ class InterpolationOptions:
     resize: Literal["bicubic", "bilinear_corners"] = "bicubic"  # bilinear_corners: align_corners=True, for parity
     centre: float | None = None  # HR frame on which LR frame 0 is centred; null: phase + (exposure - 1) / 2
     flow: Literal["dis", "spynet"] = "dis"  # estimator of method: flow; dis is OpenCV's and needs no weights
-    rounds: int = option(
+    weights: str | None = None  # a checkpoint of slomo or spynet
+
+
+@dataclass(frozen=True)
+class RoundsOptions:
+    """Rounds along the motion between x_0 and the enhancement: averages over trajectories and data steps in alternation."""
+
+    count: int = option(
         0, minimum=0, maximum=200
-    )  # of averaging along the flow and data step, after method: flow; 12 is plenty
-    channels: int = option(0, minimum=0, maximum=1024)  # width of what rounds learn; 0: they go by constants
-    weights: str | None = None  # of slomo or spynet, or else of the rounds: a checkpoint of a model with such rounds
+    )  # 12 is plenty; they need interpolation.method: flow, whose motion they follow
+    channels: int = option(0, minimum=0, maximum=1024)  # width of what they learn; 0: they go by constants
+    weights: str | None = None  # a checkpoint of a model with such rounds, to start from
 
     def __post_init__(self) -> None:
-        if self.rounds and self.method != "flow":
-            raise InputError(f"rounds must be 0 unless method is flow: they need the motion; got {self.rounds}")
-        if self.channels and not self.rounds:
-            raise InputError(f"channels must be 0 without rounds, whose width they are; got {self.channels}")
+        if self.channels and not self.count:
+            raise InputError(f"channels must be 0 where count is 0: it is the width of the rounds; got {self.channels}")
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,10 @@ class FlowNetOptions:
 @dataclass(frozen=True)
 class EnhancementOptions:
     """The learned prior: `rve`, the paper's recurrent network; `frames`, a residual network on every frame by itself, of these
-    `channels` and `blocks`; `none` leaves interpolation and data step alone (training-free)."""
+    `channels` and `blocks`; `pictures`, the trunk that `recurrent` begins with, likewise; `recurrent`, that trunk on LR frames, a
+    recurrence, and their fusion with the rounds; `none` leaves interpolation and data step alone (training-free)."""
 
-    kind: Literal["none", "rve", "frames"] = "rve"
+    kind: Literal["none", "rve", "frames", "pictures", "recurrent"] = "rve"
     channels: int = option(64, minimum=1, maximum=1024)  # m
     blocks: int = option(7, minimum=1, maximum=256)  # residual blocks, per propagation branch of rve
     feature_blocks: int = option(5, minimum=1, maximum=256)
@@ -99,6 +105,14 @@ class EnhancementOptions:
     max_residue: float = option(10.0, above=0)  # LR-feature pixels that an offset may add to the flow
     order: Literal[1, 2] = 2  # grid propagation looks one or two steps back
     beta_channel: bool = True
+    recurrent_blocks: int = option(2, minimum=0, maximum=256)  # recurrent: of each direction of the recurrence; 0: none
+    fusion_channels: int = option(
+        48, minimum=1, maximum=1024
+    )  # recurrent: width of the network that works at every HR time
+    fusion_blocks: int = option(4, minimum=1, maximum=256)
+    trunk_weights: str | None = (
+        None  # recurrent: a checkpoint of kind pictures or recurrent, whose trunk it starts with
+    )
     flow: FlowNetOptions = FlowNetOptions()
 
     def __post_init__(self) -> None:
@@ -112,18 +126,30 @@ class ModelOptions:
 
     iterations: int = option(3, minimum=1, maximum=64)  # K
     data_step: bool = True  # false: enhancement only, to measure what the data step adds
+    final_data_step: bool = False  # the last enhancement is brought into agreement with the data once more
     interpolation: InterpolationOptions = InterpolationOptions()
+    rounds: RoundsOptions = RoundsOptions()
     hyper: HyperOptions = HyperOptions()
     enhancement: EnhancementOptions = EnhancementOptions()
     weights: str | None = None  # a checkpoint, ours or in published names; null: the initialisation
+
+    def __post_init__(self) -> None:
+        if self.interpolation.method == "flow":
+            return
+        if self.rounds.count:
+            raise InputError(f"rounds.count must be 0 unless interpolation.method is flow, got {self.rounds.count}")
+        if self.enhancement.kind == "recurrent":
+            raise InputError(
+                f"enhancement.kind: recurrent needs interpolation.method flow, got {self.interpolation.method}"
+            )
 
 
 @dataclass(frozen=True)
 class SourceOptions:
     """One source of clips."""
 
-    kind: Literal["video", "frames", "pairs", "synthetic"] = "frames"
-    path: str = ""  # video file, folder of frames, folder of clip folders; synthetic: folder of photographs
+    kind: Literal["video", "frames", "pairs", "synthetic", "stills"] = "frames"
+    path: str = ""  # video file, folder of frames, folder of clip folders; synthetic, stills: folder of photographs
     lq_path: str = ""  # pairs: the LR side, laid out like `path`
     weight: float = option(1.0, above=0)  # share of the samples, relative to the other sources
     reduce: int = option(
@@ -166,6 +192,13 @@ class DataOptions:
     compression: float = option(0.0, minimum=0, maximum=1)  # share of samples that pass through light JPEG
     flips: bool = True  # flips, transposes and time reversal
     flow_motion: float = option(8.0, above=0, maximum=1000)  # task flow: largest motion between two frames, pixels
+    imperfect: float = option(
+        0.0, minimum=0, maximum=1
+    )  # share of truths that are made soft, noisy or compressed at random
+    samples: int = option(0, minimum=0)  # of rounds_cache: so many, then the same again
+    rounds_cache: str = (
+        ""  # folder where x_0 of the samples is kept, once the rounds have made it; empty: computed at every step
+    )
     workers: int = option(1, minimum=0, maximum=256)
     cache: str = ""  # folder for decoded films, each decoded once; empty: in memory
     validation: ValidationOptions = ValidationOptions()
@@ -191,8 +224,9 @@ class TrainOptions:
     warmup: int = option(0, minimum=0)  # iterations over which the rate rises to its value
     flow_factor: float = option(0.25, minimum=0)  # of the rate, for the flow network
     offset_factor: float = option(1.0, minimum=0)  # of the rate, for the offset convolutions
+    trunk_factor: float = option(1.0, minimum=0)  # of the rate, for the trunk of enhancement.kind recurrent
     flow_frozen: int = option(0, minimum=0)  # iterations before the flow network starts to learn
-    interpolation_frozen: bool = False  # x_0 is taken as given: what makes it does not learn
+    interpolation_frozen: bool = False  # x_0 is taken as given: interpolation and rounds do not learn
     betas: tuple[float, float] = option((0.9, 0.99), minimum=0, maximum=1)
     loss: Literal["charbonnier", "psnr"] = "charbonnier"  # psnr: of each frame, so that easy ones count like hard ones
     loss_epsilon: float = option(1e-12, above=0)  # Charbonnier sqrt(d^2 + epsilon), mean
@@ -303,5 +337,36 @@ def load_options(path: str | Path | None = None, overrides: Iterable[str] = ()) 
     Raises:
         davsr.errors.InputError: with the dotted path, the value and the nearest known name.
     """
-    tree = config.read_tree(path, overrides)
+    tree = today(config.read_tree(path, overrides))
     return replace(config.build(Options, tree), stated=tuple(config.leaves(tree)))
+
+
+def today(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain tree of options with what earlier versions called otherwise under today's names.
+
+    Version 0.1 had the rounds along the motion in `model.interpolation`.
+
+    Raises:
+        davsr.errors.InputError: an option is given under both names.
+    """
+    tree = dict(tree)
+    model = tree.get("model")
+    interpolation = model.get("interpolation") if isinstance(model, Mapping) else None
+    if not isinstance(model, Mapping) or not isinstance(interpolation, Mapping):
+        return tree
+    moved = {
+        new: interpolation[old] for old, new in (("rounds", "count"), ("channels", "channels")) if old in interpolation
+    }
+    if not moved:
+        return tree
+    left = {key: value for key, value in interpolation.items() if key not in ("rounds", "channels")}
+    if moved.get("channels") and left.get("weights") is not None:  # they were the rounds', where these learned
+        moved["weights"] = left.pop("weights")
+    rounds = model.get("rounds") or {}
+    for key in moved:
+        if isinstance(rounds, Mapping) and key in rounds:
+            raise InputError(
+                f"options: model.rounds.{key} is given, and again as part of model.interpolation, its old place"
+            )
+    tree["model"] = {**model, "interpolation": left, "rounds": {**rounds, **moved}}
+    return tree

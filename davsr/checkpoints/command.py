@@ -121,12 +121,15 @@ def network_options(path: Path, conversion: Conversion, file: str | None, change
 def _summary(options: Options) -> str:
     model, prior, interpolation = options.model, options.model.enhancement, options.model.interpolation
     start = f"{interpolation.method} interpolation"
-    if interpolation.rounds:
-        start += f", {interpolation.rounds} rounds along the motion of {interpolation.channels} channels"
+    if model.rounds.count:
+        start += f", {model.rounds.count} rounds along the motion of {model.rounds.channels} channels"
     beta = f"beta channel {'yes' if prior.beta_channel else 'no'}"
     enhancement = {
         "none": "no enhancement",
         "frames": f"an enhancement of every frame, m = {prior.channels}, {prior.blocks} blocks, {beta}",
+        "pictures": f"an enhancement of every frame, m = {prior.channels}, {prior.blocks} blocks",
+        "recurrent": f"a recurrent enhancement, m = {prior.channels}, {prior.blocks} and {prior.recurrent_blocks} blocks, "
+        f"fusion of {prior.fusion_channels} channels, {prior.fusion_blocks} blocks",
         "rve": f"m = {prior.channels}, {prior.blocks} blocks, G = {prior.groups}, order {prior.order}, "
         f"{prior.hr_channels} channels at full size, {beta}",
     }[prior.kind]

@@ -13,7 +13,7 @@ from davsr.checkpoints.files import FORMAT
 from davsr.checkpoints.naming import DAVSR_RULES, RVE_RULES, SPYNET_RULES, SUPER_SLOMO, SUPER_SLOMO_RULES, rename
 from davsr.errors import InputError
 
-Kind = Literal["davsr", "published davsr", "basicvsr++", "spynet", "superslomo", "rounds"]
+Kind = Literal["davsr", "published davsr", "basicvsr++", "spynet", "superslomo", "rounds", "trunk"]
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model", "generator")
 
@@ -73,7 +73,7 @@ def convert(tree: Mapping[str, Any], source: str = "the checkpoint") -> Conversi
         conversion = convert_basicvsr_plus_plus(tensors)
     elif any(re.search(r"(^|\.)spynet\.|^basic_module\.|^levels\.", name) for name in names):
         conversion = convert_spynet(tensors)
-    elif any(re.match(r"(hyper|enhance|interpolate)\.", name) for name in names):
+    elif any(re.match(r"(hyper|enhance|interpolate|rounds)\.", name) for name in names):
         conversion = Conversion("davsr", dict(tensors), {name: name for name in names})
     elif any(re.match(r"(flow|refine)\.(conv|down|up)", name) for name in names):
         conversion = Conversion("superslomo", dict(tensors), {name: name for name in names})

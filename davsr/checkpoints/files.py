@@ -19,6 +19,7 @@ from davsr.limits import require_below
 FORMAT = "davsr-checkpoint-1"
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _DTYPES = frozenset({*_FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
+_ROUNDS = ("interpolate.prior.", "rounds.")  # where version 2 of the network had them, and where they are
 _NAME = re.compile(r"step_(\d+)\.pt")
 
 
@@ -116,7 +117,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise InputError(f"weights: {path} must hold a dict of tensors, got {type(tree).__name__}")
     _require_plain(tree, path)
-    return tree
+    return _in_todays_names(tree) if tree.get("format") == FORMAT else tree
 
 
 def _require_plain_archive(path: Path) -> None:
@@ -172,3 +173,12 @@ def _tensor_fault(tensor: torch.Tensor) -> str:
     if tensor.numel() * tensor.element_size() > held:
         return f"expanded to {list(tensor.shape)} from {held} bytes"
     return ""
+
+
+def _in_todays_names(tree: dict[str, Any]) -> dict[str, Any]:
+    """The same tensors in the same order, under the names that the network has for them today."""
+    renamed = dict(tree)
+    for weights in ("model", "ema"):
+        if isinstance(tree.get(weights), dict):
+            renamed[weights] = {name.replace(*_ROUNDS, 1): tensor for name, tensor in tree[weights].items()}
+    return renamed

@@ -17,6 +17,7 @@ from davsr.models.davsr import DAVSR
 from davsr.models.flow import SPyNet
 from davsr.models.rounds import MotionPrior
 from davsr.models.superslomo import SuperSloMo
+from davsr.models.trunk import PictureTrunk
 
 
 class WeightsError(InputError):
@@ -131,8 +132,10 @@ def load_weights(module: nn.Module, path: str | Path) -> Conversion:
     conversion = convert(tree, str(path))
     if isinstance(module, SPyNet) and conversion.kind in ("davsr", "published davsr", "basicvsr++"):
         conversion = _part(conversion, "enhance.flow.", "spynet", "the flow network")
+    elif isinstance(module, PictureTrunk) and conversion.kind == "davsr":
+        conversion = _part(conversion, "enhance.trunk.", "trunk", "the picture trunk")
     elif isinstance(module, MotionPrior) and conversion.kind == "davsr":
-        conversion = _part(conversion, "interpolate.prior.", "rounds", "the rounds along the motion")
+        conversion = _part(conversion, "rounds.", "rounds", "the rounds along the motion")
     return load_into(module, conversion, str(path))
 
 
@@ -154,8 +157,8 @@ def _place(module: nn.Module, conversion: Conversion, source: str) -> str:
     if conversion.kind == "spynet":
         prefix = "enhance.flow." if whole else ""
         fits = isinstance(module, SPyNet) or "enhance.flow" in places
-    elif conversion.kind == "rounds":
-        prefix, fits = "", isinstance(module, MotionPrior)
+    elif conversion.kind in ("rounds", "trunk"):
+        prefix, fits = "", isinstance(module, MotionPrior | PictureTrunk)
     elif conversion.kind == "superslomo":
         prefix = "interpolate.slomo." if whole else ""
         fits = isinstance(module, SuperSloMo) or "interpolate.slomo" in places

@@ -14,13 +14,14 @@ from davsr.checkpoints.fit import load_into, load_weights
 from davsr.checkpoints.network import NetworkSection, read_network_section
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
+from davsr.models.recurrent_prior import RecurrentPrior
 from davsr.models.rve import RVE
 from davsr.options import (
     DegradationOptions,
     EnhancementOptions,
     HyperOptions,
-    InterpolationOptions,
     ModelOptions,
+    RoundsOptions,
 )
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "davsr_tiny.pt"
@@ -32,7 +33,7 @@ TRAINING_FREE = ModelOptions(
 # The best that there is without weights (options/test/motion.yml).
 ALONG_MOTION = ModelOptions(
     iterations=1,
-    interpolation=InterpolationOptions(rounds=12),
+    rounds=RoundsOptions(count=12),
     hyper=HyperOptions(kind="fixed", alpha=0.08),
     enhancement=EnhancementOptions(kind="none"),
 )
@@ -122,6 +123,14 @@ def initial_model(model: ModelOptions | None = None, degradation: DegradationOpt
     network = DAVSR(model, degradation)
     parts = {
         "model.interpolation.weights": (network.options.interpolation.weights, network.interpolate.learned_part),
+        "model.rounds.weights": (
+            network.options.rounds.weights,
+            network.rounds if network.options.rounds.channels else None,
+        ),
+        "model.enhancement.trunk_weights": (
+            network.options.enhancement.trunk_weights,
+            network.enhance.trunk if isinstance(network.enhance, RecurrentPrior) else None,
+        ),
         "model.enhancement.flow.weights": (
             network.options.enhancement.flow.weights,
             network.enhance.flow if isinstance(network.enhance, RVE) else None,

@@ -15,10 +15,10 @@ from davsr.checkpoints.convert import Conversion, model_tree
 from davsr.checkpoints.files import FORMAT
 from davsr.errors import InputError
 from davsr.models.trained_range import TrainedRange
-from davsr.options import DataOptions, DegradationOptions, ModelOptions, Options
+from davsr.options import DataOptions, DegradationOptions, ModelOptions, Options, today
 
 KEY = "network"
-VERSION = 2
+VERSION = 3
 # A published checkpoint was trained with the conventions of its publication. Its PSF and interpolator are in no file.
 _PUBLISHED: dict[str, Any] = {
     "degradation": {"boundary": "circular", "phase": -2},
@@ -98,4 +98,9 @@ def _from_version_1(section: Mapping[str, Any], source: str) -> dict[str, Any]:
     return {**described, "trained": config.to_tree(TrainedRange.of(run))}
 
 
-_MIGRATIONS: dict[int, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {1: _from_version_1}
+def _from_version_2(section: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Version 2 had the rounds along the motion among the options of the interpolation."""
+    return {**section, "model": today({"model": section.get("model") or {}})["model"]}
+
+
+_MIGRATIONS: dict[int, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {1: _from_version_1, 2: _from_version_2}

@@ -94,7 +94,7 @@ def _evaluate(
     }
     logger.info(f"{facts['protocol']}\nmodel: {facts['model']}")
     if model.trained is not None:
-        model.trained.warn(model.degradation_options, options.test.sigma)
+        model.trained.warn(model.degradation_options, options.test.sigma, model.beyond_training)
 
     mine = [evaluate_clip(pair, resolved, folder, facts["protocol"]) for pair in pairs[ranks.rank :: ranks.world]]
 
@@ -247,20 +247,23 @@ def output_name(model: DAVSR) -> str:
     """What the model's result is called in tables and pictures."""
     if model.learned:
         return "DAVSR"
-    return "along the motion" if model.options.interpolation.rounds else "training-free"
+    return "along the motion" if model.options.rounds.count else "training-free"
 
 
 def describe_model(model: DAVSR) -> str:
     """One line on the model."""
-    prior = model.options.interpolation
-    start = f"{prior.method} interpolation"
-    if prior.rounds:
-        start += f" and {prior.rounds} {'learned ' if prior.channels else ''}rounds along the motion"
+    along = model.options.rounds
+    start = f"{model.options.interpolation.method} interpolation"
+    if along.count:
+        start += f" and {along.count} {'learned ' if along.channels else ''}rounds along the motion"
     rounds = [f"{model.options.iterations} x {'data step' if model.options.data_step else 'no data step'}"]
     if model.enhance is not None:
-        each = (
-            "each with an enhancement" if model.options.enhancement.kind == "rve" else "an enhancement of every frame"
-        )
+        each = {
+            "rve": "each with an enhancement",
+            "frames": "an enhancement of every frame",
+            "pictures": "an enhancement of every frame",
+            "recurrent": "a recurrent enhancement",
+        }[model.options.enhancement.kind]
         rounds.append(f"{each} of {model.options.enhancement.channels} channels")
     size = sum(p.numel() for p in model.parameters())
     return ", ".join([start, *rounds, f"{size / 1e6:.3g} M parameters" if size else "nothing learned"])

@@ -12,10 +12,14 @@ from davsr import config
 from davsr.models.frame_enhancement import FrameEnhancement
 from davsr.models.hyper import FixedHyper, HyPaNet
 from davsr.models.interpolation import Interpolation
+from davsr.models.motion import Motion
 from davsr.models.precision import working_dtype
+from davsr.models.recurrent_prior import RecurrentPrior
+from davsr.models.rounds import MotionPrior
 from davsr.models.rve import RVE
 from davsr.models.trained_range import TrainedRange
-from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions, Options
+from davsr.models.trunk import CELL, PictureEnhancement
+from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions, Options, RoundsOptions
 from davsr.physics.degradation import Degradation
 from davsr.physics.operator import Operator
 
@@ -35,13 +39,15 @@ class Stages:
     before: dict[str, Tensor] = field(default_factory=dict)
 
     def named(self) -> dict[str, Tensor]:
-        """(interpolated, r_0,) x_0, z_1, x_1, ..., z_K, x_K in the order in which they were made.
+        """(interpolated, r_0,) x_0, z_1, x_1, ..., z_K, x_K(, z_K+1) in the order in which they were made.
 
         Without enhancement x_k is z_k, and left out.
         """
         videos = {**self.before, "x_0": self.x0}
-        for k, (z, x) in enumerate(zip(self.z, self.x, strict=True), 1):
-            videos |= {f"z_{k}": z} if x is z else {f"z_{k}": z, f"x_{k}": x}
+        for k, z in enumerate(self.z, 1):
+            videos[f"z_{k}"] = z
+            if k <= len(self.x) and self.x[k - 1] is not z:
+                videos[f"x_{k}"] = self.x[k - 1]
         return videos
 
 
@@ -59,6 +65,7 @@ class DAVSR(nn.Module):
         self.degradation_options = degradation or DegradationOptions()
         self.degradation = Degradation.from_options(self.degradation_options)
         self.interpolate = Interpolation(self.options.interpolation)
+        self.rounds = _rounds(self.options.rounds)
         self.hyper = _hyper(self.options, self.degradation)
         self.enhance = _enhancement(self.options.enhancement)
         self.trained: TrainedRange | None = None  # what its weights have seen, where that is known
@@ -74,6 +81,7 @@ class DAVSR(nn.Module):
         sigma: float | Tensor = 0.0,
         *,
         degradation: Operator | None = None,
+        before: tuple[Tensor, Motion] | None = None,
         return_stages: bool = False,
     ) -> Tensor | tuple[Tensor, Stages]:
         """Restore a clip.
@@ -85,6 +93,7 @@ class DAVSR(nn.Module):
             lq: observed frames [b, t, c, h, w], floating point RGB in [0, 1].
             sigma: standard deviation of the noise, fraction of full scale, a number or [b].
             degradation: the observation model of this clip, if not the network's own.
+            before: x_0 [b, c, T, H, W] and the motion of this clip, if they are known: interpolation and rounds do not run then.
             return_stages: also return x_0 and every z_k and x_k.
 
         Returns:
@@ -103,17 +112,47 @@ class DAVSR(nn.Module):
         y = lq.transpose(1, 2)
         noise = per_sample(sigma, lq)
         alpha, beta = self.hyper(noise, A)
-        before: dict[str, Tensor] = {}
-        x = self.interpolate(lq, A, noise, stages=before if return_stages else None)
-        stages = Stages(x, alpha, beta, before=before)
+        earlier: dict[str, Tensor] = {}
+        if before is not None:
+            x, motion = before
+        else:
+            motion = self.interpolate.motion(lq, A)
+            x = self.interpolate(lq, A, motion)
+            if self.rounds is not None:
+                if return_stages:
+                    earlier["interpolated"] = x
+                x = self.rounds(x, y, motion.of_hr_frames(A.scale, x), A, noise, earlier if return_stages else None)
+        stages = Stages(x, alpha, beta, before=earlier)
+        enhance = self.enhance if self.applies(A, noise) else None
         for k in range(self.options.iterations):
             z = A.data_step(x, y, alpha[:, k]) if self.options.data_step else x
-            x = self.enhance(z, beta[:, k]) if self.enhance is not None else z
+            if isinstance(enhance, RecurrentPrior):
+                x = enhance(z, lq, motion, A, alpha[:, k], noise)
+            else:
+                x = enhance(z, beta[:, k]) if enhance is not None else z
             if return_stages:
                 stages.z.append(z)
                 stages.x.append(x)
+        if self.options.final_data_step and enhance is not None:
+            x = A.data_step(x, y, alpha[:, -1])
+            if return_stages:
+                stages.z.append(x)
         frames = x.transpose(1, 2).to(given)
         return (frames, stages) if return_stages else frames
+
+    def applies(self, degradation: Operator, sigma: float | Tensor = 0.0) -> bool:
+        """Whether the enhancement takes part: a recurrent prior does where it was trained, elsewhere the rounds run alone."""
+        if not isinstance(self.enhance, RecurrentPrior):
+            return self.enhance is not None
+        if degradation.scale[1:] != (CELL, CELL):
+            return False
+        return self.trained is None or self.trained.covers(degradation, sigma)
+
+    @property
+    def beyond_training(self) -> str:
+        """What happens outside of what the model was trained for, as the end of a sentence."""
+        alone = isinstance(self.enhance, RecurrentPrior)
+        return "the rounds along the motion run without the learned prior" if alone else "expect less"
 
     @property
     def learned(self) -> bool:
@@ -142,9 +181,17 @@ def per_sample(sigma: float | Tensor, lq: Tensor) -> Tensor:
     return values
 
 
-def _enhancement(options: EnhancementOptions) -> RVE | FrameEnhancement | None:
+def _rounds(options: RoundsOptions) -> MotionPrior | None:
+    return MotionPrior(options.count, options.channels) if options.count else None
+
+
+def _enhancement(options: EnhancementOptions) -> RVE | FrameEnhancement | PictureEnhancement | RecurrentPrior | None:
     if options.kind == "none":
         return None
+    if options.kind == "recurrent":
+        return RecurrentPrior(options)
+    if options.kind == "pictures":
+        return PictureEnhancement(options.channels, options.blocks)
     return RVE(options) if options.kind == "rve" else FrameEnhancement(options)
 
 

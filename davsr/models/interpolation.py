@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davsr.models.dis import dis_flow
 from davsr.models.flow import SPyNet, resize_flow
-from davsr.models.rounds import MotionPrior, motion_between
+from davsr.models.motion import Motion, Times
 from davsr.models.superslomo import SuperSloMo
 from davsr.models.warp import warp
 from davsr.options import InterpolationOptions
 from davsr.physics.operator import Operator
 
-Times = npt.NDArray[np.float64]  # of HR frames, in LR frames from the first
 FlowEstimator = Callable[[Tensor, Tensor], Tensor]  # (reference, support) [n, c, h, w] -> [n, 2, h, w]
 
 
@@ -28,9 +26,6 @@ class Interpolation(nn.Module):
     `nearest` repeats, `linear` blends the two neighbours, `flow` blends them motion-compensated, `slomo` is Super
     SloMo, `trilinear` is one align_corners=True resize of the whole volume. Then every frame is resized to HR:
     `bicubic` in half-pixel geometry, which is the operator's, or `bilinear_corners` for parity with the publication.
-
-    With `rounds`, what `flow` made is then brought into agreement with the data and with its own motion
-    (`davsr.models.rounds`), without weights or, with `channels`, with a few thousand of them.
     """
 
     def __init__(self, options: InterpolationOptions | None = None) -> None:
@@ -38,55 +33,40 @@ class Interpolation(nn.Module):
         self.options = options or InterpolationOptions()
         self.slomo = SuperSloMo() if self.options.method == "slomo" else None
         self.flow = SPyNet() if self.options.method == "flow" and self.options.flow == "spynet" else None
-        rounds = self.options.rounds
-        self.prior = MotionPrior(rounds, self.options.channels) if rounds else None
 
     @property
-    def learned_part(self) -> SuperSloMo | SPyNet | MotionPrior | None:
-        """What `weights` are of: the method's network, or else rounds that learn."""
-        rounds = self.prior if self.options.channels else None
-        return self.slomo or self.flow or rounds
+    def learned_part(self) -> SuperSloMo | SPyNet | None:
+        """What `weights` are of."""
+        return self.slomo or self.flow
 
-    def forward(
-        self,
-        lq: Tensor,
-        degradation: Operator,
-        sigma: Tensor | None = None,
-        *,
-        stages: dict[str, Tensor] | None = None,
-    ) -> Tensor:
-        """lq [b, t, c, h, w] -> x_0 [b, c, T, H, W].
+    def times(self, t: int, degradation: Operator) -> Times:
+        """When the HR frames of t LR frames are."""
+        s_t = degradation.scale[0]
+        centre = degradation.centre if self.options.centre is None else self.options.centre
+        return np.clip((np.arange(t * s_t) - centre) / s_t, 0, t - 1)
 
-        Args:
-            sigma: noise [b] that `rounds` must not fit; None: none.
-            stages: takes what `rounds` start from: interpolated, and after a data step (r_0).
-        """
+    def motion(self, lq: Tensor, degradation: Operator) -> Motion:
+        """Times of the HR frames of a clip [b, t, c, h, w], and with the method `flow` its motion."""
+        times = self.times(lq.shape[1], degradation)
+        if self.options.method != "flow" or lq.shape[1] == 1:
+            return Motion(times)
+        return Motion(times, *flow_between_neighbours(lq, self.flow if self.flow is not None else dis_flow))
+
+    def forward(self, lq: Tensor, degradation: Operator, motion: Motion | None = None) -> Tensor:
+        """lq [b, t, c, h, w] -> x_0 [b, c, T, H, W]; `motion`: of this clip, where it is known."""
         s_t, s_h, s_w = degradation.scale
         t, _, h, w = lq.shape[1:]
+        size = (h * s_h, w * s_w)
         if self.options.method == "trilinear":
-            size = (t * s_t, h * s_h, w * s_w)
-            return F.interpolate(lq.transpose(1, 2), size=size, mode="trilinear", align_corners=True)
-        centre = degradation.centre if self.options.centre is None else self.options.centre
-        times = np.clip((np.arange(t * s_t) - centre) / s_t, 0, t - 1)
-        flows = None
-        if self.options.method == "flow" and t > 1:
-            flows = flow_between_neighbours(lq, self.flow if self.flow is not None else dis_flow)
-            x = interpolate_along_flow(lq, times, (s_h, s_w), *flows).transpose(1, 2)
-        elif self.slomo is not None:
-            x = self._resize(self.slomo(lq, times.tolist()), (h * s_h, w * s_w)).transpose(1, 2)
-        else:
-            nearest = self.options.method == "nearest"
-            frames = lq[:, np.floor(times + 0.5).astype(int)] if nearest else blend(lq, times)
-            x = self._resize(frames, (h * s_h, w * s_w)).transpose(1, 2)
-        if self.prior is None:
-            return x
-        if stages is not None:
-            stages["interpolated"] = x
-        if flows is None:
-            motion = x.new_zeros(len(x), len(times), 2, *x.shape[3:])
-        else:
-            motion = motion_between(times, (s_t, s_h, s_w), *flows)
-        return self.prior(x, lq.transpose(1, 2), motion, degradation, sigma, stages)
+            return F.interpolate(lq.transpose(1, 2), size=(t * s_t, *size), mode="trilinear", align_corners=True)
+        motion = motion or self.motion(lq, degradation)
+        if motion.there is not None and motion.back is not None:
+            return interpolate_along_flow(lq, motion.times, (s_h, s_w), motion.there, motion.back).transpose(1, 2)
+        if self.slomo is not None:
+            return self._resize(self.slomo(lq, motion.times.tolist()), size).transpose(1, 2)
+        nearest = self.options.method == "nearest"
+        frames = lq[:, np.floor(motion.times + 0.5).astype(int)] if nearest else blend(lq, motion.times)
+        return self._resize(frames, size).transpose(1, 2)
 
     def _resize(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
         if self.options.resize == "bicubic":

@@ -8,16 +8,13 @@ frames that explain the data, flat ones with sharp edges (Rudin, Osher and Fatem
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davsr.models.flow import resize_flow
 from davsr.models.layers import weights_channels_last
 from davsr.models.precision import like_weights, needs_gradient, working_dtype
-from davsr.models.warp import sampling_grid, warp
+from davsr.models.warp import sampling_grid
 from davsr.physics.operator import Operator
 
 # Found by hand on cuts of the film and of the validation clips; results change slowly around them.
@@ -30,25 +27,6 @@ FLATTENING = 0.005  # step down the total variation
 FLAT = 0.02  # gradient up to which total variation counts quadratically
 NOISE = 0.1  # the noise at which the data step takes a value's own error for as large as the noise's
 _PIXELS = 2**18  # of one pass
-
-
-def motion_between(
-    times: npt.NDArray[np.float64], scale: tuple[int, int, int], flow_01: Tensor, flow_10: Tensor
-) -> Tensor:
-    """Motion of every HR frame, HR pixels per HR frame [b, T, 2, H, W], from the flows between LR frames [b, t - 1, 2, h, w].
-
-    Motion is uniform between two LR frames: at time f the two flows, each moved there along itself, are blended.
-    """
-    s_t, s_h, s_w = scale
-    h, w = flow_01.shape[3:]
-    motion = []
-    for time in times:
-        j = min(int(time), flow_01.shape[1] - 1)
-        f = float(time) - j
-        forward, backward = flow_01[:, j], -flow_10[:, j]
-        there = warp(forward, -f * forward, padding="border"), warp(backward, (1 - f) * backward, padding="border")
-        motion.append(resize_flow(torch.lerp(*there, f) / s_t, (h * s_h, w * s_w)))
-    return torch.stack(motion, dim=1)
 
 
 class MotionPrior(nn.Module):

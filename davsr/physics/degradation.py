@@ -7,6 +7,7 @@ The same object degrades training clips, is the network's data layer, and measur
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -66,6 +67,7 @@ class Degradation:
         self.scale = (int(scale[0]), int(scale[1]), int(scale[2]))
         self.exposure = float(self.scale[0] if exposure is None else exposure)
         self.phase = phase
+        self.psf = psf if isinstance(psf, str) else None  # its name
         self.boundary = boundary
         self.tolerance = tolerance
         if not 0 < self.exposure < float("inf"):
@@ -107,6 +109,14 @@ class Degradation:
             )
         except ValueError as error:  # the values are the user's here
             raise InputError(str(error)) from None
+
+    def spatial(self) -> Degradation:
+        """The spatial part of A alone: what it does to a still picture, (1, s_h, s_w)."""
+        still = copy.copy(self)
+        still.scale = (1, *self.scale[1:])
+        still.exposure, still.phase = 1.0, 0
+        still._time = AxisFactor(exposure_taps(1.0, 0), 1, self.boundary)
+        return still
 
     def apply(self, x: Tensor) -> Tensor:
         """A x: the LR video [b, c, t, h, w] that a camera makes of the HR video x [b, c, T, H, W]."""

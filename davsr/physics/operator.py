@@ -18,8 +18,19 @@ class Operator(Protocol):
         """(s_t, s_h, s_w)."""
 
     @property
+    def exposure(self) -> float:
+        """HR frames that one LR frame integrates."""
+
+    @property
+    def psf(self) -> str | None:
+        """The name of the point-spread function; None: it has none."""
+
+    @property
     def centre(self) -> float:
         """HR frame on which the exposure of LR frame 0 is centred."""
+
+    def spatial(self) -> Operator:
+        """What it does to a still picture: its spatial part alone, of the scale (1, s_h, s_w)."""
 
     def apply(self, x: Tensor) -> Tensor:
         """A x."""

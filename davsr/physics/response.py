@@ -35,6 +35,20 @@ class LinearLight:
         self.scale = degradation.scale
         self.centre = degradation.centre
 
+    @property
+    def psf(self) -> str | None:
+        """The name of the point-spread function."""
+        return self.inner.psf
+
+    @property
+    def exposure(self) -> float:
+        """HR frames that one LR frame integrates."""
+        return self.inner.exposure
+
+    def spatial(self) -> LinearLight:
+        """See `Degradation.spatial`."""
+        return LinearLight(self.inner.spatial())
+
     def apply(self, x: Tensor) -> Tensor:
         """[b, c, T, H, W] -> [b, c, t, h, w], both sRGB."""
         return to_srgb(self.inner.apply(to_linear(x)))

@@ -57,7 +57,7 @@ def bytes_per_pixel(model: Any) -> float:
     options = getattr(model, "options", None)
     if options is None:
         return _TRAINING_FREE
-    rounds = _ROUNDS if options.interpolation.rounds else 0.0
+    rounds = _ROUNDS if options.rounds.count else 0.0
     network = _PER_CHANNEL * options.enhancement.channels if options.enhancement.kind == "rve" else 0.0
     return _TRAINING_FREE + rounds + network
 
@@ -86,7 +86,7 @@ def default_margin(model: Any) -> int:
 
 def _looks_far(model: Any) -> bool:
     """Whether what a pixel shows travels over many frames."""
-    return model is not None and (model.options.enhancement.kind == "rve" or model.options.interpolation.rounds > 0)
+    return model is not None and (model.options.enhancement.kind == "rve" or model.options.rounds.count > 0)
 
 
 def host_budget(memory: float) -> float:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from davsr.models.davsr import DAVSR
 from davsr.models.flow import SPyNet, resize_flow
+from davsr.models.motion import Motion
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
 
@@ -34,10 +35,15 @@ class VideoObjective(nn.Module):
         self.stage_weight = options.train.stage_weight
 
     def forward(
-        self, lq: Tensor, gt: Tensor, sigma: Tensor, degradation: Degradation | None
+        self,
+        lq: Tensor,
+        gt: Tensor,
+        sigma: Tensor,
+        degradation: Degradation | None,
+        before: tuple[Tensor, Motion] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """lq [b, t, c, h, w], gt [b, T, c, H, W], sigma [b] -> loss, and means over the batch to log."""
-        frames, stages = self.model(lq, sigma, degradation=degradation, return_stages=True)
+        """lq [b, t, c, h, w], gt [b, T, c, H, W], sigma [b] -> loss, and means over the batch to log (`before`: see `DAVSR`)."""
+        frames, stages = self.model(lq, sigma, degradation=degradation, before=before, return_stages=True)
         loss = self.loss(frames, gt)
         scalars = {"loss_final": loss.detach()}
         for name, values in (("alpha", stages.alpha), ("beta", stages.beta)):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from davsr.errors import InputError
 from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.flow import SPyNet
+from davsr.models.recurrent_prior import RecurrentPrior
 from davsr.options import TrainOptions
 
 
@@ -23,7 +24,7 @@ def learning_rate(step: int, options: TrainOptions) -> float:
 
 
 def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Adam:
-    """Adam with the groups `flow` (flow network), `offset` (offset convolutions) and `rest`, as far as they are there."""
+    """Adam with the groups `flow` (flow network), `offset` (its convolutions), `trunk` (of a recurrent prior), `rest`."""
     names = {id(p): "rest" for p in model.parameters()}
     if options.task == "video":
         for module in model.modules():
@@ -31,8 +32,10 @@ def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Adam:
                 names.update((id(p), "flow") for p in module.parameters())
             if isinstance(module, FlowGuidedAlignment):
                 names.update((id(p), "offset") for p in module.offset.parameters())
+            if isinstance(module, RecurrentPrior):
+                names.update((id(p), "trunk") for p in module.trunk.parameters())
     groups = []
-    for name in ("rest", "flow", "offset"):
+    for name in ("rest", "flow", "offset", "trunk"):
         parameters = [p for p in model.parameters() if names[id(p)] == name and p.requires_grad]
         if parameters:
             groups.append({"params": parameters, "name": name})
@@ -50,6 +53,7 @@ def set_rates(optimizer: torch.optim.Optimizer, step: int, options: TrainOptions
         "rest": 1.0,
         "flow": options.flow_factor if step >= options.flow_frozen else 0.0,
         "offset": options.offset_factor,
+        "trunk": options.trunk_factor,
     }
     for group in optimizer.param_groups:
         group["lr"] = rate * factors[group["name"]]

@@ -20,6 +20,7 @@ from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.davsr import DAVSR
 from davsr.models.flow import SPyNet
 from davsr.models.layers import ResidualBlocks
+from davsr.models.motion import Motion
 from davsr.models.rve import RVE
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
@@ -28,6 +29,7 @@ from davsr.ranks import Ranks
 from davsr.runtime import autocast
 from davsr.training.losses import FlowObjective, VideoObjective
 from davsr.training.samples.dataset import FlowBatch, FlowSamples, VideoBatch, VideoSamples, draw_exposure, observe
+from davsr.training.samples.rounds_cache import CachedRounds
 from davsr.training.validation import Score, known_shifts, load_cuts, score_cut, write_strip
 
 _HELD_OUT = 2**40  # samples from this index on are never trained on
@@ -48,7 +50,7 @@ class VideoTask:
 
     def __init__(self, options: Options, device: torch.device, fresh: bool) -> None:
         self.options, self.device = options, device
-        self.samples = VideoSamples(options)
+        self.samples = CachedRounds(options) if options.data.rounds_cache else VideoSamples(options)
         self.cuts = load_cuts(options)
         self.model = initial_model(options.model, options.degradation) if fresh else DAVSR.from_options(options)
         if fresh and options.model.weights:
@@ -58,10 +60,12 @@ class VideoTask:
             self.model.enhance.gradient_checkpointing = options.train.gradient_checkpointing
         if options.train.interpolation_frozen:
             self.model.interpolate.requires_grad_(False)
+            if self.model.rounds is not None:
+                self.model.rounds.requires_grad_(False)
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise InputError(
                 "train: this model has nothing to learn: choose model.enhancement.kind, model.hyper.kind: learned, or "
-                "model.interpolation.channels (without train.interpolation_frozen)"
+                "model.rounds.channels (without train.interpolation_frozen)"
             )
         self.objective = VideoObjective(self.model, options)
         self.degradation = self.model.degradation
@@ -69,6 +73,8 @@ class VideoTask:
 
     def operator(self, step: int) -> Degradation:
         """The degradation of all samples of a step."""
+        if self.options.data.rounds_cache:
+            step %= self.options.data.samples // self.options.train.batch
         exposure = draw_exposure(self.options, step)
         if exposure is None:
             return self.degradation
@@ -77,9 +83,19 @@ class VideoTask:
         return self._operators[exposure]
 
     def inputs(self, batch: VideoBatch, step: int) -> tuple[Any, ...]:
-        """(lq, gt, sigma, degradation)."""
+        """(lq, gt, sigma, degradation, what was computed before)."""
         degradation = self.operator(step)
-        return (*observe(batch, degradation, self.options.seed, self.device), degradation)
+        observed = observe(batch, degradation, self.options.seed, self.device)
+        return (*observed, degradation, self._before(batch, degradation))
+
+    def _before(self, batch: VideoBatch, degradation: Degradation) -> tuple[Tensor, Motion] | None:
+        """x_0 and the motion of samples that `CachedRounds` keeps."""
+        known = [sample for sample in batch["before"] if sample is not None]
+        if not known:
+            return None
+        kept = {name: torch.stack([sample[name] for sample in known]).to(self.device) for name in known[0]}
+        times = self.model.interpolate.times(kept["there"].shape[1] + 1, degradation)
+        return to_unit(kept["x_0"]).transpose(1, 2), Motion(times, kept["there"].float(), kept["back"].float())
 
     def validate(self, model: nn.Module, ranks: Ranks, pictures: Path) -> dict[str, float]:
         """Mean PSNR over the cuts and that of each; every rank restores its share."""

@@ -21,9 +21,9 @@ from davsr.options import (
     DegradationOptions,
     EnhancementOptions,
     FlowNetOptions,
-    InterpolationOptions,
     ModelOptions,
     Options,
+    RoundsOptions,
     load_options,
 )
 from davsr.pixels import to_uint8
@@ -99,29 +99,27 @@ def test_options_name_weights_of_parts(tmp_path: Path) -> None:
 
 
 def test_rounds_start_from_those_of_another_model(tmp_path: Path) -> None:
-    rounds = InterpolationOptions(rounds=2, channels=4)
-    given = DAVSR(ModelOptions(iterations=1, interpolation=rounds, enhancement=EnhancementOptions(kind="none")))
-    assert given.interpolate.prior is not None
-    for parameter in given.interpolate.prior.parameters():
+    rounds = RoundsOptions(count=2, channels=4)
+    given = DAVSR(ModelOptions(iterations=1, rounds=rounds, enhancement=EnhancementOptions(kind="none")))
+    assert given.rounds is not None
+    for parameter in given.rounds.parameters():
         torch.nn.init.normal_(parameter)
     path = checkpoint(tmp_path / "rounds.pt", given, {})
     frames = EnhancementOptions(kind="frames", channels=4, blocks=1)
     wanted = dataclasses.replace(rounds, weights=str(path))
-    started = initial_model(ModelOptions(iterations=1, interpolation=wanted, enhancement=frames))
-    assert started.interpolate.prior is not None
-    torch.testing.assert_close(
-        dict(started.interpolate.prior.state_dict()), dict(given.interpolate.prior.state_dict()), rtol=0, atol=0
-    )
+    started = initial_model(ModelOptions(iterations=1, rounds=wanted, enhancement=frames))
+    assert started.rounds is not None
+    torch.testing.assert_close(dict(started.rounds.state_dict()), dict(given.rounds.state_dict()), rtol=0, atol=0)
     with pytest.raises(WeightsError, match="12 missing: log_steps, trust"):
         initial_model(
             ModelOptions(
-                interpolation=dataclasses.replace(wanted, weights=str(checkpoint(tmp_path / "no.pt", DAVSR(SMALL), {})))
+                rounds=dataclasses.replace(wanted, weights=str(checkpoint(tmp_path / "no.pt", DAVSR(SMALL), {})))
             )
         )
 
 
 def test_a_model_knows_what_it_was_trained_for(tmp_path):
-    options = load_options(None, ["data.exposures=[5, 3]", "data.sigma=[0, 0.01]", "model.interpolation.rounds=1"])
+    options = load_options(None, ["data.exposures=[5, 3]", "data.sigma=[0, 0.01]", "model.rounds.count=1"])
     model = DAVSR.from_options(options)
     save_checkpoint(tmp_path / "m.pt", {"model": model.state_dict(), "ema": None, "options": config.to_tree(options)})
     trained = load_model(tmp_path / "m.pt").trained
@@ -153,3 +151,20 @@ def test_the_shipped_model_is_small_and_better_than_none():
     lq = to_uint8(model.degradation.apply(x)).float().div(255).transpose(1, 2)
     ours, theirs = (float(psnr(to_uint8(network(lq)[0]), truth)[2:-2].mean()) for network in (model, free))
     assert ours > theirs + 0.5
+
+
+def test_a_file_of_the_first_format_restores_as_it_did():
+    """The model that shipped with 0.1, whose rounds were options of the interpolation; the sum is what it gave then."""
+    model = load_model("tests/data/davsr_tiny_1.pt")
+    assert (model.options.rounds.count, model.options.rounds.channels) == (12, 8)
+    with torch.inference_mode():
+        frames = model(torch.rand(1, 3, 3, 16, 20, generator=torch.Generator().manual_seed(0)))
+    assert float(frames.double().sum()) == pytest.approx(113922.12544, rel=1e-6)
+
+
+def test_options_are_understood_by_their_earlier_names():
+    old = load_options(None, ["model.interpolation={rounds: 3, channels: 4, weights: some.pt, resize: bicubic}"])
+    assert old.model.rounds == RoundsOptions(count=3, channels=4, weights="some.pt")
+    assert old.model.interpolation.weights is None
+    with pytest.raises(InputError, match=r"model\.rounds\.count is given, and again"):
+        load_options(None, ["model.interpolation.rounds=3", "model.rounds.count=3"])

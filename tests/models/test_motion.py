@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from davsr.checkpoints.loading import ALONG_MOTION
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
-from davsr.models.interpolation import Interpolation
-from davsr.models.rounds import FLATTENING, MotionPrior, flatten, motion_between
-from davsr.options import InterpolationOptions, load_options
+from davsr.models.motion import motion_between
+from davsr.models.rounds import FLATTENING, MotionPrior, flatten
+from davsr.options import InterpolationOptions, ModelOptions, RoundsOptions, load_options
 from davsr.physics.degradation import Degradation
 from davsr.restoration.planning import bytes_per_pixel, default_margin, default_overlap
 
@@ -97,20 +100,20 @@ def test_noise_makes_the_rounds_trust_the_data_less():
 
 
 def test_rounds_take_any_clip():
-    options = InterpolationOptions(rounds=2)
+    options = replace(ALONG_MOTION, rounds=RoundsOptions(count=2))
     torch.manual_seed(0)
     for t, h, w in ((1, 16, 16), (2, 17, 19)):
-        x = Interpolation(options)(torch.rand(2, t, 3, h, w), Degradation(), torch.zeros(2))
-        assert x.shape == (2, 3, 5 * t, 4 * h, 4 * w) and x.isfinite().all()
+        x = DAVSR(options)(torch.rand(2, t, 3, h, w))
+        assert x.shape == (2, 5 * t, 3, 4 * h, 4 * w) and x.isfinite().all()
     for channels in (0, 2):  # one frame in, one out: no neighbours
-        alone = Interpolation(InterpolationOptions(rounds=2, channels=channels))
-        x = alone(torch.rand(1, 1, 3, 16, 17), Degradation((1, 4, 4)))
-        assert x.shape == (1, 3, 1, 64, 68) and x.isfinite().all()
+        alone = DAVSR(replace(options, rounds=RoundsOptions(2, channels)))
+        x = alone(torch.rand(1, 1, 3, 16, 17), degradation=Degradation((1, 4, 4)))
+        assert x.shape == (1, 1, 3, 64, 68) and x.isfinite().all()
 
 
 def test_rounds_need_the_flow():
-    with pytest.raises(InputError, match="rounds must be 0 unless method is flow"):
-        InterpolationOptions(method="linear", rounds=3)
+    with pytest.raises(InputError, match=r"rounds.count must be 0 unless interpolation.method is flow"):
+        ModelOptions(interpolation=InterpolationOptions(method="linear"), rounds=RoundsOptions(count=3))
 
 
 def test_windows_and_memory_are_planned_for_the_rounds():
@@ -163,5 +166,5 @@ def test_every_weight_of_the_rounds_learns():
 
 
 def test_width_needs_rounds():
-    with pytest.raises(InputError, match="channels must be 0 without rounds"):
-        InterpolationOptions(channels=8)
+    with pytest.raises(InputError, match="channels must be 0 where count is 0"):
+        RoundsOptions(channels=8)

@@ -14,7 +14,14 @@ from davsr.checkpoints.loading import ALONG_MOTION, SHIPPED, TRAINING_FREE, load
 from davsr.models.davsr import DAVSR
 from davsr.models.interpolation import Interpolation
 from davsr.ops import deform_align
-from davsr.options import EnhancementOptions, FlowNetOptions, InterpolationOptions, ModelOptions
+from davsr.options import (
+    EnhancementOptions,
+    FlowNetOptions,
+    HyperOptions,
+    InterpolationOptions,
+    ModelOptions,
+    RoundsOptions,
+)
 from davsr.physics.degradation import Degradation
 
 
@@ -32,11 +39,25 @@ def tiny_rve() -> DAVSR:
     return model
 
 
+def tiny_recurrent() -> DAVSR:
+    """Likewise, after one round."""
+    torch.manual_seed(0)
+    prior = EnhancementOptions(
+        kind="recurrent", channels=8, blocks=1, recurrent_blocks=1, fusion_channels=6, fusion_blocks=1
+    )
+    hyper = HyperOptions(kind="fixed", alpha=0.08)
+    model = DAVSR(ModelOptions(1, final_data_step=True, rounds=RoundsOptions(1), hyper=hyper, enhancement=prior))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
 MODELS: dict[str, Callable[[], DAVSR]] = {
     "shipped": lambda: load_model(SHIPPED),
     "training-free": lambda: load_model(model=TRAINING_FREE),
     "rounds": lambda: load_model(model=ALONG_MOTION),
     "rve": tiny_rve,
+    "recurrent": tiny_recurrent,
 }
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # Of values up to 1. What is not rounded at the end differs by what the networks' own precision does to their share of the result.

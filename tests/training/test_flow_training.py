@@ -62,7 +62,7 @@ def test_the_committed_options_belong_together():
     assert flow.train.task == "flow" and {o.train.task for o in (rve, tiny, film)} == {"video"}
     assert rve.model.enhancement.flow == flow.model.enhancement.flow
     assert film.model == tiny.model
-    rounds = replace(frames.model.interpolation, weights=None)
-    assert rounds == film.model.interpolation
-    assert replace(finetune.model, weights=None) == replace(frames.model, interpolation=rounds)
+    rounds = replace(frames.model.rounds, weights=None)
+    assert rounds == film.model.rounds
+    assert replace(finetune.model, weights=None) == replace(frames.model, rounds=rounds)
     assert load_options(folder / "davsr_reds.yml").model == ModelOptions()

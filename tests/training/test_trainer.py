@@ -259,7 +259,8 @@ def test_a_frozen_flow_network_stays_and_then_learns(clip):
 
 def test_an_interpolation_that_is_frozen_does_not_learn(clip):
     changes = {
-        "model__interpolation": {"method": "flow", "rounds": 1, "channels": 4},
+        "model__interpolation": {"method": "flow"},
+        "model__rounds": {"count": 1, "channels": 4},
         "model__enhancement": {"kind": "frames", "channels": 4, "blocks": 1},
     }
     learned = {}
@@ -273,10 +274,11 @@ def test_an_interpolation_that_is_frozen_does_not_learn(clip):
     assert learned == {True: {"enhance", "hyper"}, False: {"interpolate", "enhance", "hyper"}}
 
 
-@pytest.mark.parametrize("rounds", [{}, {"rounds": 1, "channels": 4}], ids=["no weights", "all of them frozen"])
+@pytest.mark.parametrize("rounds", [{}, {"count": 1, "channels": 4}], ids=["no weights", "all of them frozen"])
 def test_a_model_without_anything_to_learn_is_refused(clip, rounds):
     changes = {
-        "model__interpolation": {"method": "flow", **rounds},
+        "model__interpolation": {"method": "flow"},
+        "model__rounds": rounds,
         "model__hyper": {"kind": "fixed"},
         "model__enhancement": {"kind": "none"},
     }

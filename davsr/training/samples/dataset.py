@@ -17,7 +17,9 @@ from davsr.errors import InputError
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
 from davsr.pixels import to_unit
-from davsr.training.samples.sources import Crop, SyntheticSource, Window, open_source
+from davsr.training.samples.crops import Crop, Window
+from davsr.training.samples.sources import SyntheticSource, open_source
+from davsr.training.samples.stills import imperfect
 
 _SAMPLE, _STEP, _NOISE = range(3)  # streams of random numbers that never meet
 _JPEG_QUALITY = (60, 95)  # light compression
@@ -32,6 +34,7 @@ class VideoBatch(TypedDict):
     lq: list[Tensor | None]  # uint8 [t, 3, h, w] of pairs; None: to be degraded
     sigma: Tensor  # [b], fraction of full scale
     quality: list[int]  # of JPEG; 0: none
+    before: list[dict[str, Tensor] | None]  # of `CachedRounds`: x_0 uint8 [T, 3, H, W], flows [t - 1, 2, h, w]
 
 
 class FlowBatch(TypedDict):
@@ -70,6 +73,8 @@ class VideoSamples(Dataset):
         rng = _generator(self.seed, _SAMPLE, index)
         number = min(int(np.searchsorted(self._chances, rng.random(), side="right")), len(self.sources) - 1)
         crop = self.sources[number].draw(rng)
+        if self.options.imperfect and crop.lq is None and rng.random() < self.options.imperfect:
+            crop = Crop(imperfect(crop.gt, rng))
         if self.options.flips:
             crop = _flipped(crop, rng.random(4) < 0.5, self._symmetries)
         sigma = float(rng.uniform(*self.options.sigma))
@@ -82,6 +87,7 @@ class VideoSamples(Dataset):
             "lq": [None if crop.lq is None else _channels_first(crop.lq)],
             "sigma": torch.tensor([sigma], dtype=torch.float32),
             "quality": [quality],
+            "before": [None],
         }
 
 
@@ -175,7 +181,7 @@ def draw_exposure(options: Options, step: int) -> float | None:
 
 
 def load_batches(
-    dataset: VideoSamples | FlowSamples,
+    dataset: Dataset,
     indices: Sequence[Sequence[int]] | Iterator[Sequence[int]],
     workers: int,
     pin: bool = False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -11,25 +10,10 @@ import numpy as np
 from davsr.data.clips import open_clips
 from davsr.errors import InputError
 from davsr.options import DataOptions, SourceOptions
+from davsr.training.samples.crops import Crop, Window
 from davsr.training.samples.footage import Footage, FramesOnDisk, open_footage
+from davsr.training.samples.stills import StillsSource, change_in_space
 from davsr.training.samples.synthetic import Scene, draw_scene, load_photos
-
-
-@dataclass(frozen=True)
-class Window:
-    """What a sample covers: T HR frames of side P, and s_t, s_h, s_w of the pairs."""
-
-    frames: int
-    patch: int
-    scale: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Crop:
-    """Sharp frames, uint8 [T, P, P, 3], and for pairs the observed ones, uint8 [t, P / s_h, P / s_w, 3]."""
-
-    gt: np.ndarray
-    lq: np.ndarray | None = None
 
 
 class Source(Protocol):
@@ -89,7 +73,9 @@ class FootageSource:
         return Crop(self._crop(best, range(self.window.frames), stride))
 
     def _change(self, place: tuple[int, int, int, int], stride: int) -> float:
-        """Mean difference of frames one LR period apart, in the middle of the window."""
+        """Mean difference of frames one LR period apart, in the middle of the window; of one frame, of neighbours in it."""
+        if self.window.frames == 1:
+            return change_in_space(self._crop(place, [0], stride)[0])
         middle = self.window.frames // 2
         a, b = self._crop(place, (middle, min(middle + self.window.scale[0], self.window.frames - 1)), stride)
         return float(np.abs(a.astype(np.int16) - b).mean())
@@ -172,6 +158,8 @@ def open_source(options: SourceOptions, data: DataOptions, window: Window, path:
     Raises:
         InputError: naming what is unreadable, too short, too small or mismatched.
     """
+    if options.kind == "stills":
+        return StillsSource(options, window, path)
     if options.kind == "synthetic":
         return SyntheticSource(load_photos(options, path), options, window)
     if options.kind == "pairs":

@@ -1,0 +1,59 @@
+"""Motion of a clip: flows between LR frames that are neighbours, and from them to any time in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from davsr.models.flow import resize_flow
+from davsr.models.warp import warp
+
+Times = npt.NDArray[np.float64]  # of HR frames, in LR frames from the first
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The times of the HR frames, and flows [b, t - 1, 2, h, w] from every LR frame but the last to the next one, and back.
+
+    Flows are None where nothing estimates them, or there is one LR frame: all stands still.
+    """
+
+    times: Times
+    there: Tensor | None = None
+    back: Tensor | None = None
+
+    def of_hr_frames(self, scale: tuple[int, int, int], like: Tensor) -> Tensor:
+        """Motion of every HR frame of a video `like` [b, c, T, H, W]: [b, T, 2, H, W], HR pixels per HR frame."""
+        if self.there is None or self.back is None:
+            return like.new_zeros(len(like), len(self.times), 2, *like.shape[3:])
+        return motion_between(self.times, scale, self.there, self.back)
+
+
+def motion_between(times: Times, scale: tuple[int, int, int], flow_01: Tensor, flow_10: Tensor) -> Tensor:
+    """Motion of every HR frame, HR pixels per HR frame [b, T, 2, H, W], from the flows between LR frames [b, t - 1, 2, h, w].
+
+    Motion is uniform between two LR frames: at time f the two flows, each moved there along itself, are blended.
+    """
+    s_t, s_h, s_w = scale
+    h, w = flow_01.shape[3:]
+    motion = []
+    for time in times:
+        j = min(int(time), flow_01.shape[1] - 1)
+        moved = uniform_motion(flow_01[:, j], flow_10[:, j], float(time) - j)
+        motion.append(resize_flow(moved / s_t, (h * s_h, w * s_w)))
+    return torch.stack(motion, dim=1)
+
+
+def uniform_motion(flow_01: Tensor, flow_10: Tensor, f: float | Tensor) -> Tensor:
+    """Motion at the time f between two frames, pixels from one to the other, from their flows there and back [n, 2, h, w].
+
+    f: a number, or [n, 1, 1, 1].
+    """
+    forward, backward = flow_01, -flow_10
+    return torch.lerp(
+        warp(forward, -f * forward, padding="border"), warp(backward, (1 - f) * backward, padding="border"), f
+    )

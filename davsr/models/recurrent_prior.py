@@ -1,0 +1,221 @@
+"""The learned prior in two halves and their fusion with what the rounds along the motion gathered.
+
+Everything is done on the LR grid, in cells of 4x4 HR pixels. The *picture trunk* (`davsr.models.trunk`) sees every LR frame by
+itself, resized and in agreement with the data; the *recurrence* carries what it found through the clip, both ways, along the
+motion: so they know what is sharp at the t LR times. The *fusion* brings their detail to each of the s_t t HR times along the
+motion, and decides from place to place how much of it the frames of the rounds lack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from davsr.models.flow import resize_flow
+from davsr.models.interpolation import resize_bicubic
+from davsr.models.layers import Conv3x3, ResidualBlocks, weights_channels_last
+from davsr.models.motion import Motion, Times, uniform_motion
+from davsr.models.precision import like_weights
+from davsr.models.rounds import NOISE
+from davsr.models.trunk import CELL, PictureTrunk, from_cells, to_cells
+from davsr.models.warp import warp
+from davsr.options import EnhancementOptions
+from davsr.physics.operator import Operator
+
+HALF = 0.5  # of the detail is added where nothing is known yet: by hand the best share on real clips
+_PIXELS = 2**19  # HR pixels of one pass
+
+
+class RecurrentPrior(nn.Module):
+    """Enhances the frames z of the rounds by what the LR frames show; before training it adds half of the trunk's detail.
+
+    Of the options, `channels` and `blocks` are those of the picture trunk; the recurrence has the same width.
+    """
+
+    def __init__(self, options: EnhancementOptions) -> None:
+        super().__init__()
+        self.trunk = PictureTrunk(options.channels, options.blocks)
+        self.recurrence = Recurrence(options.channels, options.recurrent_blocks) if options.recurrent_blocks else None
+        self.fusion = Fusion(options.channels, options.fusion_channels, options.fusion_blocks)
+
+    def forward(
+        self,
+        z: Tensor,
+        lq: Tensor,
+        motion: Motion,
+        degradation: Operator,
+        alpha: Tensor,
+        sigma: Tensor,
+        *,
+        chosen: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Enhance a clip.
+
+        Args:
+            z: frames [b, 3, T, H, W] in agreement with the data.
+            lq: LR frames [b, t, 3, H / 4, W / 4].
+            motion: of the clip.
+            degradation: how lq came about.
+            alpha: of the data step that made z, [b].
+            sigma: noise of lq [b].
+            chosen: only these HR frames; None: all.
+
+        Returns:
+            [b, 3, T or len(chosen), H, W] in the dtype of z.
+        """
+        b, t = lq.shape[:2]
+        features = self.trunk(restore_pictures(lq, degradation, alpha, sigma).flatten(0, 1))
+        if self.recurrence is not None:
+            nearest = [int(np.abs(motion.times - j).argmin()) for j in range(t)]
+            sharp = z[:, :, nearest].transpose(1, 2).flatten(0, 1)
+            features = self.recurrence(features, sharp, motion, b)
+        detail = self.trunk.detail(features).to(z.dtype).unflatten(0, (b, t))
+        narrow = self.fusion.shrink(features.unflatten(0, (b, t)))
+        frames = range(z.shape[2]) if chosen is None else chosen
+        n = max(1, _PIXELS // (b * z.shape[3] * z.shape[4]))
+        parts = []
+        for first in range(0, len(frames), n):
+            some = list(frames[first : first + n])
+            shown = shown_at(motion.times[some], detail, narrow, lq, motion)
+            noise = sigma.to(z).view(b, 1).expand(b, len(some)).flatten()
+            parts.append(self.fusion(z[:, :, some].transpose(1, 2).flatten(0, 1), shown, noise).unflatten(0, (b, -1)))
+        return torch.cat(parts, dim=1).transpose(1, 2)
+
+
+def restore_pictures(lq: Tensor, degradation: Operator, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """Every LR frame by itself at HR size: resized, then a data step with the spatial part of A. [b, t, c, H, W].
+
+    alpha [b] is that of a step with the whole of A; it counts in largest eigenvalues, and noise adds to it as in the rounds.
+    """
+    still = degradation.spatial()
+    h, w = lq.shape[3:]
+    resized = resize_bicubic(lq, (h * still.scale[1], w * still.scale[2])).transpose(1, 2)
+    alphas = alpha * (still.largest_eigenvalue() / degradation.largest_eigenvalue()) + (sigma / NOISE) ** 2
+    return still.data_step(resized, lq.transpose(1, 2), alphas).transpose(1, 2)
+
+
+class Recurrence(nn.Module):
+    """Features of LR frames, carried backwards and then forwards through the clip along the motion; starts as the identity."""
+
+    def __init__(self, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.sharp = Conv3x3(3 * CELL**2, channels)
+        self.backward_branch = ResidualBlocks(2 * channels, channels, blocks)
+        self.forward_branch = ResidualBlocks(2 * channels, channels, blocks)
+        self.merge = Conv3x3(2 * channels, channels)
+        for parameter in self.merge.parameters():
+            nn.init.zeros_(parameter)
+        weights_channels_last(self)
+
+    def forward(self, features: Tensor, sharp: Tensor, motion: Motion, b: int) -> Tensor:
+        """Features [b t, c, h, w] of LR frames, the rounds' frames at their times [b t, 3, H, W] -> features."""
+        cells = like_weights(to_cells(sharp), self).contiguous(memory_format=torch.channels_last)
+        own = (features + self.sharp(cells)).unflatten(0, (b, -1))
+        t = own.shape[1]
+        before, after = [torch.empty(0)] * t, [torch.empty(0)] * t
+        hidden = torch.zeros_like(own[:, 0])
+        for j in reversed(range(t)):
+            if motion.there is not None and j + 1 < t:
+                hidden = warp(hidden, motion.there[:, j], padding="border")
+            hidden = after[j] = self.backward_branch(_joined(own[:, j], hidden))
+        hidden = torch.zeros_like(hidden)
+        for j in range(t):
+            if motion.back is not None and j:
+                hidden = warp(hidden, motion.back[:, j - 1], padding="border")
+            hidden = before[j] = self.forward_branch(_joined(own[:, j], hidden))
+        both = [_joined(x, y) for x, y in zip(before, after, strict=True)]
+        merged: Tensor = self.merge(torch.stack(both, dim=1).flatten(0, 1))
+        return features + merged
+
+
+class Shown(NamedTuple):
+    """What LR frames show of n HR frames: brought to their times along the motion."""
+
+    detail: Tensor  # [n, 3, H, W]
+    features: Tensor  # [n, c, h, w]
+    speed: Tensor  # [n, 1, h, w], LR pixels between two LR frames
+    mismatch: Tensor  # [n, 1, h, w], mean difference of the two neighbours
+    distance: Tensor  # [n], to the nearest LR frame, in LR frames
+
+
+def shown_at(
+    times: Times,
+    detail: Tensor,  # [b, t, 3, H, W]
+    features: Tensor,  # [b, t, c, h, w]
+    lq: Tensor,  # [b, t, 3, h, w]
+    motion: Motion,
+) -> Shown:
+    """Both neighbours moved to each of `times` and blended; motion is uniform between two LR frames. n = b len(times)."""
+    b, t = lq.shape[:2]
+    h, w = lq.shape[3:]
+    H, W = detail.shape[3:]
+    low = np.clip(times.astype(int), 0, max(t - 2, 0))
+    high = np.minimum(low + 1, t - 1)
+    f = torch.from_numpy(times - low).to(lq).repeat(b).view(-1, 1, 1, 1)
+
+    def of(video: Tensor, which: npt.NDArray[np.int_]) -> Tensor:
+        return video[:, which].flatten(0, 1)
+
+    if motion.there is None or motion.back is None:
+        still = lq.new_zeros(len(f), 1, h, w)
+        return Shown(of(detail, low), of(features, low), still, still, f.flatten())
+    moves = uniform_motion(of(motion.there, low), of(motion.back, low), f)
+    to_low, to_high = -f * moves, (1 - f) * moves
+    fine = resize_flow(to_low, (H, W)), resize_flow(to_high, (H, W))
+
+    def blended(video: Tensor, low_flow: Tensor, high_flow: Tensor) -> Tensor:
+        near = warp(of(video, low), low_flow, padding="border").to(lq.dtype)
+        far = warp(of(video, high), high_flow, padding="border").to(lq.dtype)
+        return torch.lerp(near, far, f)
+
+    near, far = warp(of(lq, low), to_low, padding="border"), warp(of(lq, high), to_high, padding="border")
+    return Shown(
+        blended(detail, *fine),
+        blended(features, to_low, to_high),
+        moves.norm(dim=1, keepdim=True),
+        (near - far).abs().mean(dim=1, keepdim=True),
+        torch.minimum(f, 1 - f).flatten(),
+    )
+
+
+class Fusion(nn.Module):
+    """Frames of the rounds, and what LR frames show of their times -> the frames enhanced."""
+
+    def __init__(self, features: int, channels: int, blocks: int) -> None:
+        super().__init__()
+        cells = 3 * CELL**2
+        self.shrink_features = nn.Conv2d(features, channels, 1)
+        self.body = ResidualBlocks(2 * cells + channels + 4, channels, blocks)
+        self.last = Conv3x3(channels, cells)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+        weights_channels_last(self)
+
+    def shrink(self, features: Tensor) -> Tensor:
+        """Features of LR frames [b, t, c, h, w], narrower, before they are moved."""
+        return self.shrink_features(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+
+    def forward(self, z: Tensor, shown: Shown, sigma: Tensor) -> Tensor:
+        """z [n, 3, H, W], sigma [n] -> [n, 3, H, W]."""
+        n, _, h, w = shown.speed.shape
+        constants = torch.stack([2 * shown.distance, 100 * sigma], dim=1)
+        parts = [
+            to_cells(z),
+            to_cells(shown.detail),
+            shown.features,
+            shown.speed / 4,
+            8 * shown.mismatch,
+            constants.view(n, 2, 1, 1).expand(n, 2, h, w),
+        ]
+        x = like_weights(torch.cat([part.to(z.dtype) for part in parts], dim=1), self)
+        x = self.last(self.body(x.contiguous(memory_format=torch.channels_last)))
+        return z + HALF * shown.detail + from_cells(x).to(z.dtype)
+
+
+def _joined(*parts: Tensor) -> Tensor:
+    return torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last)

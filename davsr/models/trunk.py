@@ -1,0 +1,74 @@
+"""The picture half of the learned prior: what a frame lacks, from that frame alone.
+
+A residual network on cells of 4x4 pixels, whose values are its channels: all of its work is done on the LR grid. It is taught on
+still pictures, of which there are more, and more varied ones, than of clips.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from davsr.models.layers import Conv3x3, ResidualBlock, weights_channels_last
+from davsr.models.precision import like_weights
+
+CELL = 4  # pixels a side
+_GAIN = 4.0  # brings the deviations in a cell to about one
+
+
+class PictureTrunk(nn.Module):
+    """Frames -> features on the grid of cells, and from them the detail that is added to the frame; starts at no detail.
+
+    Args:
+        channels: width of the features.
+        blocks: residual blocks.
+    """
+
+    def __init__(self, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.entry = Conv3x3(3 * CELL**2, channels)
+        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
+        self.last = Conv3x3(channels, 3 * CELL**2)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+        weights_channels_last(self)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames [n, 3, H, W], sides multiples of 4 -> features [n, channels, H / 4, W / 4]."""
+        x = like_weights(to_cells(frames), self).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.blocks(self.entry(x, slope=0.1))
+        return features
+
+    def detail(self, features: Tensor) -> Tensor:
+        """Features -> what is added to the frames [n, 3, H, W]."""
+        return from_cells(self.last(features))
+
+
+class PictureEnhancement(nn.Module):
+    """The trunk as an enhancement of frames by themselves: how it is taught, with s_t = 1 and clips of one frame."""
+
+    def __init__(self, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.trunk = PictureTrunk(channels, blocks)
+
+    def forward(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
+        """z [b, 3, T, H, W] of any size -> the same; beta takes no part."""
+        H, W = z.shape[3:]
+        frames = F.pad(z.transpose(1, 2).flatten(0, 1), (0, -W % CELL, 0, -H % CELL), mode="replicate")
+        detail = self.trunk.detail(self.trunk(frames))[..., :H, :W].to(z.dtype)
+        return z + detail.unflatten(0, (z.shape[0], -1)).transpose(1, 2)
+
+
+def to_cells(frames: Tensor) -> Tensor:
+    """Frames [n, 3, H, W] -> cells [n, 48, H / 4, W / 4], as deviations from the mean of the cells around.
+
+    So what the network sees does not depend on the shade of a place, yet it sees how one cell differs from the next.
+    """
+    level = F.avg_pool2d(F.avg_pool2d(frames, CELL), 3, stride=1, padding=1, count_include_pad=False)
+    return _GAIN * (F.pixel_unshuffle(frames, CELL) - level.repeat_interleave(CELL**2, dim=1))
+
+
+def from_cells(cells: Tensor) -> Tensor:
+    """Deviations in cells [n, 48, h, w] -> [n, 3, 4 h, 4 w]."""
+    return F.pixel_shuffle(cells, CELL) / _GAIN

@@ -1,0 +1,152 @@
+"""The recurrent prior: where it starts, what it sees, and that it stands back where it was not taught."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from davsr.models.davsr import DAVSR
+from davsr.models.recurrent_prior import HALF, RecurrentPrior, restore_pictures
+from davsr.models.trained_range import TrainedRange
+from davsr.options import DegradationOptions, EnhancementOptions, HyperOptions, ModelOptions, RoundsOptions
+from davsr.physics.degradation import Degradation
+
+SMALL = EnhancementOptions(
+    kind="recurrent", channels=8, blocks=1, recurrent_blocks=1, fusion_channels=6, fusion_blocks=1
+)
+OPTIONS = ModelOptions(
+    iterations=1,
+    final_data_step=True,
+    rounds=RoundsOptions(count=1),
+    hyper=HyperOptions(kind="fixed", alpha=0.08),
+    enhancement=SMALL,
+)
+
+
+def model(taught: bool = True, **changes: object) -> DAVSR:
+    """A small model; `taught`: nothing in it is zero."""
+    torch.manual_seed(0)
+    network = DAVSR(replace(OPTIONS, **changes)).eval()
+    if taught:
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return network
+
+
+def clip(b: int = 1, t: int = 3, h: int = 12, w: int = 16) -> Tensor:
+    return torch.rand(b, t, 3, h, w, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def stages(network: DAVSR, lq: Tensor, **arguments: object) -> dict[str, Tensor]:
+    _, made = network(lq, return_stages=True, **arguments)
+    return made.named()
+
+
+def test_it_starts_as_the_rounds_where_the_trunk_knows_nothing():
+    made = stages(model(taught=False), clip())
+    torch.testing.assert_close(made["x_1"], made["z_1"])
+
+
+def test_it_starts_with_half_of_the_trunks_detail_at_lr_times():
+    network = model(taught=False)
+    assert isinstance(network.enhance, RecurrentPrior)
+    torch.nn.init.normal_(network.enhance.trunk.last.weight, std=0.05)
+    lq = clip()
+    made = stages(network, lq)
+    A = network.degradation
+    alpha = torch.tensor([0.08 * A.largest_eigenvalue()])
+    with torch.no_grad():
+        pictures = restore_pictures(lq, A, alpha, torch.zeros(1))[0]
+        detail = network.enhance.trunk.detail(network.enhance.trunk(pictures))
+    added = (made["x_1"] - made["z_1"])[0].transpose(0, 1)
+    torch.testing.assert_close(added[2::5], HALF * detail)  # LR frame j is centred on HR frame 5j + 2
+    assert added.std() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 9, 14), (2, 2, 16, 12), (1, 4, 13, 13)])
+def test_it_takes_clips_of_any_length_and_size(shape: tuple[int, int, int, int]):
+    lq = clip(*shape)
+    made = stages(model(), lq)
+    b, t, h, w = shape
+    assert list(made)[-3:] == ["z_1", "x_1", "z_2"]
+    assert made["z_2"].shape == (b, 3, 5 * t, 4 * h, 4 * w) and made["z_2"].isfinite().all()
+    together = model()(lq)
+    for number in range(b):  # a batch is its clips
+        torch.testing.assert_close(model()(lq[number : number + 1])[0], together[number], rtol=1e-4, atol=1e-5)
+
+
+def test_frames_that_are_chosen_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch):
+    network = model()
+    assert isinstance(network.enhance, RecurrentPrior)
+    lq, A = clip(), Degradation()
+    motion = network.interpolate.motion(lq, A)
+    z, alpha, sigma = network.interpolate(lq, A, motion), torch.tensor([0.001]), torch.zeros(1)
+    with torch.no_grad():
+        whole = network.enhance(z, lq, motion, A, alpha, sigma)
+        chosen = network.enhance(z, lq, motion, A, alpha, sigma, chosen=[3, 4, 11])
+        monkeypatch.setattr("davsr.models.recurrent_prior._PIXELS", 2 * z.shape[3] * z.shape[4])
+        in_parts = network.enhance(z, lq, motion, A, alpha, sigma)
+    torch.testing.assert_close(chosen, whole[:, :, [3, 4, 11]])
+    torch.testing.assert_close(in_parts, whole)
+
+
+def test_a_shade_added_to_the_clip_is_added_to_the_result():
+    network = model()
+    assert isinstance(network.enhance, RecurrentPrior)
+    lq, A = 0.7 * clip(), Degradation()
+    motion = network.interpolate.motion(lq, A)
+    z, alpha, sigma = network.interpolate(lq, A, motion), torch.tensor([0.001]), torch.zeros(1)
+    with torch.no_grad():
+        dark, light = (network.enhance(z + shade, lq + shade, motion, A, alpha, sigma) for shade in (0.0, 0.2))
+    torch.testing.assert_close(light, dark + 0.2, rtol=0, atol=1e-5)  # 2e-6 of rounding was seen
+
+
+def test_the_recurrence_carries_from_frame_to_frame_both_ways():
+    network = model()
+    lq = clip(t=5)
+    changed = lq.clone()
+    changed[:, 2] = changed[:, 2].flip(-1)
+    without = model(enhancement=replace(SMALL, recurrent_blocks=0))
+    for far, reaches in ((network, True), (without, False)):
+        enhance, A = far.enhance, far.degradation
+        assert isinstance(enhance, RecurrentPrior)
+        motion = replace(
+            far.interpolate.motion(lq, A), there=torch.zeros(1, 4, 2, 12, 16), back=torch.zeros(1, 4, 2, 12, 16)
+        )
+        z = far.interpolate(lq, A, motion)
+        with torch.no_grad():
+            pair = [enhance(z, y, motion, A, torch.tensor([0.001]), torch.zeros(1)) for y in (lq, changed)]
+        moved = (pair[0] - pair[1]).abs().amax(dim=(0, 1, 3, 4))
+        assert bool(moved[0] > 0) is reaches and bool(moved[-1] > 0) is reaches and moved[12] > 0
+
+
+@pytest.mark.parametrize(
+    "physics", [{"scale": (5, 3, 3)}, {"scale": (2, 4, 4), "exposure": 2}, {"psf": "box"}, {"exposure": 1}]
+)
+def test_outside_of_its_range_the_rounds_run_alone(physics: dict, caplog: pytest.LogCaptureFixture):
+    network = model()
+    network.trained = TrainedRange((5, 4, 4), "bicubic", (3, 5), (0, 0.005))
+    options = replace(DegradationOptions(), **physics)
+    alone = model(enhancement=EnhancementOptions(kind="none"))
+    A = Degradation.from_options(options)
+    assert not network.applies(A) and network.applies(Degradation())
+    torch.testing.assert_close(network(clip(), degradation=A), alone(clip(), degradation=A), rtol=0, atol=0)
+    with caplog.at_level(logging.WARNING, logger="davsr"):
+        network.trained.warn(options, 0.0, network.beyond_training)
+    (line,) = (record.message for record in caplog.records)
+    assert line.endswith("; the rounds along the motion run without the learned prior")
+    noisy = torch.tensor([0.1])
+    torch.testing.assert_close(network(clip(), noisy), alone(clip(), noisy), rtol=0, atol=0)
+
+
+def test_the_spatial_part_is_what_a_does_to_a_clip_that_stands_still():
+    for A in (Degradation(), Degradation((3, 2, 4), exposure=2, psf="gaussian", boundary="circular")):
+        picture = torch.rand(1, 3, 1, 16, 16, dtype=torch.float64)
+        video = picture.expand(-1, -1, 4 * A.scale[0], -1, -1)
+        torch.testing.assert_close(A.apply(video)[:, :, 1:2], A.spatial().apply(picture))
+        assert A.spatial().largest_eigenvalue() >= A.largest_eigenvalue() and A.scale[0] > 1  # A itself stays as it is
