@@ -6,14 +6,15 @@ refused with their dotted path (see `davsr.config`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from davsr import config
 from davsr.config import option
 from davsr.errors import InputError
+from davsr.migration import today
 from davsr.names import require_run_name
 
 
@@ -339,34 +340,3 @@ def load_options(path: str | Path | None = None, overrides: Iterable[str] = ()) 
     """
     tree = today(config.read_tree(path, overrides))
     return replace(config.build(Options, tree), stated=tuple(config.leaves(tree)))
-
-
-def today(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain tree of options with what earlier versions called otherwise under today's names.
-
-    Version 0.1 had the rounds along the motion in `model.interpolation`.
-
-    Raises:
-        davsr.errors.InputError: an option is given under both names.
-    """
-    tree = dict(tree)
-    model = tree.get("model")
-    interpolation = model.get("interpolation") if isinstance(model, Mapping) else None
-    if not isinstance(model, Mapping) or not isinstance(interpolation, Mapping):
-        return tree
-    moved = {
-        new: interpolation[old] for old, new in (("rounds", "count"), ("channels", "channels")) if old in interpolation
-    }
-    if not moved:
-        return tree
-    left = {key: value for key, value in interpolation.items() if key not in ("rounds", "channels")}
-    if moved.get("channels") and left.get("weights") is not None:  # they were the rounds', where these learned
-        moved["weights"] = left.pop("weights")
-    rounds = model.get("rounds") or {}
-    for key in moved:
-        if isinstance(rounds, Mapping) and key in rounds:
-            raise InputError(
-                f"options: model.rounds.{key} is given, and again as part of model.interpolation, its old place"
-            )
-    tree["model"] = {**model, "interpolation": left, "rounds": {**rounds, **moved}}
-    return tree

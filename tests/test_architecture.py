@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "davsr"
 # From the ground up. A room may import from itself and from the rooms before it.
 ROOMS = (
     ("errors", "limits", "names"),
-    ("config", "options", "files", "pixels", "ranks", "log"),
+    ("config", "migration", "options", "files", "pixels", "ranks", "log"),
     ("ops",),
     ("runtime",),
     ("physics",),
