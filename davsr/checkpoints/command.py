@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     conversion.add_argument("file", type=Path)
     conversion.add_argument("output", type=Path)
     conversion.add_argument("--slomo", type=Path, help="Super SloMo checkpoint to put into the network's interpolation")
+    conversion.add_argument(
+        "--half", action="store_true", help="store in half precision, for half the size; loading gives float32"
+    )
     for action in (inspect, conversion):
         action.add_argument(
             "-opt", metavar="FILE.yml", help="options of the network; default: read from the checkpoint"
@@ -95,7 +98,10 @@ def _convert(args: argparse.Namespace, conversion: Conversion) -> int:
         interpolation = convert(load_state(args.slomo), str(args.slomo))
         interpolation = load_into(model, interpolation, str(args.slomo))
         conversion.initial = [name for name in conversion.initial if not name.startswith("interpolate.slomo.")]
-    tree = {"format": FORMAT, "model": model.state_dict(), "ema": None, "step": 0}
+    weights = model.state_dict()
+    if args.half:
+        weights = {name: x.half() if x.is_floating_point() else x for name, x in weights.items()}
+    tree = {"format": FORMAT, "model": weights, "ema": None, "step": 0}
     tree |= {KEY: network_section(options), "options": config.to_tree(options)}
     write_tensors(args.output, tree)
     print(

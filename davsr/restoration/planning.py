@@ -19,7 +19,10 @@ _SHARE = 0.6  # of the free memory: the rest stays for the file cache and for ot
 _PROCESS = 0.6 * GIGABYTE  # interpreter, torch and the model's code
 # Bytes for every pixel of every HR frame of a piece, measured (docs/restoration.md).
 _TRAINING_FREE = 48.0  # measured 40 to 43: x, z, and the interpolation's resized frames and flows
-_ROUNDS = 70.0  # measured 73 to 111 in all: three volumes that take turns, the motion, and where it leads
+_ROUNDS = (
+    70.0  # measured 73 to 111 in all: three volumes that take turns, the motion, and where it leads; a recurrent prior
+)
+# behind them, which begins when their memory is free again, 109 in all
 _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter of the side, and what makes the next one
 _ENCODER_FRAMES = 80  # that an encoder holds for its look-ahead and its references
 
@@ -86,7 +89,9 @@ def default_margin(model: Any) -> int:
 
 def _looks_far(model: Any) -> bool:
     """Whether what a pixel shows travels over many frames."""
-    return model is not None and (model.options.enhancement.kind == "rve" or model.options.rounds.count > 0)
+    return model is not None and (
+        model.options.enhancement.kind in ("rve", "recurrent") or model.options.rounds.count > 0
+    )
 
 
 def host_budget(memory: float) -> float:

@@ -82,7 +82,7 @@ class CachedRounds(Dataset):
             "gt": sample["gt"][0].numpy(),
             "lq": to_uint8(lq)[0].numpy(),
             "sigma": sigma.numpy(),
-            "x_0": to_uint8(x)[0].numpy(),
+            "x_0": to_uint8(x)[0].transpose(0, 1).contiguous().numpy(),
             "there": motion.there[0].half().numpy(),
             "back": motion.back[0].half().numpy(),
         }
