@@ -155,7 +155,7 @@ def test_the_shipped_model_is_small_and_better_than_none():
 
 def test_a_file_of_the_first_format_restores_as_it_did():
     """The model that shipped with 0.1, whose rounds were options of the interpolation; the sum is what it gave then."""
-    model = load_model("tests/data/davsr_tiny_1.pt")
+    model = load_model("tests/data/davsr_tiny_version_1.pt")
     assert (model.options.rounds.count, model.options.rounds.channels) == (12, 8)
     with torch.inference_mode():
         frames = model(torch.rand(1, 3, 3, 16, 20, generator=torch.Generator().manual_seed(0)))

@@ -61,9 +61,9 @@ def test_what_equals_a_default_is_stated_all_the_same(gaussian: Path, by: str) -
 
 def test_a_network_is_described_by_its_kind_alone() -> None:
     free = resolve(load_options("options/test/training_free.yml"))
-    assert not free.model.learned and free.model.options.interpolation.rounds == 0
+    assert not free.model.learned and free.model.options.rounds.count == 0
     along = resolve(load_options("options/test/motion.yml"))
-    assert not along.model.learned and along.model.options.interpolation.rounds == 12
+    assert not along.model.learned and along.model.options.rounds.count == 12
     other = resolve(load_options(None, ["model.hyper.alpha=0.2"]))  # of the shipped model, laid over its options
     assert other.model.learned and other.options.model.hyper.alpha == 0.2
 
@@ -103,7 +103,7 @@ def test_fixed_alpha_is_in_units_of_the_operator_in_use() -> None:
 def test_the_shipped_file_of_version_1_still_loads() -> None:
     assert KEY not in load_state(VERSION_1)
     model = load_model(VERSION_1)
-    assert model.options.interpolation.rounds == 12 and model.options.enhancement.kind == "frames"
+    assert model.options.rounds.count == 12 and model.options.enhancement.kind == "frames"
     assert model.trained is not None and model.trained.exposures == (3, 5) and model.trained.sigma == (0, 0.005)
 
 
