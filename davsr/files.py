@@ -146,5 +146,5 @@ def write_png(path: Path, frame: np.ndarray) -> None:
 
 def sync(path: Path) -> None:
     """Have the disk hold a file's content before its name appears: power may fail as well."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows syncs only what may be written
         os.fsync(file.fileno())

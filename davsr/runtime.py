@@ -53,6 +53,11 @@ def choose_device(name: str, rank: int = 0) -> torch.device:
     return torch.device("cuda", rank % torch.cuda.device_count()) if name == "cuda" else torch.device(name)
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, or float32 on Apple's GPUs, which have nothing wider."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def require_precision(precision: Precision, device: torch.device) -> None:
     """Raise InputError where autocast does not serve the precision on the device."""
     if precision == "float16" and device.type == "cpu":
@@ -99,10 +104,12 @@ def describe(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> float:
-    """The largest memory in use so far, GiB: of the GPU, or resident memory of this process."""
+    """The largest memory in use so far, GiB: of the GPU, or resident memory of this process; 0 where nothing tells."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    import resource  # not on Windows
-
+    try:
+        import resource
+    except ImportError:  # Windows, which does not tell
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)

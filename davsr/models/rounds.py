@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from davsr.models.layers import weights_channels_last
 from davsr.models.precision import like_weights, needs_gradient, working_dtype
-from davsr.models.warp import sampling_grid
+from davsr.models.warp import sample, sampling_grid
 from davsr.physics.operator import Operator
 
 # Found by hand on cuts of the film and of the validation clips; results change slowly around them.
@@ -147,11 +147,10 @@ class MotionPrior(nn.Module):
             if spans:  # a clip of one frame has no neighbours
                 neighbours, errors = [], []
                 for step, (low, high) in spans.items():
-                    neighbour = F.grid_sample(
+                    neighbour = sample(
                         frames[:, low + step : high + step].flatten(0, 1),
                         torch.add(still, moves[:, low:high].flatten(0, 1), alpha=step),
-                        padding_mode="border",
-                        align_corners=False,
+                        padding="border",
                     )
                     difference = neighbour - frames[:, low:high].flatten(0, 1)
                     errors.append(F.avg_pool2d(difference.square().mean(dim=1, keepdim=True), cell))

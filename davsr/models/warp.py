@@ -22,6 +22,19 @@ def sampling_grid(flow: Tensor) -> Tensor:
     return torch.stack([(2 * (x + flow[:, 0]) + 1) / w - 1, (2 * (y + flow[:, 1]) + 1) / h - 1], dim=-1)
 
 
+def sample(x: Tensor, grid: Tensor, *, padding: Literal["zeros", "border"]) -> Tensor:
+    """x [b, c, h, w] at the positions of a grid of `sampling_grid`, bilinear; see `warp`."""
+    if padding == "border" and x.device.type == "mps":  # which knows no such padding
+        grid, padding = clamped_to_border(grid, x.shape[2], x.shape[3]), "zeros"
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def clamped_to_border(grid: Tensor, h: int, w: int) -> Tensor:
+    """The positions of a grid, those outside an image [h, w] moved to its nearest border pixel: none is left to be padded."""
+    limit = grid.new_tensor([1 - 1 / w, 1 - 1 / h])
+    return torch.maximum(torch.minimum(grid, limit), -limit)
+
+
 def warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
     """Sample x [b, c, h, w] bilinearly at p + flow(p); returns [b, c, h, w] in the dtype and memory format of x.
 
@@ -33,6 +46,6 @@ def warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zero
     """
     grid = sampling_grid(flow)
     with torch.autocast(x.device.type, enabled=False):
-        sampled = F.grid_sample(x.to(grid.dtype), grid, mode="bilinear", padding_mode=padding, align_corners=False)
+        sampled = sample(x.to(grid.dtype), grid, padding=padding)
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return sampled.to(x.dtype, memory_format=torch.channels_last if last else torch.preserve_format)

@@ -34,8 +34,13 @@ _eager = torch.compiler.disable(
 )
 
 
+_KEPT = 64  # arrays of one factor: of a dozen sizes and more; a run has a few
+_KEPT_BYTES = 2**28
+_NEWEST = 8  # stay however large they are: what one data step needs
+
+
 class _Cache:
-    """Arrays computed once in float64 and kept as tensors for each size, dtype and device."""
+    """Arrays computed once in float64 and kept as tensors for each size, dtype and device; the oldest go where they grow many."""
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[Any, ...], Any] = {}
@@ -56,6 +61,7 @@ class _Cache:
     def _keep_array(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> None:
         with torch.inference_mode(False):  # a later call may need it for a gradient
             self._arrays[key] = compute()
+        _forget_oldest(self._arrays)
 
     @_eager
     def _keep_tensor(
@@ -65,6 +71,17 @@ class _Cache:
         dtype = dtype.to_complex() if np.iscomplexobj(array) else dtype
         with torch.inference_mode(False):
             self._tensors[key] = torch.from_numpy(array).to(dtype).to(device)
+        _forget_oldest(self._tensors)
+
+
+def _forget_oldest(kept: dict[tuple[Any, ...], Any]) -> None:
+    """Keep a cache within its bounds; in the order of arrival, so that to read from it changes nothing (compiled graphs read)."""
+    while len(kept) > _KEPT or (len(kept) > _NEWEST and sum(map(_bytes, kept.values())) > _KEPT_BYTES):
+        del kept[next(iter(kept))]
+
+
+def _bytes(value: Any) -> int:
+    return sum(map(_bytes, value)) if isinstance(value, tuple) else int(value.nbytes)
 
 
 class AxisFactor:

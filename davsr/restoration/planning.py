@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from davsr.errors import InputError
 from davsr.options import DegradationOptions
+from davsr.restoration.memory import free_memory
 from davsr.restoration.windows import Plan, cover
 
 GIGABYTE = 2**30
@@ -25,34 +24,6 @@ _ROUNDS = (
 # behind them, which begins when their memory is free again, 109 in all
 _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter of the side, and what makes the next one
 _ENCODER_FRAMES = 80  # that an encoder holds for its look-ahead and its references
-
-
-def free_memory(device: torch.device) -> float:
-    """Bytes that this process may still take on the device.
-
-    On the CPU the least of what the system, the control group and the address limit leave.
-    """
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    left = [_meminfo()]
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        root = Path("/sys/fs/cgroup")
-        try:
-            left.append(float((root / limit).read_text()) - float((root / used).read_text()))
-        except (OSError, ValueError):  # no such controller, or `max`
-            continue
-    return max(min(left), 0.0)
-
-
-def _meminfo() -> float:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # not Linux: half of what is installed
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
 
 
 def bytes_per_pixel(model: Any) -> float:

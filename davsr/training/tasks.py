@@ -26,7 +26,7 @@ from davsr.options import Options
 from davsr.physics.degradation import Degradation
 from davsr.pixels import to_unit
 from davsr.ranks import Ranks
-from davsr.runtime import autocast
+from davsr.runtime import autocast, widest_float
 from davsr.training.losses import FlowObjective, VideoObjective
 from davsr.training.samples.dataset import FlowBatch, FlowSamples, VideoBatch, VideoSamples, draw_exposure, observe
 from davsr.training.samples.rounds_cache import CachedRounds
@@ -149,7 +149,7 @@ class FlowTask:
             sums += torch.stack(
                 [error.sum(), error[visible].sum(), torch.tensor(error.numel()), visible.sum()]
             ).double()
-        total, seen, pixels, seen_pixels = ranks.sum(sums.to(self.device)).tolist()
+        total, seen, pixels, seen_pixels = ranks.sum(sums.to(self.device, widest_float(self.device))).tolist()
         figures = {"epe": total / pixels, "epe_visible": seen / seen_pixels, "negative_epe": -total / pixels}
         if self.shifts:
             errors = []

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from davsr.physics import factors
 from davsr.physics.degradation import Degradation
 from davsr.physics.psf import plane_transfer_function, transfer_function
 from davsr.physics.solvers import spectral_data_step_reference
@@ -265,3 +266,25 @@ def test_data_step_into_given_memory(settings):
     into = x.clone()
     A.data_step(into, y, 0.01, out=into)
     torch.testing.assert_close(into, expected)
+
+
+def test_what_the_operator_keeps_for_sizes_it_has_seen_is_bounded() -> None:
+    degradation = Degradation(scale=(1, 2, 2), solver="fourier", boundary="circular")
+    for n in range(2, 60):
+        x = torch.rand(1, 1, 1, 2 * n, 4)
+        degradation.data_step(x, degradation.apply(x), 0.1)
+    rows, plane = degradation._space[0]._cache, degradation._plane._cache
+    assert len(rows._tensors) <= 64 and len(plane._tensors) <= 64
+    again = torch.rand(1, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))  # the size that was forgotten first
+    fresh = Degradation(scale=(1, 2, 2), solver="fourier", boundary="circular")
+    y = fresh.apply(again)
+    assert torch.equal(degradation.data_step(again, y, 0.1), fresh.data_step(again, y, 0.1))
+
+
+def test_large_arrays_are_kept_in_small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factors, "_KEPT_BYTES", 1000)
+    cache = factors._Cache()
+    for n in range(20):
+        cache.tensor((n,), torch.zeros(1), lambda: np.zeros(500))
+        cache.array((n,), lambda: (np.zeros(500), np.zeros(1)))
+    assert [key[0] for key in cache._tensors] == [key[0] for key in cache._arrays] == list(range(12, 20))

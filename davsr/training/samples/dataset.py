@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
@@ -187,8 +188,6 @@ def load_batches(
     pin: bool = False,
 ) -> Iterator[Any]:
     """The samples of each list of indices, in order, prepared by `workers` processes ahead of time."""
-    if workers:  # a forked worker that touches the thread pool of its parent's OpenCV waits for ever
-        cv2.setNumThreads(0)
     loader = DataLoader(
         dataset,
         batch_sampler=indices,  # type: ignore[arg-type]  # an iterator of lists is enough at run time; the stub wants a Sampler
@@ -202,7 +201,8 @@ def load_batches(
     # Workers are forked, and threads do not come along: a call into OpenCV that waits for one, or the end of a video decoder
     # that the garbage collector finds in a worker, would never return.
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    if workers:
+        cv2.setNumThreads(0)
     gc.collect()
     gc.freeze()
     batches = iter(loader)
@@ -226,7 +226,12 @@ def _patient_with_signals(_: int) -> None:
     A worker that nobody ends goes by itself after a while.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_PATIENCE))
+    if hasattr(signal, "alarm"):  # Windows has none, and ends processes without asking them
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_PATIENCE))
+    if (
+        multiprocessing.get_start_method() != "fork"
+    ):  # a forked one has it from its parent, and must not touch its threads
+        cv2.setNumThreads(0)
 
 
 def _generator(*key: int) -> np.random.Generator:

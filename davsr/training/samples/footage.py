@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -41,6 +41,15 @@ class DecodedFrames:
     def __init__(self, frames: np.ndarray) -> None:
         self.frames = frames
         self.shape = (frames.shape[0], frames.shape[1], frames.shape[2])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a loader's worker that is not forked: it maps the file itself, instead of being sent what may be hundreds of GB."""
+        file = getattr(self.frames, "filename", None)
+        return {"shape": self.shape, "frames": self.frames if file is None else None, "file": file}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.shape = state["shape"]
+        self.frames = state["frames"] if state["file"] is None else np.load(state["file"], mmap_mode="r")
 
     def crop(self, indices: Sequence[int], top: int, left: int, side: tuple[int, int]) -> np.ndarray:
         """Copies of the crops: what is mapped is read only here."""

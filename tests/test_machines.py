@@ -1,0 +1,109 @@
+"""Machines that lack what others have: float64 on a GPU, modules of Unix, a boundary of `grid_sample`."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from davsr.evaluation import metrics
+from davsr.models.warp import clamped_to_border, sample, sampling_grid
+from davsr.physics.degradation import Degradation
+from davsr.runtime import widest_float
+
+
+class NoFloat64(TorchDispatchMode):
+    """Stands for a GPU without float64: refuses every operation that takes or makes such a tensor of more than one value.
+
+    What the host computes by itself, NumPy's arrays on their way to the device, comes in by `aten::lift_fresh` and a copy.
+    """
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.dtype == torch.float64 and result.numel() > 1:
+            raise TypeError(f"no float64 here: {func}")
+        return result
+
+
+def test_apples_gpus_have_no_float64():
+    assert widest_float(torch.device("mps")) == torch.float32
+    assert widest_float(torch.device("cpu")) == widest_float(torch.device("cuda", 1)) == torch.float64
+
+
+@pytest.mark.parametrize("solver", ["separable", "fourier", "cg"])
+def test_the_operator_works_without_float64(solver):
+    degradation = Degradation(boundary="circular" if solver == "fourier" else "reflect", solver=solver)
+    x = torch.rand(1, 3, 10, 16, 24, generator=torch.Generator().manual_seed(0))
+    y = degradation.apply(x)
+    expected = degradation.data_step(x, y, 0.1)  # its bases are on the device now
+    with NoFloat64():
+        assert torch.equal(degradation.data_step(x, degradation.apply(x), torch.tensor([0.1])), expected)
+
+
+def test_scores_without_float64_are_the_same(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(0, 256, (2, 3, 40, 50), dtype=torch.uint8, generator=generator) for _ in range(2))
+    exact = metrics.psnr(a, b), metrics.ssim(a, b)
+    asked: list[torch.device] = []
+    monkeypatch.setattr(metrics, "widest_float", lambda device: asked.append(device) or torch.float32)
+    torch.testing.assert_close(metrics.ssim(a, b), exact[1], rtol=0, atol=1e-6)  # float32 sums of a strip
+    assert asked
+    assert metrics.psnr(a, b).dtype == metrics.ssim(a, b).dtype == torch.float64
+    squares = (a.double() - b.double()).square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(exact[0], 10 * torch.log10(255**2 / squares))
+
+
+def test_positions_moved_to_the_border_sample_as_a_padding_by_it():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, 5, 7, dtype=torch.float64, generator=generator).requires_grad_()
+    flow = (6 * torch.randn(2, 2, 5, 7, dtype=torch.float64, generator=generator)).requires_grad_()
+    grid = sampling_grid(flow)
+    padded = sample(x, grid, padding="border")
+    clamped = sample(x, clamped_to_border(grid, 5, 7), padding="zeros")
+    torch.testing.assert_close(clamped, padded)
+    for a, b in zip(
+        torch.autograd.grad(clamped.square().sum(), (x, flow), retain_graph=True),
+        torch.autograd.grad(padded.square().sum(), (x, flow)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+# What Windows' Python does not have; the package must import, say its memory, and end its loader's workers all the same.
+WITHOUT = """
+import sys
+for name in ("resource", "fcntl", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+import os, signal
+if sys.argv[1] == "late":
+    import torch, numpy, cv2  # what others hide behind is theirs
+for name in ("sysconf", "fork", "sched_getaffinity", "getuid"):
+    delattr(os, name)
+for name in ("alarm", "SIGALRM", "SIGHUP"):
+    delattr(signal, name)
+import importlib, pkgutil
+import davsr
+for module in pkgutil.walk_packages(davsr.__path__, "davsr."):
+    if not module.name.endswith("_C") and "__main__" not in module.name:
+        importlib.import_module(module.name)
+from davsr.runtime import peak_memory
+from davsr.training.samples.dataset import _patient_with_signals
+import torch
+assert peak_memory(torch.device("cpu")) == 0
+_patient_with_signals(0)
+print("fine")
+"""
+
+
+def test_modules_and_calls_that_windows_lacks_are_not_needed():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, "late"], cwd=Path(__file__).parent.parent, capture_output=True, text=True
+    )
+    assert done.stdout.strip().endswith("fine"), done.stderr
+    assert hasattr(signal, "SIGTERM")
