@@ -162,6 +162,7 @@ class SourceOptions:
     )  # of so many crops the one that changes most (synthetic: shows most)
     frames: str = ""  # of each clip only frames start:stop, so that the rest can validate; empty: all
     cuts: bool = True  # look for scene cuts, which no sample crosses
+    clips: tuple[str, ...] = ()  # names of clips, of which alone a source is made; empty: all
     exclude: tuple[str, ...] = ()  # names of clips or photographs that are never trained on
     speed: tuple[float, float] = option(
         (0.1, 4.0), above=0, maximum=1000

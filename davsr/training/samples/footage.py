@@ -103,9 +103,7 @@ def source_clips(options: SourceOptions, path: str) -> list[Clip]:
     if not options.path:
         raise InputError(f"{path}.path: must name a video, a folder of frames or a folder of clips, got ''")
     clips: Sequence[Clip] = [open_clip(options.path)] if options.kind == "video" else open_clips(options.path)
-    clips = [clip for clip in clips if clip.name not in options.exclude]
-    if not clips:
-        raise InputError(f"{path}.path: {options.path} holds no clip that is not excluded")
+    clips = chosen(clips, options, path)
     for clip in clips:
         clip.check()
     if not options.frames:
@@ -119,6 +117,24 @@ def source_clips(options: SourceOptions, path: str) -> list[Clip]:
         if not len(part):
             raise InputError(f"{path}.frames: {options.frames} leaves nothing of {part.name}")
     return parts
+
+
+def chosen(clips: Sequence[Clip], options: SourceOptions, path: str) -> list[Clip]:
+    """Those that `options.clips` names, or all, less those of `options.exclude`.
+
+    Raises:
+        InputError: a name is not there, or nothing is left.
+    """
+    names = [clip.name for clip in clips]
+    for name in options.clips:
+        if name not in names:
+            raise InputError(f"{path}.clips: {name} is not in {clips[0].path.parent}, which holds {', '.join(names)}")
+    left = [
+        clip for clip in clips if (not options.clips or clip.name in options.clips) and clip.name not in options.exclude
+    ]
+    if not left:
+        raise InputError(f"{path}.path: {options.path} holds no clip that is not excluded")
+    return left
 
 
 def reduced(frames: np.ndarray, factor: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from davsr.data.clips import open_clips
 from davsr.errors import InputError
 from davsr.options import DataOptions, SourceOptions
 from davsr.training.samples.crops import Crop, Window
-from davsr.training.samples.footage import Footage, FramesOnDisk, open_footage
+from davsr.training.samples.footage import Footage, FramesOnDisk, chosen, open_footage
 from davsr.training.samples.stills import StillsSource, change_in_space
 from davsr.training.samples.synthetic import Scene, draw_scene, load_photos
 
@@ -179,8 +179,8 @@ def open_pairs(options: SourceOptions, scale: tuple[int, int, int], path: str) -
     """
     if not options.path or not options.lq_path:
         raise InputError(f"{path}: path and lq_path must both be folders, got {options.path!r} and {options.lq_path!r}")
-    hr_clips = {clip.name: clip for clip in open_clips(options.path) if clip.name not in options.exclude}
-    lr_clips = {clip.name: clip for clip in open_clips(options.lq_path) if clip.name not in options.exclude}
+    hr_clips = {clip.name: clip for clip in chosen(open_clips(options.path), options, path)}
+    lr_clips = {clip.name: clip for clip in chosen(open_clips(options.lq_path), options, path)}
     if len(hr_clips) == len(lr_clips) == 1:  # one clip a side: the folders' own names do not matter
         lr_clips = dict(zip(hr_clips, lr_clips.values(), strict=True))
     for name in sorted(hr_clips.keys() ^ lr_clips.keys()):
