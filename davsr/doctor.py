@@ -27,14 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report."""
-    rows = report()
+    rows = installation()
     width = max(len(topic) for topic, _ in rows)
     for topic, finding in rows:
         print(f"{topic.ljust(width)}  {finding}")
     return 0
 
 
-def report() -> list[tuple[str, str]]:
+def installation() -> list[tuple[str, str]]:
     """(topic, finding) in the order in which they are printed."""
     device = runtime.choose_device("auto")
     rows = [

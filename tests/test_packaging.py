@@ -59,7 +59,7 @@ def test_a_package_that_is_missing_is_one_sentence(module):
 
 def test_doctor_tells_two_packages_that_bring_the_same_module(monkeypatch):
     monkeypatch.setattr(doctor, "_installed", lambda name: "5.0" if "contrib" not in name else doctor.NOT_INSTALLED)
-    told = dict(doctor.report())["opencv"]
+    told = dict(doctor.installation())["opencv"]
     assert "opencv-python and opencv-python-headless are both installed" in told
     monkeypatch.setattr(doctor, "_installed", lambda name: "5.0" if name == "opencv-python" else doctor.NOT_INSTALLED)
-    assert dict(doctor.report())["opencv"].endswith(", opencv-python")
+    assert dict(doctor.installation())["opencv"].endswith(", opencv-python")

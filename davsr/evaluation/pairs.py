@@ -27,7 +27,7 @@ class Pair:
         return self.lq.name
 
 
-def open_pairs(wanted: TestOptions, degradation: Degradation, seed: int) -> list[Pair]:
+def open_scored_pairs(wanted: TestOptions, degradation: Degradation, seed: int) -> list[Pair]:
     """The clips to restore, checked as far as is possible before work starts.
 
     Raises:

@@ -24,7 +24,7 @@ from davsr.data.frames import write_image
 from davsr.errors import InputError
 from davsr.evaluation.clip_folder import ClipFolder, comparison_picture, picture_frames
 from davsr.evaluation.metrics import PROTOCOL
-from davsr.evaluation.pairs import Pair, open_pairs
+from davsr.evaluation.pairs import Pair, open_scored_pairs
 from davsr.evaluation.report import INPUT, Gallery, busiest_row, input_frame, write_report
 from davsr.evaluation.scoring import Scorer
 from davsr.evaluation.tables import (
@@ -68,7 +68,7 @@ def evaluate(options: Options, results: Path | None = None) -> list[ClipResult]:
         device = runtime.setup(options, rank=ranks.local)
         ranks.join(device, timeout=timedelta(days=7))  # until the slowest process has finished its clips
         resolved = resolve(_for_test(options), device=device)
-        pairs = open_pairs(resolved.options.test, resolved.model.degradation, options.seed)
+        pairs = open_scored_pairs(resolved.options.test, resolved.model.degradation, options.seed)
         _require_place(folder, pairs, resolved.options)
         done, facts = _evaluate(resolved, folder, ranks, device, pairs)
         if ranks.first:

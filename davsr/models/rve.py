@@ -27,7 +27,7 @@ BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 _PIXELS = 2**16  # HR pixels of one pass: enough to keep every core busy, few enough to stay near the caches
 
 
-class Path(NamedTuple):
+class StepFlows(NamedTuple):
     """Flows [b, 2, h, w] from the frame of a step to those one and two steps ago; None where there is no such frame."""
 
     flow_1: Tensor | None
@@ -89,9 +89,9 @@ class RVE(nn.Module):
         features = self._chunked(self._features, height * width // 4, frames, self._per_frame(beta, T))
         # Frames by themselves come from split: its gradient is one cat, that of slices is one sum over the clip for each.
         scans: list[Sequence[Tensor]] = [features.split(b)]
-        paths = dict(zip(("backward", "forward"), self._paths(frames, b), strict=True))
+        flows_of = dict(zip(("backward", "forward"), self._branch_flows(frames, b), strict=True))
         for name in BRANCHES:
-            scans.append(self._scan(name, scans, paths[name.split("_")[0]]))
+            scans.append(self._scan(name, scans, flows_of[name.split("_")[0]]))
         n = self._at_once(b * height * width, T)
         enhanced = [
             self._saving_memory(self._reconstruct, part, *(scan[j] for j in range(i, min(i + n, T)) for scan in scans))
@@ -109,7 +109,7 @@ class RVE(nn.Module):
             frames = torch.cat([frames, beta.to(frames.dtype).view(n, 1, 1, 1).expand(n, 1, height, width)], dim=1)
         return self.features(like_weights(frames, self.features).contiguous(memory_format=torch.channels_last))
 
-    def _paths(self, frames: Tensor, b: int) -> tuple[list[Path], list[Path]]:
+    def _branch_flows(self, frames: Tensor, b: int) -> tuple[list[StepFlows], list[StepFlows]]:
         """Where a backward and a forward scan look, at each of their steps but the first, which looks nowhere."""
         height, width = frames.shape[2:]
         size = (height // 4, width // 4)
@@ -118,18 +118,18 @@ class RVE(nn.Module):
         small = F.interpolate(frames, size=size, mode="bicubic", align_corners=False)
         before, after = small[:-b], small[b:]
         references, supports = torch.cat([before, after]), torch.cat([after, before])
-        to_next, to_last = self._chunked(self.flow, size[0] * size[1], references, supports).chunk(2)
+        to_next, to_previous = self._chunked(self.flow, size[0] * size[1], references, supports).chunk(2)
         to_next = to_next.unflatten(0, (-1, b)).flip(0).flatten(0, 1)  # a backward scan begins at the last frame
-        return self._path(to_next, b), self._path(to_last, b)
+        return self._step_flows(to_next, b), self._step_flows(to_previous, b)
 
-    def _path(self, flow_1: Tensor, b: int) -> list[Path]:
+    def _step_flows(self, flow_1: Tensor, b: int) -> list[StepFlows]:
         """Flows [n*b, 2, h, w] of n steps, each to the step before -> those one and two steps back (None at the first)."""
         if self.options.order == 1 or len(flow_1) == b:
-            return [Path(flow, None) for flow in flow_1.split(b)]
+            return [StepFlows(flow, None) for flow in flow_1.split(b)]
         flow_2 = flow_1[b:] + warp(flow_1[:-b], flow_1[b:])
-        return [Path(*both) for both in zip(flow_1.split(b), [None, *flow_2.split(b)], strict=True)]
+        return [StepFlows(*both) for both in zip(flow_1.split(b), [None, *flow_2.split(b)], strict=True)]
 
-    def _scan(self, name: str, inputs: list[Sequence[Tensor]], path: list[Path]) -> list[Tensor]:
+    def _scan(self, name: str, inputs: list[Sequence[Tensor]], flows_of_steps: list[StepFlows]) -> list[Tensor]:
         """One branch over the clip: features and outputs of earlier branches, frames [b, m, h, w] each -> its output, so too."""
         order = range(len(inputs[0]))
         if name.startswith("backward"):
@@ -138,7 +138,7 @@ class RVE(nn.Module):
         for step, i in enumerate(order):
             p1 = outputs[-1] if step >= 1 else None
             p2 = outputs[-2] if step >= 2 and self.options.order == 2 else None
-            flows = path[step - 1] if step >= 1 else Path(None, None)
+            flows = flows_of_steps[step - 1] if step >= 1 else StepFlows(None, None)
             outputs.append(self._saving_memory(self._step, name, p1, p2, *flows, *(x[i] for x in inputs)))
         return outputs[::-1] if name.startswith("backward") else outputs
 

@@ -17,9 +17,9 @@ from davsr.physics.psf import (
     Boundary,
     DensePSF,
     Taps,
+    aliased_power,
     axis_matrix,
     extend_index,
-    fold_power,
     plane_transfer_function,
     transfer_function,
 )
@@ -242,8 +242,8 @@ class PlaneFactor:
     def _spectrum(self, h: int, w: int) -> np.ndarray:
         (s_h, s_w) = self.scale
         if self.boundary == "circular":
-            return fold_power(plane_transfer_function(self.psf, s_h * h, s_w * w), self.scale)[:, : w // 2 + 1]
-        power = fold_power(plane_transfer_function(self.psf, 2 * s_h * h, 2 * s_w * w), self.scale)
+            return aliased_power(plane_transfer_function(self.psf, s_h * h, s_w * w), self.scale)[:, : w // 2 + 1]
+        power = aliased_power(plane_transfer_function(self.psf, 2 * s_h * h, 2 * s_w * w), self.scale)
         mirrored = power[-np.arange(h) % (2 * h)]  # a PSF without symmetry has another power at (-k, l)
         return (power[:h, :w] + mirrored[:, :w]) / 2
 

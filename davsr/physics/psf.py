@@ -141,7 +141,7 @@ def plane_transfer_function(psf: DensePSF, height: int, width: int) -> npt.NDArr
     return np.fft.fft2(kernel)
 
 
-def fold_power(transfer: npt.NDArray[np.complex128], scale: tuple[int, ...]) -> Array:
+def aliased_power(transfer: npt.NDArray[np.complex128], scale: tuple[int, ...]) -> Array:
     """fold(|B|^2): the mean of the power over the aliased blocks, the spectrum of A A^T on the LR grid."""
     shape: list[int] = []
     for size, s in zip(transfer.shape, scale, strict=True):

@@ -26,7 +26,7 @@ from davsr.prepare.degrade import degrade_clips
 from davsr.prepare.extract import extract_frames
 from davsr.prepare.output import Workers
 from davsr.prepare.pack import pack_clips
-from davsr.prepare.verify import measure, open_pairs, report
+from davsr.prepare.verify import match_clips, measure, verdict
 
 _MOST_WORKERS = 256
 
@@ -146,11 +146,11 @@ def _verify(args: argparse.Namespace) -> int:
     options = load_options(args.opt, args.set).degradation
     if args.samples < 1:
         raise InputError(f"--samples: must be at least 1, got {args.samples}")
-    pairs = open_pairs(args.input, args.truth, options.scale)
+    pairs = match_clips(args.input, args.truth, options.scale)
     with _single_threaded(), Workers(args.workers) as threads:
         tasks = threads.map(lambda pair: measure(*pair, options, args.samples), pairs)
         found = list(tqdm(tasks, "measuring", len(pairs), unit="clip"))
-    print(report(found))
+    print(verdict(found))
     faults = [m for m in found if m.fault]
     if faults:
         raise InputError(

@@ -77,7 +77,7 @@ class Measurement:
         return ""
 
 
-def open_pairs(lq: str | Path, truth: str | Path, scale: tuple[int, int, int]) -> list[tuple[Clip, Clip]]:
+def match_clips(lq: str | Path, truth: str | Path, scale: tuple[int, int, int]) -> list[tuple[Clip, Clip]]:
     """(LQ, GT) clips of the same names, all frames there, counts and sizes apart by exactly the scale.
 
     Raises:
@@ -231,7 +231,7 @@ def _shift(y: Tensor, fitted: Tensor) -> tuple[tuple[float, float], float]:
     return (float(moved[0]), float(moved[1])), float(rest.square().mean().sqrt())
 
 
-def report(measurements: Sequence[Measurement]) -> str:
+def verdict(measurements: Sequence[Measurement]) -> str:
     """A table of what was found."""
     lines = ["clip              expected   best    shift in LR pixels   found"]
     for m in measurements:

@@ -107,7 +107,7 @@ def choose_plan(
     best: tuple[float, Plan] | None = None
     least = float("inf")
     for shared in dict.fromkeys([overlap, overlap if shorter is None else shorter]):
-        dear = 1 if shared == overlap else 2
+        penalty = 1 if shared == overlap else 2
         # Whatever reads on for at least one frame beyond its window needs a window of more than the overlap.
         for length in [window] if window is not None else range(max(LONGEST, shared + 1), shared, -1):
             for side in sides:
@@ -116,8 +116,8 @@ def choose_plan(
                 need = frames + pieces if device is None else max(frames, 0)
                 fits = need <= host and (device is None or pieces <= device)
                 least = min(least, need if device is None else max(need, pieces))
-                if (fits or (window is not None and tile is not None)) and (best is None or dear * work < best[0]):
-                    best = dear * work, plan
+                if (fits or (window is not None and tile is not None)) and (best is None or penalty * work < best[0]):
+                    best = penalty * work, plan
     if best is None:
         free = host if device is None else min(host, device)
         raise InputError(

@@ -58,7 +58,7 @@ class Record:
             self._writer.close()
 
 
-class Window:
+class StepMeans:
     """Means over the steps since the last line of the log."""
 
     def __init__(self) -> None:

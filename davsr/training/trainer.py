@@ -26,7 +26,7 @@ from davsr.options import Options
 from davsr.ranks import Ranks
 from davsr.runtime import autocast, keep_freed_memory, setup
 from davsr.training.optimizer import AveragedModel, make_optimizer, restore_optimizer, set_rates
-from davsr.training.record import Record, Window, duration
+from davsr.training.record import Record, StepMeans, duration
 from davsr.training.samples.dataset import load_batches
 from davsr.training.signals import StopRequest
 from davsr.training.state import Outcome, State, restored
@@ -130,19 +130,19 @@ class Trainer:
         batches = load_batches(
             self.task.samples, self._indices(), self.options.data.workers, self.device.type == "cuda"
         )
-        window = Window()
+        means = StepMeans()
         saved: int | None = state.step if self.checkpoints.newest() else None
         stopping = False
         while state.step < settings.iterations and not stopping:
             logged = (state.step + 1) % settings.log_every == 0 or state.step + 1 == settings.iterations
-            stopping = self._step(batches, window, logged)
+            stopping = self._step(batches, means, logged)
             if logged:
-                self._log(window)
-                window = Window()
+                self._log(means)
+                means = StepMeans()
             if state.step % self.options.data.validation.every == 0 or state.step == settings.iterations:
                 began = time.monotonic()
                 self._validate()
-                window.pause(time.monotonic() - began)
+                means.pause(time.monotonic() - began)
             if state.step % settings.checkpoint_every == 0:
                 self._save()
                 saved = state.step
@@ -155,7 +155,7 @@ class Trainer:
             logger.info("stopped after step %d (%s); go on with --auto-resume", state.step, reason)
         return Outcome(state, self.stop.signal, self.checkpoints.newest())
 
-    def _step(self, batches: Iterator[Any], window: Window, logged: bool) -> bool:
+    def _step(self, batches: Iterator[Any], means: StepMeans, logged: bool) -> bool:
         """One step: gradients of this process's share, agreement with the others, Adam. Returns whether to stop."""
         settings, state = self.options.train, self.state
         rate = set_rates(self.optimizer, state.step, settings)
@@ -166,7 +166,7 @@ class Trainer:
             for part in range(settings.accumulate):
                 began = time.monotonic()
                 batch = next(batches)
-                window.waited += time.monotonic() - began
+                means.waited += time.monotonic() - began
                 indices += batch["index"]
                 inputs = self.task.inputs(batch, state.step)
                 with self._without_sync() if part + 1 < settings.accumulate else nullcontext():
@@ -192,14 +192,14 @@ class Trainer:
                 state.updates += 1
                 if self.average:
                     self.average.update(state.updates - 1)
-            window.add(total / self.ranks.world, norm, rate, scalars, offsets)
+            means.add(total / self.ranks.world, norm, rate, scalars, offsets)
         self.scaler.update()
         if self.scaler.is_enabled() and self.scaler.get_scale() < _SMALLEST_SCALE:
             raise TrainingError(
                 f"train: float16 gradients overflow at every scale since step {state.step}; use bfloat16"
             )
         state.step += 1
-        window.steps += 1
+        means.steps += 1
         return bool(stops)
 
     def _skip(self, indices: list[int], loss: Tensor, norm: Tensor) -> None:
@@ -266,15 +266,15 @@ class Trainer:
         )
         logger.info("step %d: validation: %s%s", state.step, shown, " (best)" if state.best_step == state.step else "")
 
-    def _log(self, window: Window) -> None:
+    def _log(self, means: StepMeans) -> None:
         """Write the figures of the steps since the last time."""
         state, settings = self.state, self.options.train
-        figures = window.figures()
+        figures = means.figures()
         figures["skipped"] = state.nonfinite
         if self.scaler.is_enabled():
             figures["scale"] = self.scaler.get_scale()
         left = (settings.iterations - state.step) * figures["step_seconds"]
-        logger.info("step %d/%d: %s, %s left", state.step, settings.iterations, window.line(), duration(left))
+        logger.info("step %d/%d: %s, %s left", state.step, settings.iterations, means.line(), duration(left))
         if self.record:
             self.record.write(state.step, figures)
             if state.step % (10 * settings.log_every) == 0:

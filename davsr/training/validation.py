@@ -20,7 +20,7 @@ from davsr.physics.degradation import Degradation
 from davsr.pixels import to_uint8, to_unit
 from davsr.runtime import Precision, autocast
 from davsr.training.samples.footage import Footage, reduced, source_clips
-from davsr.training.samples.sources import open_pairs
+from davsr.training.samples.sources import open_pair_footage
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def load_cuts(options: Options) -> list[Cut]:
         if source.kind == "synthetic":
             raise InputError(f"{path}.kind: must be video, frames or pairs for task video, got synthetic")
         if source.kind == "pairs":
-            for hr, lr in open_pairs(source, degradation.scale, path):
+            for hr, lr in open_pair_footage(source, degradation.scale, path):
                 cuts += _pair_cuts(hr, lr, options)
             continue
         for clip in source_clips(source, path):

@@ -24,7 +24,7 @@ from davsr.data.views import Degraded
 from davsr.errors import InputError
 from davsr.evaluation.clip_folder import picture_frames
 from davsr.evaluation.metrics import psnr, ssim
-from davsr.evaluation.pairs import open_pairs
+from davsr.evaluation.pairs import open_scored_pairs
 from davsr.evaluation.scoring import Residual
 from davsr.evaluation.tables import BASELINE, ClipResult, StageScores, aligned, clip_rows
 from davsr.evaluation.tester import evaluate
@@ -192,7 +192,7 @@ def test_a_single_lr_frame_and_a_tiled_window_work(data: Path, tmp_path: Path) -
 
 def test_crop_takes_what_the_scale_divides(data: Path) -> None:
     wanted = options(f"test.truth={data}/odd", "test.crop=true").test
-    (pair,) = open_pairs(wanted, Degradation(), 0)
+    (pair,) = open_scored_pairs(wanted, Degradation(), 0)
     assert pair.truth is not None
     assert (len(pair.truth), pair.truth.size, len(pair.lq), pair.lq.size) == (10, (64, 80), 2, (16, 20))
 

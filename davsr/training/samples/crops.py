@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Window:
+class SampleSize:
     """What a sample covers: T HR frames of side P, and s_t, s_h, s_w of the pairs."""
 
     frames: int

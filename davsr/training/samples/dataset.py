@@ -18,8 +18,8 @@ from davsr.errors import InputError
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
 from davsr.pixels import to_unit
-from davsr.training.samples.crops import Crop, Window
-from davsr.training.samples.sources import SyntheticSource, open_source
+from davsr.training.samples.crops import Crop, SampleSize
+from davsr.training.samples.sources import SyntheticSource, open_sample_source
 from davsr.training.samples.stills import imperfect
 
 _SAMPLE, _STEP, _NOISE = range(3)  # streams of random numbers that never meet
@@ -58,13 +58,15 @@ class VideoSamples(Dataset):
     def __init__(self, options: Options) -> None:
         data, scale = options.data, options.degradation.scale
         self.seed, self.options = options.seed, data
-        self.window = Window(data.frames * scale[0], data.patch, scale)
+        self.window = SampleSize(data.frames * scale[0], data.patch, scale)
         for name, s in (("s_h", scale[1]), ("s_w", scale[2])):
             if data.patch % s:
                 raise InputError(f"data.patch: must be a multiple of {name} = {s}, got {data.patch}")
         if not data.sources:
             raise InputError("data.sources: must name at least one source of clips, got []")
-        self.sources = [open_source(s, data, self.window, f"data.sources[{i}]") for i, s in enumerate(data.sources)]
+        self.sources = [
+            open_sample_source(s, data, self.window, f"data.sources[{i}]") for i, s in enumerate(data.sources)
+        ]
         weights = np.array([source.weight for source in self.sources])
         self._chances = np.cumsum(weights) / weights.sum()
         self._symmetries = _symmetries(Degradation.from_options(options.degradation))
@@ -102,10 +104,10 @@ class FlowSamples(Dataset):
     def __init__(self, options: Options) -> None:
         data = options.data
         self.seed, self.motion, self.patch = options.seed, data.flow_motion, data.patch
-        window = Window(data.frames, data.patch, (1, 1, 1))
+        window = SampleSize(data.frames, data.patch, (1, 1, 1))
         self.sources: list[SyntheticSource] = []
         for number, source in enumerate(data.sources):
-            opened = open_source(source, data, window, f"data.sources[{number}]")
+            opened = open_sample_source(source, data, window, f"data.sources[{number}]")
             if not isinstance(opened, SyntheticSource):
                 raise InputError(
                     f"data.sources[{number}].kind: must be synthetic for train.task flow, got {source.kind}"

@@ -10,13 +10,13 @@ import numpy as np
 from davsr.data.clips import open_clips
 from davsr.errors import InputError
 from davsr.options import DataOptions, SourceOptions
-from davsr.training.samples.crops import Crop, Window
+from davsr.training.samples.crops import Crop, SampleSize
 from davsr.training.samples.footage import Footage, FramesOnDisk, chosen, open_footage
 from davsr.training.samples.stills import StillsSource, change_in_space
 from davsr.training.samples.synthetic import Scene, draw_scene, load_photos
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Something that samples are drawn from; all randomness comes from the generator it is given."""
 
     weight: float
@@ -36,7 +36,7 @@ class FootageSource:
         InputError: when no shot is long enough for a stride, or a clip is smaller than the patch.
     """
 
-    def __init__(self, footage: list[Footage], options: SourceOptions, window: Window, path: str) -> None:
+    def __init__(self, footage: list[Footage], options: SourceOptions, window: SampleSize, path: str) -> None:
         self.footage, self.window, self.weight = footage, window, options.weight
         self.strides, self.candidates, self.kind = options.strides, options.candidates, options.kind
         for clip in footage:
@@ -101,9 +101,9 @@ class PairSource:
         InputError: when the sides do not hold the same clips, sizes and lengths.
     """
 
-    def __init__(self, options: SourceOptions, window: Window, path: str) -> None:
+    def __init__(self, options: SourceOptions, window: SampleSize, path: str) -> None:
         self.window, self.weight = window, options.weight
-        self.pairs = open_pairs(options, window.scale, path)
+        self.pairs = open_pair_footage(options, window.scale, path)
         for hr, _ in self.pairs:
             _require_size(hr, (window.patch, window.patch), f"{path}: data.patch")
             if hr.store.shape[0] < window.frames:
@@ -131,7 +131,7 @@ class PairSource:
 class SyntheticSource:
     """Photographs in motion: a new scene for every sample."""
 
-    def __init__(self, photos: list[list[np.ndarray]], options: SourceOptions, window: Window) -> None:
+    def __init__(self, photos: list[list[np.ndarray]], options: SourceOptions, window: SampleSize) -> None:
         self.photos, self.window, self.weight = photos, window, options.weight
         self.speed, self.layers, self.candidates = options.speed, options.layers, options.candidates
 
@@ -149,7 +149,7 @@ class SyntheticSource:
         return f"synthetic: {len(self.photos)} photographs, speed {self.speed[0]:g} to {self.speed[1]:g} pixels a frame"
 
 
-def open_source(options: SourceOptions, data: DataOptions, window: Window, path: str) -> Source:
+def open_sample_source(options: SourceOptions, data: DataOptions, window: SampleSize, path: str) -> SampleSource:
     """Open one source of `data.sources`.
 
     Args:
@@ -171,7 +171,7 @@ def open_source(options: SourceOptions, data: DataOptions, window: Window, path:
     return FootageSource(open_footage(options, path, data.cache), options, window, path)
 
 
-def open_pairs(options: SourceOptions, scale: tuple[int, int, int], path: str) -> list[tuple[Footage, Footage]]:
+def open_pair_footage(options: SourceOptions, scale: tuple[int, int, int], path: str) -> list[tuple[Footage, Footage]]:
     """(HR, LR) clips of the same name; lengths and sizes must differ by exactly the scale.
 
     Raises:

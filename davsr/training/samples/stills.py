@@ -7,7 +7,7 @@ import numpy as np
 
 from davsr.errors import InputError
 from davsr.options import SourceOptions
-from davsr.training.samples.crops import Crop, Window
+from davsr.training.samples.crops import Crop, SampleSize
 from davsr.training.samples.synthetic import load_photos
 
 _SOFT = 0.3  # shares of the samples, where truths are to be imperfect
@@ -28,7 +28,7 @@ class StillsSource:
         InputError: clips of more than one frame are wanted, or no picture is as large as a crop.
     """
 
-    def __init__(self, options: SourceOptions, window: Window, path: str) -> None:
+    def __init__(self, options: SourceOptions, window: SampleSize, path: str) -> None:
         if window.frames != 1:
             raise InputError(f"{path}.kind: stills are for data.frames 1 and s_t = 1, got {window.frames} HR frames")
         self.side, self.weight, self.candidates = window.patch, options.weight, options.candidates
