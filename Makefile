@@ -6,13 +6,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint package sanitize cuda bench bench-peer clean
+.PHONY: demo test fuzz kill-test lint package sanitize cuda bench bench-peer clean
 
 demo: $(READY)
 	$(BIN)/python test.py --set name=demo
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# Mutated input of every kind for MINUTES on all cores; a table, and how each fault can be seen again.
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
+
+# N commands ended at random moments, started again, and compared bit for bit with undisturbed runs.
+kill-test: $(READY)
+	$(BIN)/python -m tests.kill --runs $(or $(N),200) --seed $(or $(SEED),1)
 
 lint: $(READY)
 	$(BIN)/ruff check .

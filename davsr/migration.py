@@ -30,8 +30,10 @@ def today(tree: Mapping[str, Any]) -> dict[str, Any]:
     if moved.get("channels") and left.get("weights") is not None:  # they were the rounds', where these learned
         moved["weights"] = left.pop("weights")
     rounds = model.get("rounds") or {}
+    if not isinstance(rounds, Mapping):
+        raise InputError(f"options: model.rounds must be a section with keys, got {type(rounds).__name__}")
     for key in moved:
-        if isinstance(rounds, Mapping) and key in rounds:
+        if key in rounds:
             raise InputError(
                 f"options: model.rounds.{key} is given, and again as part of model.interpolation, its old place"
             )

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from davsr import config
 from davsr.config import option
 from davsr.errors import InputError
+from davsr.limits import require_below
 from davsr.migration import today
 from davsr.names import require_run_name
+
+Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+]  # the encoders' trade of time for size
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,9 @@ class FlowNetOptions:
             raise InputError(f"kernel must be odd, got {self.kernel}")
         if len(self.channels) > 16:
             raise InputError(f"channels must be at most 16 widths, got {len(self.channels)}")
+        widths = (8 + (2 * self.matching + 1) ** 2, *self.channels, 2)
+        weights = self.levels * self.kernel**2 * sum(a * b for a, b in pairwise(widths))
+        require_below("PARAMETERS", weights, "channels, kernel and levels make a network of about")
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,13 @@ class EnhancementOptions:
     def __post_init__(self) -> None:
         if self.kind == "rve" and (self.groups % 2 or (2 * self.channels) % self.groups):
             raise InputError(f"groups must be even and divide 2 * channels = {2 * self.channels}, got {self.groups}")
+        m, n = self.channels, self.hr_channels
+        # 3x3 convolutions: of the residual blocks, of what lies between them, of the offsets, and at full resolution.
+        blocks = 2 * (4 * self.blocks + self.feature_blocks + self.reconstruction_blocks)
+        blocks += 4 * self.recurrent_blocks
+        weights = 9 * (m * m * (blocks + 60) + 4 * 27 * self.groups * m + n * (4 * m + n))
+        weights += 18 * self.fusion_blocks * self.fusion_channels**2
+        require_below("PARAMETERS", weights, "channels, blocks and groups make a network of about")
 
 
 @dataclass(frozen=True)
@@ -273,6 +289,8 @@ class TestOptions:
     lpips: Literal["none", "alex", "vgg"] = "none"  # perceptual distance; needs the package lpips and its weights
 
     def __post_init__(self) -> None:
+        if 0 < self.rate < 0.01:
+            raise InputError(f"rate must be 0 or at least 0.01 frames a second, got {self.rate}")
         _require_overlap(self.num_frame_testing, self.num_frame_overlap)
 
 
@@ -293,7 +311,7 @@ class RestoreOptions:
     rate: str = ""  # LR frames per second, such as 24000/1001, instead of what the input says
     codec: Literal["h264", "h265", "ffv1"] = "h264"
     crf: float = option(16.0, minimum=0, maximum=51)  # of h264 and h265, lower is better; ffv1 is lossless
-    preset: str = "medium"  # of h264 and h265
+    preset: Preset = "medium"  # of h264 and h265
     audio: bool = True
     overwrite: bool = False  # an output that exists is replaced once the new one is whole
     log: bool = True  # write <output>.log

@@ -16,11 +16,15 @@ import torch
 from torch import Tensor
 
 from davsr.errors import InputError
+from davsr.limits import require_below
 from davsr.options import DegradationOptions
 from davsr.physics.factors import AxisFactor, PlaneFactor
 from davsr.physics.psf import Boundary, DensePSF, Taps, convolution_taps, exposure_taps, named_taps
 from davsr.physics.solvers import conjugate_gradients, fourier_data_step
 
+_LONGEST_SIDE = 1024  # taps
+_LARGEST_TAP = 1e9
+_FARTHEST = 4096  # HR frames or pixels that an LR one may reach
 Solver = Literal["auto", "separable", "fourier", "cg"]
 
 
@@ -74,8 +78,13 @@ class Degradation:
             raise ValueError(f"degradation.exposure: must be a positive number of HR frames, got {exposure}")
         if boundary not in ("reflect", "circular"):
             raise ValueError(f"degradation.boundary: must be reflect or circular, got {boundary!r}")
-        if psf_sigma <= 0:
+        if not 0 < psf_sigma < float("inf"):
             raise ValueError(f"degradation.psf_sigma: must be above 0, got {psf_sigma}")
+        reach = (*self.scale, self.exposure, abs(phase), psf_sigma, *(abs(n) for n in origin or ()))
+        if not max(reach) <= _FARTHEST:
+            raise ValueError(
+                f"degradation: scale, exposure, phase, psf_sigma and origin must be at most {_FARTHEST}, got {reach}"
+            )
 
         spatial = _spatial_taps(psf, self.scale[1:], psf_sigma, origin)
         self._time = AxisFactor(exposure_taps(self.exposure, phase), self.scale[0], boundary)
@@ -92,10 +101,7 @@ class Degradation:
         """The operator that an options section describes; `psf` may be the path of an .npy file."""
         psf: str | Tensor = options.psf
         if options.psf.endswith(".npy"):
-            try:
-                psf = torch.from_numpy(np.load(options.psf, allow_pickle=False).astype(np.float64))
-            except (OSError, ValueError) as error:
-                raise InputError(f"degradation.psf: {options.psf} is not a readable .npy array ({error})") from None
+            psf = load_psf(options.psf)
         try:
             return cls(
                 options.scale,
@@ -275,10 +281,40 @@ def _spatial_taps(
     return dense.factors() or dense
 
 
+def load_psf(path: str) -> Tensor:
+    """The kernel [k_h, k_w] of an .npy file, in float64.
+
+    Raises:
+        InputError: the file cannot be read, or holds another kind of array, or one that is too large.
+    """
+    try:
+        # Mapped, an array that claims more than its file holds is refused before memory is taken.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"degradation.psf: {path} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # NumPy parses the header as Python, and says what that says
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"degradation.psf: {path} is not a readable .npy array ({reason})") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or array.ndim != 2:
+        held = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
+        raise InputError(f"degradation.psf: {path} must hold numbers [k_h, k_w], got {held}")
+    require_below("PSF_TAPS", array.size, f"degradation.psf: {path} has")
+    return torch.from_numpy(np.array(array, dtype=np.float64))
+
+
 def _array(kernel: Any) -> np.ndarray:
     array = np.asarray(kernel.detach().cpu() if isinstance(kernel, Tensor) else kernel, dtype=np.float64)
     if not np.isfinite(array).all():
         raise ValueError("degradation.psf: the kernel must be finite")
+    if array.size and max(array.shape) > _LONGEST_SIDE:
+        raise ValueError(
+            f"degradation.psf: the kernel must be at most {_LONGEST_SIDE} taps a side, got {list(array.shape)}"
+        )
+    largest = float(np.abs(array).max(initial=0))
+    if (
+        largest and not 1 / _LARGEST_TAP <= largest <= _LARGEST_TAP
+    ):  # squares of it, and quotients of those, must be numbers
+        raise ValueError(f"degradation.psf: the kernel's largest tap must be from 1e-9 to 1e9, got {largest:g}")
     return array
 
 

@@ -47,7 +47,7 @@ class DensePSF:
 
     def factors(self, tolerance: float = 1e-12) -> tuple[Taps, Taps] | None:
         """The axis taps whose outer product this kernel is, or None if its rank is above one."""
-        u, s, v = np.linalg.svd(self.weights)
+        u, s, v = np.linalg.svd(self.weights, full_matrices=False)
         if len(s) > 1 and s[1] > tolerance * s[0]:
             return None
         root = math.sqrt(s[0])

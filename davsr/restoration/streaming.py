@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from davsr.restoration.windows import LowFrame, Plan, Restorer, restore_stream
 Progress = Callable[[int, int], None]  # (LR frames done, LR frames in all)
 _SEGMENT_FRAMES = 250  # HR frames after which a segment ends: as far apart as encoders set key frames anyway
 _SEGMENT_SECONDS = 120.0  # of work after which it ends sooner: what a restart may have to do again
+_SLOWEST, _FASTEST = Fraction(1, 100), 10_000  # frames a second that containers can count
 _HISTORY = 9  # frames from which a cut detector knows all that it would know from the clip's first frame on
 
 
@@ -213,12 +215,16 @@ def frame_rate(text: str) -> Fraction | None:
     """`restore.rate` as a number; None where it is empty."""
     if not text:
         return None
+    # Its digits are counted first: 1e999999999 is a number that takes minutes to write down.
+    match = re.fullmatch(r"(\d{1,9}(\.\d{1,9})?|\d{1,9}/\d{1,9})", text.strip())
     try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"restore.rate: must be a number such as 25 or 24000/1001, got {text!r}") from None
-    if rate <= 0:
-        raise InputError(f"restore.rate: must be above 0, got {text}")
+        rate = Fraction(match[0]) if match else None
+    except ZeroDivisionError:
+        rate = None
+    if rate is None:
+        raise InputError(f"restore.rate: must be a number such as 25 or 24000/1001, got {config.shown(text)}")
+    if not _SLOWEST <= rate <= _FASTEST:
+        raise InputError(f"restore.rate: must be from {float(_SLOWEST):g} to {_FASTEST} frames a second, got {text}")
     return rate
 
 

@@ -95,8 +95,8 @@ def test_damaged_records_read_as_absent(tmp_path, model, monkeypatch, name, dama
 
 def test_a_finished_folder_survives_a_kill_at_every_step_of_its_move(tmp_path, model, monkeypatch) -> None:
     source, other = (
-        write_video(tmp_path / "in.mp4", pattern(4)),
-        write_video(tmp_path / "other.mp4", pattern(4, seed=1)),
+        write_video(tmp_path / "in.mp4", pattern(1)),
+        write_video(tmp_path / "other.mp4", pattern(1, seed=1)),
     )
     run(source, tmp_path / "expected", model)
     expected = snapshot(tmp_path / "expected")
