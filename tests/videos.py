@@ -108,3 +108,11 @@ def sound_of(path: Path) -> tuple[list[bytes], list[float]]:
             return [], []
         packets = [p for p in container.demux(container.streams.audio[0]) if p.size]
         return [bytes(p) for p in packets], [float(p.pts * p.time_base) for p in packets]
+
+
+def duration_of(path: Path) -> Fraction:
+    """Seconds from the first frame to the end of the last, as the packets state them."""
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
+        end = max(p.pts + p.duration for p in packets)
+        return Fraction((end - min(p.pts for p in packets)) * packets[0].time_base)

@@ -3,60 +3,69 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, ColorTrc, Interpolation
 
+from davsr.data import colour
+from davsr.data.container import decoded, media_url, open_container, picture_stream
 from davsr.data.frames import crop_frames
+from davsr.data.orientation import Orientation, orientation
+from davsr.data.pictures import Pictures, look_through
+from davsr.data.timing import JITTER, constant_rate, fitting
 from davsr.errors import InputError
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".y4m", ".gif"})
-
-# swscale's fast paths are off by up to 5 levels; these flags make the conversion round correctly.
-EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-_BT709, _BT601 = 1, 6  # colour matrices as H.273 numbers them
-_UNKNOWN_MATRIX = 2
-_HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".vob", ".wmv", ".flv"}
+    | {".3gp", ".ogv", ".y4m", ".gif"}
+)
 
 
 class VideoReader:
     """A video file as a clip (see `davsr.data.clips.Clip`).
 
-    Opening reads nothing; the first question about length or frames reads the packet index (no decoding). Frames come
-    upright (the rotation tag is applied) in RGB by the matrix and range that the file states; a file that states none
-    is taken as BT.709 from 720 lines on and as BT.601 below. More than 8 bits are rounded to 8.
+    Opening reads nothing. The first question about length or times decodes the file once (`Pictures`): only the decoder
+    knows how many pictures there are. Frames come upright (the display matrix is applied) in RGB by the matrix and range
+    that the file states; a file that states none is taken as BT.709 from 720 lines on and as BT.601 below. HDR stays in its
+    code values. More than 8 bits are rounded to 8.
 
     Objects may be copied to other processes; each opens the file for itself.
 
+    Args:
+        path: any file that FFmpeg reads.
+        partial: take what is there of a file that is cut short or damaged.
+
     Raises:
-        InputError: when the file is missing, holds no video, is interlaced or HDR, or cannot be decoded.
+        InputError: when the file is missing, holds no moving picture, is interlaced, transparent, cut short or damaged.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, partial: bool = False) -> None:
         self.path = Path(path)
         self.name = self.path.stem
+        self.partial = partial
         if not self.path.is_file():
             raise InputError(f"video {path} does not exist")
+        self._pictures: Pictures | None = None
         self._forget()
 
     def _forget(self) -> None:
         self._pid: int | None = None
         self._container: Any = None
-        self._times: list[int] | None = None  # time stamps of the frames in the order of display
-        self._keys: list[int] | None = None  # indices of key frames where time stamps do not tell frames apart
+        self._stream: Any = None
         self._decoded: Iterator[tuple[int, Any]] | None = None  # a running decoder, and the index of its next frame
         self._next = 0
         self._first: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "name": self.name}
+        opened = ("_pid", "_container", "_stream", "_decoded", "_next", "_first", "_inherited")
+        return {name: value for name, value in self.__dict__.items() if name not in opened}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -66,42 +75,52 @@ class VideoReader:
         """The video stream; a forked process must not share its parent's file position."""
         if self._container is None or self._pid != os.getpid():
             # Closing what a parent opened would wait for its decoder's threads, which are not in this process.
-            self._inherited = (self._container, self._decoded, self._first)
+            self._inherited = (self._container, self._stream, self._decoded, self._first)
             self._forget()
-            try:
-                self._container = av.open(str(self.path))
-            except (av.FFmpegError, OSError) as error:
-                raise InputError(f"video {self.path} cannot be opened: {error.strerror}") from None
-            if not self._container.streams.video:
-                raise InputError(f"video {self.path} cannot be opened: it holds no video stream")
+            self._container = open_container(self.path)
+            self._stream = picture_stream(self._container, self.path)
+            self._stream.thread_type = "AUTO" if self._pictures is None or self._pictures.threads else "SLICE"
             self._pid = os.getpid()
-            self._container.streams.video[0].thread_type = "AUTO"
-        return self._container.streams.video[0]
+        return self._stream
+
+    @property
+    def pictures(self) -> Pictures:
+        """What decoding the whole file shows."""
+        if self._pictures is None:
+            found = look_through(self.path)
+            self.require_usable(found)
+            self._forget()  # how it may be decoded is known now
+            self._pictures = found
+        return self._pictures
+
+    def require_usable(self, found: Pictures) -> None:
+        """Raise InputError for what cannot be read as one clip."""
+        if not len(found):
+            raise InputError(f"video {self.path} cannot be decoded: it holds no frames")
+        if found.other_size is not None:
+            i, h, w = found.other_size
+            raise InputError(f"frames of video {self.path} must have one size, frame {i} is {w}x{h}")
+        if found.interlaced is not None:
+            raise InputError(
+                f"video {self.path} must be progressive, got interlaced frames from frame {found.interlaced} on; "
+                "deinterlace it first"
+            )
+        if found.transparent is not None or self._open().metadata.get("alpha_mode") == "1":
+            raise InputError(f"video {self.path} must have no alpha channel, got transparent frames")
+        if found.cut_short and not self.partial:
+            raise InputError(
+                f"video {self.path} is truncated after frame {len(found)}; --partial restores what is there"
+            )
+        if found.lost and not self.partial:
+            raise InputError(
+                f"video {self.path} is damaged: {len(found.lost)} frames cannot be decoded, the first after frame "
+                f"{found.lost[0]}; --partial restores what is there"
+            )
 
     @property
     def times(self) -> list[int]:
-        """Time stamps of all frames, in units of `time_base`."""
-        stream = self._open()
-        if self._times is None:
-            self._times = self._index(stream)
-        return self._times
-
-    def _index(self, stream: Any) -> list[int]:
-        try:
-            with av.open(str(self.path)) as container:  # its own: a demuxer has one position
-                packets = [p for p in container.demux(container.streams.video[0]) if p.size and not p.is_discard]
-        except av.FFmpegError as error:
-            raise InputError(f"video {self.path} is damaged: {error.strerror}") from None
-        if any(p.pts is None for p in packets):
-            raise InputError(f"video {self.path} carries no time stamps; put it into an mp4 or mkv file first")
-        times = sorted({int(p.pts) for p in packets})
-        if not times:
-            raise InputError(f"video {self.path} holds no frames")
-        if all(p.pts == p.dts for p in packets):
-            # Stamped in the order of decoding: without B-frames that is the order of display, with them the stamps
-            # are swapped among the frames. Counting from a key frame is right in both cases.
-            self._keys = [i for i, p in enumerate(packets) if p.is_keyframe]
-        return times
+        """Time stamps of all frames, in units of `time_base`, 0 being the container's begin."""
+        return self.pictures.times
 
     @property
     def time_base(self) -> Fraction:
@@ -109,117 +128,115 @@ class VideoReader:
         return Fraction(self._open().time_base)
 
     def __len__(self) -> int:
-        return len(self.times)
+        return len(self.pictures)
 
     @property
     def first(self) -> Any:
-        """The first decoded frame (`av.VideoFrame`), which carries the colour tags and the rotation."""
+        """The first decoded frame (`av.VideoFrame`), which carries the colour tags and the display matrix."""
         if self._first is None:
-            self._first = self._decode(0)
+            with open_container(self.path) as container:  # its own: a demuxer has one position
+                self._first = next(decoded(container, picture_stream(container, self.path)), None)
+            if self._first is None:
+                raise InputError(f"video {self.path} cannot be decoded: it holds no frames")
         return self._first
+
+    @cached_property
+    def orientation(self) -> Orientation:
+        """How its frames must be turned to stand upright."""
+        turn = orientation(self.first)
+        if turn is None:
+            raise InputError(f"video {self.path} must be rotated by quarter turns, got {self.first.rotation} degrees")
+        return turn
 
     @property
     def size(self) -> tuple[int, int]:
         """(h, w), upright."""
-        h, w = self.first.height, self.first.width
-        return (w, h) if self.first.rotation % 180 else (h, w)
+        return self.orientation.size(self.first.height, self.first.width)
 
     @property
     def rate(self) -> Fraction | None:
-        """Frames per second, or None when frames do not come at one rate.
+        """Frames per second, or None when frames do not come at one rate. Stamps may jitter by half a frame."""
+        rate = constant_rate(self.times, self.time_base, self.pictures.rates[::-1], JITTER)
+        return fitting(rate) if rate else None
 
-        Containers round time stamps (mkv to milliseconds): a rate holds if no time stamp is off by more than a unit.
-        """
-        times, base = self.times, self.time_base
-        stated = self._open().average_rate or self._open().guessed_rate
-        if len(times) == 1:
-            return Fraction(stated) if stated else None
-        mean = Fraction(len(times) - 1, 1) / ((times[-1] - times[0]) * base)
-        for rate in [Fraction(r) for r in (stated, self._open().guessed_rate) if r] + [mean]:
-            period = 1 / (rate * base)
-            if all(abs(t - times[0] - i * period) <= 1 for i, t in enumerate(times)):
-                return rate
-        return None
+    @cached_property
+    def _tags(self) -> dict[str, int]:
+        return colour.tags(self._open(), self.first)
+
+    def colour_tags(self) -> dict[str, int]:
+        """Matrix, range, transfer and primaries as H.273 numbers, for `VideoWriter`."""
+        return dict(self._tags)
 
     @property
     def matrix(self) -> int:
         """Colour matrix, an H.273 number."""
-        stated = int(self.first.colorspace)
-        if stated not in (_UNKNOWN_MATRIX, 0, 3) or self.first.format.is_rgb:
-            return stated
-        return _BT709 if self.first.height >= 720 else _BT601
-
-    def colour_tags(self) -> dict[str, int]:
-        """Matrix, range, transfer and primaries as H.273 numbers, for `VideoWriter`."""
-        first = self.first
-        return {
-            "matrix": self.matrix if not first.format.is_rgb else _BT709,
-            "range": int(first.color_range) or int(ColorRange.MPEG),
-            "transfer": int(first.color_trc),
-            "primaries": int(first.color_primaries),
-        }
+        return self._tags["matrix"]
 
     def frames(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """Frames start, start + step, ... below stop, uint8 RGB [n, h, w, 3]."""
         indices = range(len(self))[start:stop:step]
         out = np.empty((len(indices), *self.size, 3), np.uint8)
         for n, i in enumerate(indices):
-            out[n] = self._rgb(self._decode(i), i)
+            image = self.upright(self._decode(i))
+            out[n] = image if image.dtype == np.uint8 else (image.astype(np.uint32) + 128) // 257
         return out
 
     def crop(self, indices: Sequence[int], top: int, left: int, height: int, width: int) -> np.ndarray:
         """Rows top.. and columns left.. of the frames `indices`, uint8 RGB [n, height, width, 3]."""
         return crop_frames(self, indices, top, left, height, width)
 
+    def upright(self, frame: Any) -> colour.Image:
+        """A decoded frame as RGB [h, w, 3], uint8 or, where it has more than 8 bits, uint16."""
+        full_range = self._tags["range"] == colour.FULL
+        return self.orientation.apply(colour.to_rgb(frame, self._tags["matrix"], full_range))
+
     def _decode(self, i: int) -> Any:
         """Frame i: goes on decoding when it lies ahead within the same group of pictures, seeks otherwise."""
-        times = self.times
         # Seeking costs at most a group of pictures; within 32 frames going on is never worse than that by much.
         if self._decoded is None or not 0 <= i - self._next <= 32:
-            self._decoded = self._decode_from(times[i], i)
-        try:
-            for index, frame in self._decoded:
-                self._next = index + 1
-                if index == i and not frame.is_corrupt:
-                    return frame
-                if index >= i:
-                    break
-        except av.FFmpegError:
-            pass
+            self._decoded = self._decode_from(i)
+        for index, frame in self._decoded:
+            self._next = index + 1
+            if index == i:
+                return frame
+            if index > i:
+                break
         self._decoded = None
-        raise InputError(f"frame {i} of video {self.path} cannot be decoded: the file is damaged")
+        raise InputError(f"frame {i} of video {self.path} cannot be decoded: the file changed or is damaged")
 
-    def _decode_from(self, time: int, i: int) -> Iterator[tuple[int, Any]]:
-        """(index, frame) from the last key frame at or before frame i on."""
+    def _decode_from(self, i: int) -> Iterator[tuple[int, Any]]:
+        """(index, frame) from a key frame at or before frame i on."""
+        found, stream = self.pictures, self._open()
+        if found.stamps:
+            key = found.keys[max(bisect_right(found.keys, i) - 1, 0)] if found.keys else 0
+            second = round(1 / found.base)
+            # MPEG-TS is searched by decoding time, and a seek may land too late: then again from further back.
+            for before in (0, second, 10 * second) if key else ():
+                self._container.seek(found.stamps[key] - before, stream=stream, backward=True)
+                frames = ((self._index(f.pts), f) for f in decoded(self._container, stream))
+                known = ((index, f) for index, f in frames if index is not None)
+                first = next(known, None)
+                if first is not None and first[0] <= i:
+                    yield first
+                    yield from known
+                    return
+        first_frame = self._first
+        self._forget()  # anew from the start: the only way that is right for every file
         stream = self._open()
-        if self._keys is not None:
-            self._container.seek(time, stream=stream, backward=True)
-            yield from enumerate(self._container.decode(stream), max((k for k in self._keys if k <= i), default=0))
-            return
-        second = round(1 / self.time_base)
-        # MPEG-TS is searched by decoding time, and a seek may land too late: then again from further back.
-        for start in (time, time - second, time - 10 * second, self.times[0] - second):
-            self._container.seek(start, stream=stream, backward=True)
-            found = ((bisect_left(self.times, f.pts), f) for f in self._container.decode(stream) if f.pts is not None)
-            first = next(found, None)
-            if first is not None and first[0] <= i:
-                yield first
-                yield from found
-                return
+        self._first = first_frame
+        yield from enumerate(decoded(self._container, stream))
 
-    def _rgb(self, frame: Any, i: int, format: str = "rgb24") -> np.ndarray:
-        if frame.interlaced_frame:
-            raise InputError(f"video {self.path} must be progressive, got interlaced frames; deinterlace it first")
-        if int(frame.color_trc) in _HDR:
-            raise InputError(f"video {self.path} must be SDR, got {_HDR[int(frame.color_trc)]}; map its tones first")
-        if (frame.height, frame.width) != (self.first.height, self.first.width):
-            raise InputError(f"frames of video {self.path} must have one size, frame {i} is different")
-        rgb = frame.to_ndarray(format=format, src_colorspace=self.matrix, interpolation=EXACT)
-        return np.rot90(rgb, frame.rotation // 90)
+    def _index(self, stamp: int | None) -> int | None:
+        if stamp is None:
+            return None
+        index = bisect_left(self.pictures.stamps, stamp)
+        found = index < len(self.pictures.stamps) and self.pictures.stamps[index] == stamp
+        return index if found else None
 
     def check(self, start: int = 0, stop: int | None = None) -> None:
-        """Raise InputError unless the first frame decodes and is of a kind that can be read."""
-        self._rgb(self.first, 0)
+        """Raise InputError unless the file decodes and is of a kind that can be read."""
+        colour.require_known_matrix(self.matrix, self.path)
+        assert self.pictures and self.orientation
 
 
 class VideoWriter:
@@ -248,10 +265,10 @@ class VideoWriter:
     ) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
-        self.rate = Fraction(rate)
+        self.rate = fitting(Fraction(rate))
         self.time_base = time_base or 1 / self.rate
         self.codec, self.crf, self.preset = codec, crf, preset
-        self.tags = tags or {"matrix": _BT709, "range": int(ColorRange.MPEG), "transfer": 1, "primaries": 1}
+        self.tags = tags or colour.SDR_TAGS
         self._container: Any = None
         self._stream: Any = None
         self._count = 0
@@ -267,7 +284,7 @@ class VideoWriter:
 
     def _open(self, h: int, w: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = av.open(str(self.partial), "w")
+        self._container = av.open(media_url(self.partial), "w")
         stream = self._container.add_stream(self.codec, rate=self.rate)
         stream.width, stream.height = w, h
         stream.pix_fmt = "yuv444p" if h % 2 or w % 2 else "yuv420p"
@@ -285,13 +302,8 @@ class VideoWriter:
         """Append one frame, uint8 RGB [h, w, 3]; `time` in units of `time_base`, default one period after the last."""
         if self._container is None:
             self._open(*image.shape[:2])
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame = frame.reformat(
-            format=self._stream.pix_fmt,
-            dst_colorspace=self.tags["matrix"],
-            dst_color_range=self.tags["range"],
-            interpolation=EXACT,
-        )
+        full_range = self.tags["range"] == colour.FULL
+        frame = colour.from_rgb(image, self._stream.pix_fmt, 8, self.tags["matrix"], full_range)
         frame.pts = self._count if time is None else time
         frame.time_base = self.time_base
         self._count += 1

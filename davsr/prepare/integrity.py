@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import av
-
 from davsr.data.clips import Clip
 from davsr.data.frames import FrameFolder, image_size, list_frames
-from davsr.data.video import VideoReader
 from davsr.errors import InputError
 
 _PNG_END = b"IEND\xaeB`\x82"  # name and checksum of the last chunk, which is always empty
@@ -28,8 +25,6 @@ def require_whole(clip: Clip) -> None:
             raise InputError(faults[0] + more)
         return
     clip.check()
-    if isinstance(clip, VideoReader):
-        _require_whole_video(clip)
 
 
 def folder_faults(folder: Path, count: int | None = None, size: tuple[int, int] | None = None) -> list[str]:
@@ -82,22 +77,3 @@ def _ends_whole(file: Path) -> bool:
         end = stream.seek(0, 2)
         stream.seek(max(end - len(_PNG_END), 0))
         return stream.read() == _PNG_END
-
-
-def _require_whole_video(clip: VideoReader) -> None:
-    """Compare what the container states (frames in mp4, seconds in mkv) with the packets that are there."""
-    with av.open(str(clip.path)) as container:
-        stream = container.streams.video[0]
-        packets = [p for p in container.demux(stream) if p.size]
-        seconds = float(max(p.pts + (p.duration or 0) for p in packets) * stream.time_base)
-        if stream.frames > len(packets):
-            raise InputError(f"video {clip.path} is truncated: {len(packets)} of {stream.frames} frames are there")
-        stated = _seconds(stream.metadata.get("DURATION", ""))
-        if stated - seconds > 1:  # containers round, and may count the start in; a second is beyond both
-            raise InputError(f"video {clip.path} is truncated: {seconds:.1f} of {stated:.1f} seconds are there")
-
-
-def _seconds(duration: str) -> float:
-    """Seconds of hours:minutes:seconds; 0 where it says something else."""
-    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", duration)
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0

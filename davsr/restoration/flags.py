@@ -43,6 +43,7 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {  # flag: (option, how argparse
 _SWITCHES = {
     "--slow-motion": ("restore.slow_motion=true", "keep the frame rate: s_t times slower, without sound"),
     "--no-audio": ("restore.audio=false", "leave the sound out"),
+    "--partial": ("restore.partial=true", "restore what is there of a file that is cut short or damaged"),
     "--no-cuts": ("restore.cuts=false", "do not look for scene cuts"),
     "--overwrite": ("restore.overwrite=true", "replace an output that exists"),
     "--no-log": ("restore.log=false", "do not write OUTPUT.log"),

@@ -54,8 +54,8 @@ def polish(
     degradation = degradation or DegradationOptions()
     operator = operator_of(Options(degradation=degradation, restore=options))
     place = choose_device(device)
-    high = open_source(estimate, frame_rate(options.rate))
-    _require_pair(high, open_source(source), degradation.scale)
+    high = open_source(estimate, frame_rate(options.rate), partial=options.partial)
+    _require_pair(high, open_source(source, partial=options.partial), degradation.scale)
     penalty = alpha * operator.largest_eigenvalue()
 
     def restorer(lq: Tensor, frames: Tensor | None) -> Step:

@@ -8,15 +8,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from av.video.reformatter import ColorRange
 
+from davsr.data import colour
 from davsr.data.frames import FrameFolder
+from davsr.data.pictures import Pictures
+from davsr.data.timing import Schedule
 from davsr.data.video import VideoReader
 from davsr.errors import InputError
+from davsr.log import logger
 from davsr.pixels import Image16, sixteen_bits
 
-_GREY_FORMATS = ("gray", "ya8", "ya16", "monob", "monow")
-_ROUNDED = Fraction(1, 2)  # of a frame: farther from its place a time stamp means that a frame lasts longer than others
+_BROKEN = 0.05  # of the frames: with more of them lost, a file is damaged rather than scratched
 
 
 @dataclass(frozen=True)
@@ -24,93 +26,84 @@ class Look:
     """What an output takes over from its input."""
 
     tags: dict[str, int]  # matrix, range, transfer, primaries as H.273 numbers
-    bits: int = 8  # per sample: 8 or 10
-    grey: bool = False
+    bits: int = 8  # per sample
+    grey: bool = False  # no frame has any colour
     aspect: Fraction = Fraction(1)  # of a pixel, width to height
+    light: colour.Light = colour.Light()  # static HDR metadata
 
 
 # What a folder of images looks like: sRGB, written as BT.709.
-_IMAGES = Look({"matrix": 1, "range": int(ColorRange.MPEG), "transfer": 1, "primaries": 1})
+_IMAGES = Look(colour.SDR_TAGS)
 
 
 class VideoSource(VideoReader):
     """A video file read from front to back (or from any frame on), upright, up to 16 bits a sample.
 
     Args:
-        rate: frames per second to assume instead of what the time stamps say; None: the true rate.
+        rate: frames per second to assume instead of what the time stamps say; None: every frame keeps its time.
+        partial: see `VideoReader`.
 
     Raises:
-        InputError: as `VideoReader`; when frames do not come at one rate; when they have an alpha channel.
+        InputError: as `VideoReader`, but for single frames that are lost: players go on, and so does this.
     """
 
-    def __init__(self, path: str | Path, rate: Fraction | None = None) -> None:
-        super().__init__(path)
-        self._assumed = rate
+    def __init__(self, path: str | Path, rate: Fraction | None = None, *, partial: bool = False) -> None:
+        super().__init__(path, partial=partial)
+        self.assumed_rate = rate
 
     def open(self) -> None:
-        """Look at the file before work begins."""
+        """Look at the file before work begins, and say what is odd about it."""
         self.check()
-        if self.first.format.name.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya", "pal8")):
-            raise InputError(f"video {self.path} must have no alpha channel or palette, got {self.first.format.name}")
-        if self.first.rotation % 90:
-            raise InputError(f"video {self.path} must be rotated by quarter turns, got {self.first.rotation} degrees")
-        if self.steady_rate is None:
-            raise InputError(
-                f"video {self.path} has a variable frame rate: {self._irregularity()}; "
-                "give --rate to take its frames as evenly spaced, or make the rate constant first"
+        found = self.pictures
+        if found.skipped:
+            logger.info(
+                f"{self.path} begins in the middle: {found.skipped} frames that cannot be decoded without what came "
+                "before them are left out"
             )
+        if found.lost:
+            logger.warning(
+                f"{self.path}: {len(found.lost)} frames are damaged or missing, the first after frame {found.lost[0]}"
+            )
+        if found.cut_short:
+            logger.warning(f"{self.path} is cut short: {len(found)} frames are there")
 
-    @property
-    def steady_rate(self) -> Fraction | None:
-        """Frames per second, exact, or None where a frame lies half a period or more from its place.
+    def require_usable(self, found: Pictures) -> None:
+        """See `VideoReader.require_usable`."""
+        kept, scratched = self.partial, len(found.lost) <= _BROKEN * len(found)
+        try:
+            # A file that is cut short loses its last frame as a rule; it is told as what it is.
+            self.partial = kept or (scratched and not found.cut_short)
+            super().require_usable(found)
+        finally:
+            self.partial = kept
 
-        Unlike `rate`, which asks for time stamps that are right to the unit, this one lets them jitter.
+    def schedule(self, s_t: int, *, slower: int = 1, at_zero: bool = True) -> Schedule:
+        """When `s_t` frames for each of its frames are shown.
+
+        Args:
+            slower: how many times the input's duration they last.
+            at_zero: the first frame is shown at 0 rather than where the container has it among its other streams.
         """
-        if self._assumed is not None:
-            return self._assumed
-        stream = self._open()
-        seconds = self.time_base
-        candidates = [Fraction(r) for r in (stream.base_rate, stream.guessed_rate, stream.average_rate) if r]
-        if len(self.times) == 1:
-            return candidates[0] if candidates else Fraction(25)
-        span = (self.times[-1] - self.times[0]) * seconds
-        for rate in [*candidates, (len(self.times) - 1) / span]:
-            if self._misplaced(rate) is None:
-                return rate
-        return None
-
-    def _misplaced(self, rate: Fraction) -> int | None:
-        """The first frame that does not lie where `rate` puts it."""
-        scale = rate * self.time_base
-        first = self.times[0]
-        return next((i for i, t in enumerate(self.times) if abs((t - first) * scale - i) >= _ROUNDED), None)
-
-    def _irregularity(self) -> str:
-        steps = np.diff(np.array(self.times, dtype=np.int64)) * float(self.time_base) * 1000
-        i = int(np.argmax(np.abs(steps - np.median(steps))))
-        return f"frame {i} lasts {steps[i]:.1f} ms, half of them {np.median(steps):.1f} ms or less"
-
-    @property
-    def begin(self) -> Fraction:
-        """Seconds at which the first frame is shown."""
-        return self.times[0] * self.time_base
+        first = 0 if at_zero else self.times[0]
+        rate = self.assumed_rate or self.pictures.rate
+        if rate is not None or len(self) == 1:
+            return Schedule.constant(len(self), (rate or Fraction(25)) * s_t / slower, s_t, first * self.time_base)
+        times = [t - self.times[0] for t in (*self.times, self.pictures.end)]
+        return Schedule.varying([first // slower + t for t in times], self.time_base, s_t, slower)
 
     @property
     def look(self) -> Look:
         """See `Look`."""
         first = self.first
-        deep = max(component.bits for component in first.format.components) > 8
-        aspect = self._open().sample_aspect_ratio or Fraction(1)
-        upright = 1 / Fraction(aspect) if first.rotation % 180 else Fraction(aspect)
-        return Look(self.colour_tags(), 10 if deep else 8, first.format.name.startswith(_GREY_FORMATS), upright)
+        aspect = Fraction(self._open().sample_aspect_ratio or 1)
+        upright = 1 / aspect if self.orientation.transpose else aspect
+        return Look(self.colour_tags(), colour.depth(first), self.pictures.neutral, upright, colour.light(first))
 
     def read(self, start: int = 0) -> Iterator[Image16]:
         """The frames from `start` on; one at a time is in memory."""
-        deep = self.look.bits > 8
         for i in range(start, len(self)):
-            frame = self._decode(i)
-            image = self._rgb(frame, i, "rgb48le" if deep else "rgb24")
-            yield np.ascontiguousarray(image) if deep else sixteen_bits(image)
+            image = self.upright(self._decode(i))
+            yield np.ascontiguousarray(image) if image.dtype == np.uint16 else sixteen_bits(image)
 
 
 class FolderSource(FrameFolder):
@@ -118,13 +111,18 @@ class FolderSource(FrameFolder):
 
     def __init__(self, folder: str | Path, rate: Fraction | None = None) -> None:
         super().__init__(folder)
-        self.steady_rate = rate
-        self.begin = Fraction(0)
+        self.assumed_rate = rate
         self.look = _IMAGES
 
     def open(self) -> None:
         """Look at the files before work begins."""
         self.check()
+
+    def schedule(self, s_t: int, *, slower: int = 1, at_zero: bool = True) -> Schedule | None:
+        """See `VideoSource.schedule`; None where no rate is given."""
+        if self.assumed_rate is None:
+            return None
+        return Schedule.constant(len(self), self.assumed_rate * s_t / slower, s_t)
 
     def read(self, start: int = 0) -> Iterator[Image16]:
         """The frames from `start` on; one at a time is in memory."""
@@ -135,7 +133,7 @@ class FolderSource(FrameFolder):
 Source = VideoSource | FolderSource
 
 
-def open_source(path: str | Path, rate: Fraction | None = None) -> Source:
+def open_source(path: str | Path, rate: Fraction | None = None, *, partial: bool = False) -> Source:
     """A video file or a folder of frames, checked before work begins.
 
     Raises:
@@ -144,6 +142,6 @@ def open_source(path: str | Path, rate: Fraction | None = None) -> Source:
     path = Path(path)
     if not path.exists():
         raise InputError(f"input {path} does not exist")
-    source = FolderSource(path, rate) if path.is_dir() else VideoSource(path, rate)
+    source = FolderSource(path, rate) if path.is_dir() else VideoSource(path, rate, partial=partial)
     source.open()
     return source

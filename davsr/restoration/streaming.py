@@ -26,7 +26,8 @@ from davsr.options import DegradationOptions, RestoreOptions
 from davsr.physics.operator import Operator
 from davsr.pixels import Frames, eight_bits, image_to_unit
 from davsr.restoration.consistency import Consistency
-from davsr.restoration.encoder import Encoding, check_container, has_sound
+from davsr.restoration.delivery import deliverable, pace
+from davsr.restoration.encoder import Encoding
 from davsr.restoration.source import Source, open_source
 from davsr.restoration.target import Target, clear_finished, is_folder, part_folder
 from davsr.restoration.windows import LowFrame, Plan, Restorer, restore_stream
@@ -79,15 +80,13 @@ def stream(
     with locked(target):
         clear_finished(target)
         began = time.monotonic()
-        low = open_source(source, frame_rate(options.rate) if estimate is None else None)
+        _check_target(target, options)
+        low = open_source(source, frame_rate(options.rate) if estimate is None else None, partial=options.partial)
         lead = estimate or low  # whose time, sound and colours the output takes over
         s_t, s_h, s_w = degradation.scale
-        rate = lead.steady_rate
-        if rate is not None and estimate is None and not options.slow_motion:
-            rate = rate * s_t
-        sound = _sound(lead, options, target)
-        _check_target(target, source, rate, sound, options)
-        wanted = dataclasses.replace(options, overwrite=False, log=False, memory=0.0)  # what the frames depend on
+        schedule, extras = deliverable(target, lead, 1 if estimate else s_t, options)
+        # What the frames depend on; with other sound they stay the same.
+        wanted = dataclasses.replace(options, overwrite=False, log=False, memory=0.0, audio=True)
         output = Target(
             target,
             {
@@ -96,10 +95,10 @@ def stream(
                 "restore": config.to_tree(wanted),
                 **identity,
             },
-            rate=rate,
+            schedule=schedule,
             look=dataclasses.replace(lead.look, aspect=lead.look.aspect * (1 if estimate else Fraction(s_h, s_w))),
             encoding=Encoding(options.codec, options.crf, options.preset),
-            audio=sound,
+            extras=extras,
         )
         output.open()
         plan = _kept_plan(output, lambda: plan_for(low))
@@ -107,7 +106,7 @@ def stream(
         height, width = s_h * low.size[0], s_w * low.size[1]
         logger.info(
             f"{source} -> {target}: {len(low)} frames of {low.size[1]}x{low.size[0]} -> {s_t * len(low)} of {width}x{height}"
-            + (f" at {rate} a second" if rate else ""),
+            + pace(schedule),
             extra=BEGINS,
         )
         logger.info(f"y = A x: {operator.describe()}; sigma {options.sigma:g}; {_describe(plan, low)}")
@@ -122,6 +121,7 @@ def stream(
             raise
         seconds = time.monotonic() - began
         logger.info(f"{target}: done in {seconds:.0f} s; ||y - A x|| {np.mean(residuals):.5f} on average")
+        rate = schedule.rate if schedule else None
         return Restoration(target, (height, width), s_t * len(low), rate, plan, done, seconds, residuals)
 
 
@@ -228,23 +228,6 @@ def frame_rate(text: str) -> Fraction | None:
     return rate
 
 
-def _sound(lead: Source, options: RestoreOptions, target: Path) -> tuple[Path, Fraction] | None:
-    """The file whose sound is copied, and the time in it at which the first frame is shown."""
-    if lead.path.is_dir() or not has_sound(lead.path):
-        return None
-    reasons = {
-        "the output is a folder": is_folder(target),
-        "slow motion makes the video longer than its sound": options.slow_motion,
-        "--rate changes the video's length": bool(options.rate),
-        "it is switched off": not options.audio,
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            logger.info(f"the sound of {lead.path} is left out: {reason}")
-            return None
-    return lead.path, lead.begin
-
-
 def _require_place(target: Path, inputs: list[Path]) -> None:
     """Raise InputError where making the target would touch an input, or put files between its frames."""
     if target.name in ("", ".."):
@@ -255,9 +238,7 @@ def _require_place(target: Path, inputs: list[Path]) -> None:
             raise InputError(f"output {target} must not be the input {path} nor lie in it")
 
 
-def _check_target(
-    target: Path, source: Path, rate: Fraction | None, sound: tuple[Path, Fraction] | None, options: RestoreOptions
-) -> None:
+def _check_target(target: Path, options: RestoreOptions) -> None:
     if target.exists() and not options.overwrite:
         raise InputError(f"output {target} exists; give --overwrite to replace it")
     if target.exists() and target.is_dir() != is_folder(target):
@@ -268,11 +249,6 @@ def _check_target(
             raise InputError(
                 f"output {target} holds more than frames ({others[0]}): only folders of frames are replaced"
             )
-    if is_folder(target):
-        return
-    if rate is None:
-        raise InputError(f"input {source} is a folder, whose frames have no rate; give --rate to write a video")
-    check_container(target, options.codec, sound[0] if sound else None)
 
 
 def _stamp(path: Path) -> list[Any]:

@@ -10,22 +10,20 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import av
 
-from davsr.data.frames import write_image
-from davsr.data.video import VIDEO_SUFFIXES
+from davsr.data.container import media_url
+from davsr.data.frames import IMAGE_SUFFIXES, write_image
+from davsr.data.timing import Schedule
 from davsr.errors import InputError
 from davsr.files import claim, read_record, remove_ours, renew, sync, write_record
 from davsr.pixels import Image16, eight_bits
-from davsr.restoration.encoder import (
-    Encoding,
-    SegmentEncoder,
-    SoundCopy,
-)
+from davsr.restoration.encoder import Encoding, SegmentEncoder
+from davsr.restoration.extras import FORMATS, ExtraCopy, Extras
 from davsr.restoration.source import Look
 
 _DONE = "done.json"  # record that the output was whole before it was moved into place
@@ -51,10 +49,10 @@ class Target:
     Args:
         path: a video file (by its suffix) or a folder for PNG frames.
         settings: everything that the frames depend on, as plain JSON: segments made with others are not continued.
-        rate: frames per second; None for folders only.
+        schedule: when its frames are shown; None for folders only.
         look: what is taken over from the input.
         encoding: codec, quality and effort.
-        audio: a video file whose sound is copied, with the time that is 0 here; None: silence.
+        extras: sound and whatever else comes along; None: nothing.
     """
 
     def __init__(
@@ -62,16 +60,16 @@ class Target:
         path: str | Path,
         settings: dict[str, Any],
         *,
-        rate: Fraction | None,
+        schedule: Schedule | None,
         look: Look,
         encoding: Encoding = Encoding(),  # noqa: B008  # frozen
-        audio: tuple[Path, Fraction] | None = None,
+        extras: Extras | None = None,
     ) -> None:
         self.path = Path(path)
         self.work = part_folder(self.path)
         self.is_folder = is_folder(self.path)
-        self.look, self.encoding, self.audio = look, encoding, audio
-        self.rate = rate
+        self.look, self.encoding, self.extras = look, encoding, extras
+        self.schedule = schedule
         self.settings = json.loads(json.dumps(settings))
         self.segments: list[Segment] = []
         self._encoder: SegmentEncoder | None = None
@@ -131,9 +129,13 @@ class Target:
             write_image(file, eight_bits(image))
         else:
             if self._encoder is None:
-                assert self.rate is not None
+                assert self.schedule is not None
                 self._encoder = SegmentEncoder(
-                    self.work / self._name(len(self.segments)), image.shape, self.encoding, self.rate, self.look
+                    self.work / self._name(len(self.segments)),
+                    image.shape,
+                    self.encoding,
+                    self.schedule.rate,
+                    self.look,
                 )
             self._encoder.write(image)
         self._count += 1
@@ -195,35 +197,37 @@ class Target:
             )
 
     def _join(self, path: Path) -> int:
-        """Packets of all segments, and of the sound, in one container; nothing is encoded again. Returns the number of frames."""
-        assert self.rate is not None
-        unit = 1 / self.rate
+        """Packets of all segments, and of the extras, in one container; nothing is encoded again. Returns the frames' number."""
+        assert self.schedule is not None
+        schedule, format = self.schedule, FORMATS[path.suffix.lower()]
         delay = max(segment.delay for segment in self.segments)
-        with av.open(
-            str(path), "w", options={"movflags": "+faststart"} if path.suffix in (".mp4", ".mov") else {}
-        ) as out:
-            with av.open(str(self.work / self.segments[0].name)) as first:
-                video = out.add_stream_from_template(first.streams.video[0])
-                video.time_base = unit
-                if self.encoding.codec == "h265" and path.suffix in (".mp4", ".mov"):
+        movable = {"movflags": "+faststart"} if format != "matroska" else {}
+        with av.open(media_url(path), "w", format=format, options=movable) as out:
+            with av.open(media_url(self.work / self.segments[0].name)) as first:
+                video: Any = out.add_stream_from_template(first.streams.video[0])
+                video.time_base = schedule.base
+                # Matroska states a duration for every frame where it is told a rate.
+                video.codec_context.framerate = schedule.rate if schedule.steady or format != "matroska" else 0
+                if self.encoding.codec == "h265" and format != "matroska":
                     video.codec_context.codec_tag = "hvc1"  # the tag that Apple's players ask for
-            sound = SoundCopy(self.audio, out) if self.audio is not None else None
+            extras = ExtraCopy(self.extras, out, video) if self.extras is not None else None
             index = 0
             for segment in self.segments:
-                with av.open(str(self.work / segment.name)) as part:
+                with av.open(media_url(self.work / segment.name)) as part:
                     for packet in part.demux(part.streams.video[0]):
                         if packet.size == 0:
                             continue
-                        shown = segment.start + round(packet.pts * packet.time_base * self.rate)
-                        packet.time_base = unit
-                        packet.pts, packet.dts, packet.duration = shown, index - delay, 1
+                        frame = segment.start + round(packet.pts * packet.time_base * schedule.rate)
+                        packet.time_base = schedule.base
+                        packet.pts, packet.dts = schedule.stamp(frame), schedule.stamp(index - delay)
+                        packet.duration = schedule.stamp(frame + 1) - packet.pts
                         packet.stream = video
-                        if sound is not None:
-                            sound.copy_until(packet.dts * unit)
+                        if extras is not None:
+                            extras.copy_until(packet.dts * schedule.base)
                         out.mux(packet)
                         index += 1
-            if sound is not None:
-                sound.copy_until(None)
+            if extras is not None:
+                extras.copy_until(None)
         sync(path)
         return index
 
@@ -234,8 +238,21 @@ def part_folder(path: Path) -> Path:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a target is a folder of frames rather than a video file."""
-    return path.suffix.lower() not in VIDEO_SUFFIXES
+    """Whether a target is a folder of frames rather than a file: it is one already, or no program writes such files."""
+    return path.is_dir() or path.suffix.lower()[1:] not in _media_suffixes()
+
+
+@cache
+def _media_suffixes() -> frozenset[str]:
+    names = {name for format in av.formats_available for name in _extensions(format)}
+    return frozenset(names | {suffix[1:] for suffix in IMAGE_SUFFIXES})
+
+
+def _extensions(format: str) -> set[str]:
+    try:
+        return {name.strip().lower() for name in av.ContainerFormat(format).extensions}
+    except ValueError:  # devices are listed, but are no formats
+        return set()
 
 
 def clear_finished(path: Path) -> None:

@@ -1,0 +1,157 @@
+"""What a video file holds: the stream that is the picture, one clock for all streams, and whether the file is whole."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from davsr.errors import InputError
+
+MICROSECOND = Fraction(1, 1_000_000)  # the unit of a container's own times
+_NOT_THE_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_BACKWARD = Fraction(1, 10)  # seconds by which a stamp may fall back before it counts as a new beginning
+_FORWARD = Fraction(10)  # seconds by which a broadcast stream may jump ahead
+_BROADCAST = frozenset({"mpegts", "mpeg"})  # containers that are joined by writing one file behind another
+
+
+def media_url(path: str | Path) -> str:
+    """A path as FFmpeg takes it: without the prefix a colon in the name makes it look for a protocol."""
+    return f"file:{path}"
+
+
+def open_container(path: str | Path) -> Any:
+    """An `av` input container with at least one video stream.
+
+    Raises:
+        InputError: it is missing, unreadable, or holds no moving picture.
+    """
+    try:
+        container = av.open(media_url(path), metadata_errors="surrogateescape")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"video {path} cannot be opened: {reason}") from None
+    try:
+        picture_stream(container, path)
+    except InputError:
+        container.close()
+        raise
+    return container
+
+
+def picture_stream(container: Any, path: str | Path) -> Any:
+    """The first video stream that is a moving picture: no cover, no thumbnails, and with a decoder for it."""
+    streams = [s for s in container.streams.video if not s.disposition & _NOT_THE_PICTURE]
+    if not streams:
+        kind = "no video stream" if not container.streams.video else "only still pictures beside its sound"
+        raise InputError(f"video {path} cannot be opened: it holds {kind}")
+    stream = next((s for s in streams if s.codec_context is not None), None)
+    if stream is None:
+        raise InputError(f"video {path} cannot be opened: there is no decoder for its video stream")
+    return stream
+
+
+class Clock:
+    """Time stamps that never start again.
+
+    Joined broadcast files begin their time stamps anew at each join. What follows a jump is moved to where the stream
+    it occurred in had arrived, in all streams alike, so that sound stays with the picture.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self.jumped = False
+        self._leaps = bool(_BROADCAST & set(container.format.name.split(",")))
+        self._offset = Fraction(0)  # seconds, added to all stamps
+        self._arrived: dict[int, Fraction] = {}  # per stream: where its next packet is expected
+
+    def set(self, packet: Any) -> None:
+        """Put a packet, in the order of the file, on the clock."""
+        stamp = packet.dts  # of decoding: that of display goes back and forth
+        if not packet.size or stamp is None or not packet.time_base:
+            return
+        base = Fraction(packet.time_base)
+        expected = self._arrived.get(packet.stream_index)
+        if expected is not None:
+            ahead = stamp * base + self._offset - expected
+            if ahead < -_BACKWARD or (self._leaps and ahead > _FORWARD):
+                self._offset -= ahead
+                self.jumped = True
+        self._arrived[packet.stream_index] = (stamp + (packet.duration or 0)) * base + self._offset
+        if self._offset:
+            shift = round(self._offset / base)
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+
+
+def decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """The frames from where the container stands; what cannot be decoded is passed over, as players do."""
+    try:
+        for packet in container.demux(stream):
+            try:
+                yield from packet.decode()
+            except av.FFmpegError:
+                continue
+    except av.FFmpegError:  # the container ends in disorder
+        return
+
+
+def origin(container: Any) -> Fraction:
+    """Seconds on the container's clock that count as 0: broadcast streams begin anywhere."""
+    return max(Fraction(container.start_time or 0) * MICROSECOND, Fraction(0))
+
+
+def is_cut_short(path: Path) -> bool:
+    """Whether the outermost box of an ISO, Matroska or RIFF file says that it is longer than it is."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            return _boxes_end(file, size) > size
+        if head[:4] == b"RIFF":
+            return 8 + int.from_bytes(head[4:8], "little") > size + 1
+        if head[:4] == b"\x1aE\xdf\xa3":
+            file.seek(0)
+            return _segment_end(file.read(1 << 12)) > size
+    return False
+
+
+def _boxes_end(file: Any, size: int) -> int:
+    """Where the last of an ISO file's boxes says that it ends."""
+    position = 0
+    while position + 8 <= size:
+        file.seek(position)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1 and len(head) == 16:
+            (length,) = struct.unpack(">Q", head[8:])
+        if length < 8:  # 0: to the end of the file; less: not a box
+            return position
+        position += length
+    return position
+
+
+def _segment_end(head: bytes) -> int:
+    """Where the segment of a Matroska file says that it ends; 0 where it does not say (a live recording)."""
+
+    def number(position: int, keep_marker: bool) -> tuple[int, int]:
+        width = 9 - head[position].bit_length()
+        value = int.from_bytes(head[position : position + width], "big")
+        return value if keep_marker else value & ((1 << 7 * width) - 1), position + width
+
+    position = 0
+    try:
+        while True:
+            name, position = number(position, True)
+            start = position
+            length, position = number(position, False)
+            if name == 0x18538067:
+                unknown = length == (1 << 7 * (position - start)) - 1
+                return 0 if unknown else position + length
+            position += length
+    except IndexError:
+        return 0

@@ -1,0 +1,159 @@
+"""What decoding a whole video file shows: how many pictures there are, when, and whether all are of one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+
+from davsr.data import colour
+from davsr.data.container import MICROSECOND, Clock, is_cut_short, open_container, origin, picture_stream
+from davsr.data.timing import constant_rate, ordered
+
+
+@dataclass
+class Pictures:
+    """The pictures of a file in the order of display."""
+
+    times: list[int] = field(default_factory=list)  # in units of `base`, 0 being the container's begin
+    end: int = 0  # when the last one stops being shown
+    base: Fraction = Fraction(1)
+    stamps: list[int] = field(default_factory=list)  # as decoded; empty where they do not tell the frames apart
+    keys: list[int] = field(default_factory=list)  # indices of pictures from which decoding can begin
+    rates: list[Fraction] = field(default_factory=list)  # frames a second that the container states
+    skipped: int = 0  # packets before the first picture, which show nothing without what came before them
+    missing: int = 0  # packets that should show something and do not
+    lost: list[int] = field(default_factory=list)  # for each packet that could not be decoded: pictures before it
+    cut_short: bool = False  # the file ends before it says it does
+    other_size: tuple[int, int, int] | None = None  # the first picture of another size: index, h, w
+    interlaced: int | None = None  # the first interlaced picture
+    transparent: int | None = None  # the first picture that is not opaque
+    neutral: bool = True  # none has any colour
+    threads: bool = True  # whether several threads may decode it, a frame each
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames a second if they come evenly but for the container's rounding, else None."""
+        return constant_rate(self.times, self.base, self.rates)
+
+
+def look_through(path: Path) -> Pictures:
+    """Decode the whole file once.
+
+    Packets lie: some show nothing (cut groups of pictures, packed B-frames), others cannot be decoded. Only what the decoder
+    gives is counted.
+
+    Raises:
+        davsr.errors.InputError: the file cannot be opened.
+    """
+    found = _look_through(path, threads=True)
+    # Frame threads report an error late or never, and lose what lies beside it: then one frame at a time.
+    return _look_through(path, threads=False) if found.lost or found.missing else found
+
+
+def _look_through(path: Path, *, threads: bool) -> Pictures:
+    found = Pictures(threads=threads)
+    with open_container(path) as container:
+        stream = picture_stream(container, path)
+        stream.thread_type = "AUTO" if threads else "SLICE"
+        found.base = Fraction(stream.time_base)
+        stated = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+        found.rates = list(dict.fromkeys(Fraction(rate) for rate in stated if rate))
+        gathered = _Decoded(found)
+        clock, read, reach = Clock(container), 0, Fraction(0)
+        for packet in _whole(container):
+            clock.set(packet)
+            if packet.size and packet.pts is not None:
+                reach = max(reach, (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base))
+            if packet.stream.index != stream.index:  # not `stream_index`, which the marks of the end lack
+                continue
+            read += bool(packet.size)
+            gathered.expect(packet)
+            try:
+                for frame in packet.decode():
+                    gathered.add(frame)
+            except av.FFmpegError:
+                found.lost.append(len(gathered.stamps))
+        lacking = read < stream.frames
+        if not stream.frames and container.duration:
+            lacking = reach + Fraction(1, 20) < container.duration * MICROSECOND + origin(container)
+        found.cut_short = lacking and is_cut_short(path)
+        gathered.finish(origin(container), seekable=not clock.jumped)
+    return found
+
+
+def _whole(container: Any) -> Iterator[Any]:
+    """All packets of all streams, to where the container ends in disorder if it does."""
+    reading = container.demux()
+    while True:
+        try:
+            packet = next(reading, None)
+        except av.FFmpegError:
+            return
+        if packet is None:
+            return
+        yield packet
+
+
+class _Decoded:
+    """Gathers facts frame by frame; no frame is kept."""
+
+    def __init__(self, found: Pictures) -> None:
+        self.found = found
+        self.stamps: list[int | None] = []
+        self.began: int | None = None  # decoding stamp of the first packet
+        self.expected: list[int] = []  # stamps of packets that should show something
+        self.size = (0, 0)
+        self.duration = 0
+
+    def expect(self, packet: Any) -> None:
+        if packet.size and self.began is None:
+            self.began = packet.dts
+        if packet.size and packet.pts is not None and not packet.is_discard:
+            self.expected.append(packet.pts)
+
+    def add(self, frame: Any) -> None:
+        found, i = self.found, len(self.stamps)
+        if not self.stamps:
+            self.size = (frame.height, frame.width)
+        self.stamps.append(frame.pts)
+        if frame.is_corrupt:
+            found.lost.append(i)
+        if frame.key_frame:
+            found.keys.append(i)
+        if found.other_size is None and (frame.height, frame.width) != self.size:
+            found.other_size = (i, frame.height, frame.width)
+        if found.interlaced is None and frame.interlaced_frame:
+            found.interlaced = i
+        if found.transparent is None and colour.has_alpha(frame) and colour.is_transparent(frame):
+            found.transparent = i
+        found.neutral = found.neutral and colour.is_neutral(frame)
+        self.duration = frame.duration or 0
+
+    def finish(self, begin: Fraction, *, seekable: bool) -> None:
+        found, n = self.found, len(self.stamps)
+        if not n:
+            return
+        period = max(round(1 / (found.rates[0] * found.base)) if found.rates else 1, 1)
+        times = ordered(self.stamps, period)
+        if seekable and times == self.stamps:
+            found.stamps = times
+        found.missing = max(len(self.expected) - n, 0)
+        found.skipped = sum(stamp < times[0] for stamp in self.expected)
+        if times != self.stamps and self.began is not None:  # stamped as stored: the first is shown when it is decoded
+            times = [t - times[0] + self.began for t in times]
+        found.lost = [
+            i for i in found.lost if i or not found.skipped
+        ]  # those before the first picture are counted there
+        shift = round(begin / found.base)
+        found.times = [t - shift for t in times]
+        steps = sorted(b - a for a, b in pairwise(times)) or [period]
+        found.end = found.times[-1] + (self.duration or steps[len(steps) // 2])

@@ -1,0 +1,290 @@
+"""What a video file holds beside its picture, carried over to the output: sound, subtitles, chapters, names, attachments.
+
+What the output's container takes is copied as it is; sound that it does not take is encoded as AAC; the rest is named in
+one line. All of it is tried before work begins.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from davsr.data.container import Clock, open_container, origin, picture_stream
+from davsr.errors import InputError
+
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # containers that are written
+_COPY, _AAC = "copy", "aac"
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+_AAC_FRAME = 1024  # samples
+_LAYOUTS = ("", "mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")  # by the number of channels
+_REHEARSED = 50  # packets of sound that are encoded to see whether it works
+# Facts of the old file that are not true of the new one.
+_STALE: tuple[str, ...] = (
+    *("duration", "encoder", "bps", "number_of_", "_statistics", "rotate", "alpha_mode", "stereo_mode"),
+    *("major_brand", "minor_version", "compatible_brands", "vendor_id"),
+)
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Which streams of `path` go along, and how."""
+
+    path: Path
+    streams: tuple[tuple[int, str], ...] = ()  # (index, copy or aac)
+    left_out: tuple[str, ...] = ()
+    timed: bool = True  # chapters go along: the output runs at the input's pace
+    timecode: bool = True  # the container takes the time code
+
+    @property
+    def encoded(self) -> list[int]:
+        """Indices of the sound tracks that are encoded anew."""
+        return [index for index, how in self.streams if how == _AAC]
+
+
+def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extras:
+    """Find out what of `path` the container of `target` takes, by writing it to nowhere.
+
+    Args:
+        audio: whether sound is wanted.
+        timed: whether the output runs at the input's pace; otherwise sound, subtitles and chapters would not fit.
+
+    Raises:
+        InputError: the sound fits neither as it is nor as AAC.
+    """
+    format, streams, left_out = FORMATS[target.suffix.lower()], [], []
+    with open_container(path) as container:
+        picture = picture_stream(container, path)
+        for stream in container.streams:
+            if stream.index == picture.index or _is_timecode(stream):
+                continue
+            name = f"{stream.type} track {stream.index} ({_codec_name(stream)})"
+            if stream.type == "audio" and not (audio and timed):
+                left_out.append(name if audio else f"{name}: switched off")
+            elif stream.type in ("audio", "subtitle", "attachment") and (timed or stream.type == "attachment"):
+                how = next((how for how in (_COPY, _AAC) if _fits(path, stream, format, how)), None)
+                if how is not None:
+                    streams.append((stream.index, how))
+                elif stream.type == "audio":
+                    raise InputError(
+                        f"output {target} cannot hold {name} of {path}, neither as it is nor as AAC; give --no-audio"
+                    )
+                else:
+                    left_out.append(name)
+            else:
+                left_out.append(name)
+        if container.chapters() and not timed:
+            left_out.append("chapters")
+    chosen = Extras(path, tuple(streams), tuple(left_out), timed)
+    try:
+        _rehearse(chosen, format)
+    except (av.FFmpegError, ValueError):
+        chosen = Extras(path, tuple(streams), (*left_out, "time code"), timed, timecode=False)
+        try:
+            _rehearse(chosen, format)
+        except (av.FFmpegError, ValueError) as error:
+            raise InputError(
+                f"output {target} cannot hold the sound of {path}: {_reason(error)}; give --no-audio"
+            ) from None
+    return chosen
+
+
+def _is_timecode(stream: Any) -> bool:
+    """A track that holds nothing but the time code, which the output makes anew of its text."""
+    return stream.type == "data" and "timecode" in stream.metadata
+
+
+def _codec_name(stream: Any) -> str:
+    return stream.codec_context.name if stream.codec_context is not None else getattr(stream, "name", None) or "unknown"
+
+
+def _reason(error: Exception) -> str:
+    log = getattr(error, "log", None)
+    return log[2] if log else getattr(error, "strerror", None) or str(error)
+
+
+class Nowhere(io.RawIOBase):
+    """A file that keeps nothing."""
+
+    def __init__(self) -> None:
+        self._position = self._end = 0
+
+    def write(self, data: Any) -> int:
+        self._position += len(data)
+        self._end = max(self._end, self._position)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = offset + (0, self._position, self._end)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+
+def _probe(format: str) -> tuple[Any, Any]:
+    """An output to nowhere, with a picture."""
+    out = av.open(Nowhere(), "w", format=format)
+    video: Any = out.add_stream("libx264", rate=25)
+    video.width, video.height, video.pix_fmt = 16, 16, "yuv420p"
+    return out, video
+
+
+def _fits(path: Path, stream: Any, format: str, how: str) -> bool:
+    if how == _AAC and stream.type != "audio":
+        return False
+    try:
+        out, _ = _probe(format)
+        with out:
+            _Track(out, stream, how)
+            out.start_encoding()
+    except (av.FFmpegError, ValueError, AttributeError):
+        return False
+    return True
+
+
+def _rehearse(extras: Extras, format: str) -> None:
+    out, video = _probe(format)
+    with out:
+        copy = ExtraCopy(extras, out, video, rehearsal=True)
+        out.start_encoding()
+        copy.copy_until(None)
+
+
+class ExtraCopy:
+    """The extras of a file on their way into an output that is not started yet."""
+
+    def __init__(self, extras: Extras, out: Any, video: Any, *, rehearsal: bool = False) -> None:
+        self.out, self.rehearsal = out, rehearsal
+        self.container = open_container(extras.path)
+        picture = picture_stream(self.container, extras.path)
+        self.begin = origin(self.container)
+        self.tracks = {i: _Track(out, self.container.streams[i], how) for i, how in extras.streams}
+        self._describe(extras, video, picture)
+        self.clock = Clock(self.container)
+        self.packets = self._packets()
+        self.waiting: Any = None
+
+    def _describe(self, extras: Extras, video: Any, picture: Any) -> None:
+        """Names, languages, flags, dates, the time code and chapters."""
+        tags = _lasting(self.container.metadata)
+        codes = (owner.metadata.get("timecode") for owner in (picture, *self.container.streams.data))
+        code = self.container.metadata.get("timecode") or next((c for c in codes if c), None)
+        tags.pop("timecode", None)
+        if code and extras.timecode:
+            tags["timecode"] = code
+        self.out.metadata.update(tags)
+        video.metadata.update({k: v for k, v in _lasting(picture.metadata).items() if k != "timecode"})
+        video.disposition = picture.disposition | Disposition.default
+        if extras.timed:
+            self.out.set_chapters(self.container.chapters())
+
+    def _packets(self) -> Iterator[Any]:
+        try:
+            for packet in self.container.demux():
+                self.clock.set(packet)
+                if packet.size and packet.stream.index in self.tracks:
+                    yield packet
+        except av.FFmpegError:  # the container ends in disorder
+            return
+
+    def copy_until(self, time: Fraction | None) -> None:
+        """Copy what comes before `time` seconds; None: all that is left."""
+        while True:
+            if self.waiting is None:
+                self.waiting = next(self.packets, None)
+            packet = self.waiting
+            if packet is None:
+                break
+            track = self.tracks[packet.stream.index]
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            if time is not None and stamp is not None and stamp * Fraction(packet.time_base) - self.begin >= time:
+                return
+            if not self.rehearsal or track.how == _COPY or track.count < _REHEARSED:
+                track.put(packet, self.begin)
+            self.waiting = None
+        for track in self.tracks.values():
+            track.finish()
+        self.tracks = {}
+        self.container.close()
+
+
+class _Track:
+    """One stream of the output that is copied or encoded as AAC."""
+
+    def __init__(self, out: Any, stream: Any, how: str) -> None:
+        self.out, self.how, self.count = out, how, 0
+        self.latest: int | None = None
+        self.copy: Any
+        if stream.type == "attachment":
+            self.copy = out.add_attachment(stream.name or "attachment", stream.mimetype or "", stream.data)
+            return
+        if how == _COPY:
+            self.copy = out.add_stream_from_template(stream)
+        else:
+            rate = stream.rate if stream.rate in _AAC_RATES else 48000
+            channels = min(max(stream.layout.nb_channels, 1), len(_LAYOUTS) - 1)
+            self.copy = out.add_stream("aac", rate=rate, layout=_LAYOUTS[channels])
+            self.copy.codec_context.bit_rate = 96000 * channels
+            self.resampler = av.AudioResampler("fltp", _LAYOUTS[channels], rate, frame_size=_AAC_FRAME)
+        self.copy.metadata.update(_lasting(stream.metadata))
+        self.copy.disposition = stream.disposition
+
+    def put(self, packet: Any, begin: Fraction) -> None:
+        """Copy or encode a packet; `begin` seconds become 0."""
+        self.count += 1
+        base = Fraction(packet.time_base)
+        shift = round(begin / base)
+        if self.how == _AAC:
+            for frame in _tolerant(packet.decode):
+                if frame.pts is None and packet.pts is not None:
+                    frame.pts, frame.time_base = packet.pts, base
+                if frame.pts is not None:
+                    frame.pts -= round(begin / Fraction(frame.time_base))
+                self._encode(frame)
+            return
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if stamp is None:  # goes on where the last one ended
+            stamp = (self.latest or 0) + 1 + shift
+        decoding = stamp - shift
+        if self.latest is not None:  # containers take no stamp twice; broken files repeat some
+            decoding = max(decoding, self.latest + 1)
+        self.latest = decoding
+        shown = decoding if packet.pts is None else packet.pts - shift
+        packet.dts, packet.pts = decoding, max(shown, decoding)
+        packet.stream = self.copy
+        self.out.mux(packet)
+
+    def _encode(self, frame: Any) -> None:
+        for part in self.resampler.resample(frame):
+            self.out.mux(self.copy.encode(part))
+
+    def finish(self) -> None:
+        """Encode what is held back."""
+        if self.how == _AAC:
+            self._encode(None)
+            self.out.mux(self.copy.encode(None))
+
+
+def _tolerant(decode: Any) -> list[Any]:
+    """Frames of a packet; none of one that cannot be decoded, which sounds as silence."""
+    try:
+        return list(decode())
+    except av.FFmpegError:
+        return []
+
+
+def _lasting(metadata: Any) -> dict[str, str]:
+    return {k: v for k, v in metadata.items() if not k.lower().startswith(_STALE)}
