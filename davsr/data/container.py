@@ -11,6 +11,7 @@ from typing import Any
 import av
 from av.stream import Disposition
 
+from davsr.data.frames import require_frame_size
 from davsr.errors import InputError
 
 MICROSECOND = Fraction(1, 1_000_000)  # the unit of a container's own times
@@ -53,6 +54,8 @@ def picture_stream(container: Any, path: str | Path) -> Any:
     stream = next((s for s in streams if s.codec_context is not None), None)
     if stream is None:
         raise InputError(f"video {path} cannot be opened: there is no decoder for its video stream")
+    if stream.codec_context.width and stream.codec_context.height:  # 0 where only the first packet tells
+        require_frame_size((stream.codec_context.height, stream.codec_context.width), f"video {path}")
     return stream
 
 

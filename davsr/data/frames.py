@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from davsr.data.image_header import header_size
+from davsr.data.image_header import has_alpha, header_size, plain_png_size
 from davsr.errors import InputError
 from davsr.limits import require_below
 from davsr.pixels import eight_bits
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-_PNG_HEADER = struct.Struct(">8s4x4sII")  # signature, length of the first chunk, its name, width, height
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image as uint8 RGB [h, w, 3].
 
-    Grey becomes three equal channels, 16-bit is rounded to 8, EXIF orientation is applied, transparency is ignored.
+    Grey becomes three equal channels, 16-bit is rounded to 8, EXIF orientation is applied.
 
     Raises:
-        InputError: naming the file, when it is missing or cannot be decoded.
+        InputError: naming the file, when it is missing, cannot be decoded, or has pixels that are not opaque.
     """
     try:  # through memory: cv2.imread cannot open every path and only warns about a missing file
         require_below("IMAGE_BYTES", Path(path).stat().st_size, f"frame {path} has")
@@ -44,6 +43,8 @@ def read_image(path: str | Path) -> np.ndarray:
             image = None
     if image is None:
         raise InputError(f"frame {path} cannot be read: it is not an image, or it is damaged")
+    if has_alpha(encoded.tobytes()) and _is_transparent(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)):
+        raise InputError(f"frame {path} must have no alpha channel, got pixels that are not opaque")
     if image.dtype == np.uint16:
         image = eight_bits(image)
     if image.dtype != np.uint8:
@@ -65,20 +66,31 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     path.write_bytes(encoded.data)
 
 
+def _is_transparent(image: np.ndarray | None) -> bool:
+    return (
+        image is not None
+        and image.ndim == 3
+        and image.shape[2] == 4
+        and bool(image[..., 3].min() < np.iinfo(image.dtype).max)
+    )
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(h, w) of an image file; from the header alone for PNG."""
+    """(h, w) of an image file, upright; from the headers alone for PNG where they say all.
+
+    Raises:
+        InputError: see `read_image`.
+    """
     try:
         with Path(path).open("rb") as file:
-            header = file.read(_PNG_HEADER.size)
+            size = plain_png_size(file)
     except OSError as error:
         raise InputError(f"frame {path} cannot be read: {error.strerror}") from None
-    if len(header) == _PNG_HEADER.size:
-        signature, chunk, width, height = _PNG_HEADER.unpack(header)
-        if signature == b"\x89PNG\r\n\x1a\n" and chunk == b"IHDR":
-            require_frame_size((height, width), f"frame {path}")
-            return height, width
-    height, width = read_image(path).shape[:2]
-    return height, width
+    if size is None:
+        height, width = read_image(path).shape[:2]
+        size = height, width
+    require_frame_size(size, f"frame {path}")
+    return size
 
 
 def require_frame_size(size: tuple[int, int], what: str) -> None:
@@ -112,6 +124,27 @@ def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
     """Sort key in which frame2 comes before frame10."""
     parts = re.findall(r"\d+|\D+", path.name)
     return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts)
+
+
+def numbering_fault(files: Sequence[Path]) -> str | None:
+    """What the names of numbered frames say is wrong: one that is there twice, one that is missing.
+
+    Numbers may go in any even steps, such as every tenth; names without numbers say nothing.
+    """
+    stems: dict[str, Path] = {}
+    for file in files:
+        other = stems.setdefault(file.stem, file)
+        if other is not file:
+            return f"{other.name} and {file.name} are the same frame; keep one kind of image in a folder"
+    matches = [re.fullmatch(r"(.*?)(\d+)", file.stem) for file in files]
+    numbers = [int(match[2]) for match in matches if match]
+    steps = sorted(b - a for a, b in pairwise(numbers))
+    if len(numbers) < len(files) or len({m[1] for m in matches if m}) > 1 or not steps or steps[0] == steps[-1]:
+        return None
+    i = next(i for i, (a, b) in enumerate(pairwise(numbers)) if b - a > steps[0])
+    match, missing = matches[i], numbers[i] + steps[0]
+    assert match is not None
+    return f"{match[1]}{missing:0{len(match[2])}d}{files[i].suffix} is missing"
 
 
 def require_inside(size: tuple[int, int], top: int, left: int, height: int, width: int) -> None:
@@ -177,7 +210,10 @@ class FrameFolder:
         return crop_frames(self, indices, top, left, height, width)
 
     def check(self, start: int = 0, stop: int | None = None) -> None:
-        """Raise InputError unless all frames have one size: work that takes long asks before it starts."""
+        """Raise InputError unless all frames are there once and have one size: long work asks before it starts."""
+        fault = numbering_fault(self.files[start:stop])
+        if fault:
+            raise InputError(f"frames of {self.path}: {fault}")
         for i in range(len(self.files))[start:stop]:
             self._require_size(i, image_size(self.files[i]))
 

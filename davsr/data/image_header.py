@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from typing import BinaryIO
 
 Size = tuple[int, int]  # (h, w)
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_ALPHA = (4, 6)  # colour types of PNG with an alpha channel
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of JPEG: start of frame, of any coding
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # of JPEG: without a length
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
@@ -28,6 +30,34 @@ def header_size(data: bytes) -> Size | None:
             except (struct.error, IndexError, ValueError):
                 return None
     return None
+
+
+def plain_png_size(file: BinaryIO) -> Size | None:
+    """(h, w) of a PNG that has neither EXIF, which may turn it, nor transparency; None of everything else."""
+    head = file.read(len(_PNG) + 18)
+    if len(head) < len(_PNG) + 18 or not head.startswith(_PNG) or head[12:16] != b"IHDR":
+        return None
+    width, height, _, colour = struct.unpack(">IIBB", head[16:26])
+    position = len(_PNG)
+    while colour not in _PNG_ALPHA:
+        file.seek(position)
+        chunk = file.read(8)
+        if len(chunk) < 8:  # cut: whoever reads it says so
+            return height, width
+        length, kind = struct.unpack(">I4s", chunk)
+        if kind == b"IEND":
+            return height, width
+        if kind in (b"eXIf", b"tRNS"):
+            return None
+        position += 12 + length
+    return None
+
+
+def has_alpha(data: bytes) -> bool:
+    """Whether an encoded image has an alpha channel, as far as PNG and WebP are concerned."""
+    if data.startswith(_PNG):
+        return data[25] in _PNG_ALPHA or b"tRNS" in data[: data.find(b"IDAT")]
+    return data.startswith(b"RIFF") and ((data[12:16] == b"VP8X" and bool(data[20] & 16)) or data[12:16] == b"VP8L")
 
 
 def _png(data: bytes) -> Size | None:

@@ -64,7 +64,8 @@ def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extr
         for stream in container.streams:
             if stream.index == picture.index or _is_timecode(stream):
                 continue
-            name = f"{stream.type} track {stream.index} ({_codec_name(stream)})"
+            kind = "sound" if stream.type == "audio" else stream.type
+            name = f"{kind} track {stream.index} ({_codec_name(stream)})"
             if stream.type == "audio" and not (audio and timed):
                 left_out.append(name if audio else f"{name}: switched off")
             elif stream.type in ("audio", "subtitle", "attachment") and (timed or stream.type == "attachment"):
