@@ -111,8 +111,12 @@ def sound_of(path: Path) -> tuple[list[bytes], list[float]]:
 
 
 def duration_of(path: Path) -> Fraction:
-    """Seconds from the first frame to the end of the last, as the packets state them."""
+    """Seconds from the first frame to the end of the last, as the packets state them; Matroska states it in a tag."""
     with av.open(str(path)) as container:
-        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
-        end = max(p.pts + p.duration for p in packets)
-        return Fraction((end - min(p.pts for p in packets)) * packets[0].time_base)
+        stream = container.streams.video[0]
+        packets = [p for p in container.demux(stream) if p.size]
+        first, end = min(p.pts for p in packets), max(p.pts + p.duration for p in packets)
+        if "DURATION" in stream.metadata:
+            hours, minutes, seconds = (Fraction(part) for part in stream.metadata["DURATION"].split(":"))
+            return 3600 * hours + 60 * minutes + seconds - Fraction(first * stream.time_base)
+        return Fraction((end - first) * stream.time_base)

@@ -212,7 +212,10 @@ class VideoReader:
             second = round(1 / found.base)
             # MPEG-TS is searched by decoding time, and a seek may land too late: then again from further back.
             for before in (0, second, 10 * second) if key else ():
-                self._container.seek(found.stamps[key] - before, stream=stream, backward=True)
+                try:
+                    self._container.seek(found.stamps[key] - before, stream=stream, backward=True)
+                except av.FFmpegError:  # a file without an index, which not every container searches
+                    break
                 frames = ((self._index(f.pts), f) for f in decoded(self._container, stream))
                 known = ((index, f) for index, f in frames if index is not None)
                 first = next(known, None)

@@ -241,6 +241,8 @@ class _Track:
             self.copy.codec_context.bit_rate = 96000 * channels
             self.resampler = av.AudioResampler("fltp", _LAYOUTS[channels], rate, frame_size=_AAC_FRAME)
         self.copy.metadata.update(_lasting(stream.metadata))
+        if "title" in stream.metadata and out.format.name in ("mp4", "mov"):  # which have no other place for it
+            self.copy.metadata["handler_name"] = stream.metadata["title"]
         self.copy.disposition = stream.disposition
 
     def put(self, packet: Any, begin: Fraction) -> None:
