@@ -75,8 +75,8 @@ def kinds() -> list[Kind]:
     return made
 
 
-def numbered(i: int, h: int = 32, w: int = 48) -> np.ndarray:
-    """A frame that tells its number by 4 bars, and its orientation by a corner."""
+def numbered(i: int, h: int = 64, w: int = 96) -> np.ndarray:
+    """A frame that tells its number by 4 bars, and its orientation by a corner; x265 spoils the heap below 64 pixels."""
     frame = np.full((h, w, 3), 60, np.uint8)
     for bit in range(4):
         frame[h // 2 :, bit * w // 4 : (bit + 1) * w // 4] = 230 * (i >> bit & 1)
@@ -98,7 +98,7 @@ def write(path: Path, kind: Kind, count: int = COUNT) -> list[Fraction]:
     ticks = [round((place + kind.delay) / fine) for place in places]
     with av.open(str(path), "w", format={"ts": "mpegts", "mkv": "matroska"}.get(kind.container)) as out:
         stream: Any = out.add_stream(name, rate=kind.rate)
-        stream.height, stream.width = 32, 48
+        stream.height, stream.width = 64, 96
         stream.pix_fmt = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le"}.get(name, "yuv420p")
         stream.codec_context.time_base = base
         stream.codec_context.gop_size = 4
