@@ -15,6 +15,8 @@ from davsr.data import colour
 from davsr.data.container import MICROSECOND, Clock, is_cut_short, open_container, origin, picture_stream
 from davsr.data.timing import constant_rate, ordered
 
+_HOLE = Fraction(95, 100)  # of the stated duration: with less than that, parts of a file are missing
+
 
 @dataclass
 class Pictures:
@@ -82,10 +84,13 @@ def _look_through(path: Path, *, threads: bool) -> Pictures:
                     gathered.add(frame)
             except av.FFmpegError:
                 found.lost.append(len(gathered.stamps))
-        lacking = read < stream.frames
+        lacking, half_empty = read < stream.frames, False
         if not stream.frames and container.duration:
-            lacking = reach + Fraction(1, 20) < container.duration * MICROSECOND + origin(container)
-        found.cut_short = lacking and is_cut_short(path)
+            stated = container.duration * MICROSECOND + origin(container)
+            lacking = reach + Fraction(1, 20) < stated
+            # Matroska is searched for the next whole part after a hole, without a word.
+            half_empty = reach < _HOLE * stated and "matroska" in container.format.name
+        found.cut_short = half_empty or (lacking and is_cut_short(path))
         gathered.finish(origin(container), seekable=not clock.jumped)
     return found
 

@@ -94,7 +94,7 @@ def write(path: Path, kind: Kind, count: int = COUNT) -> list[Fraction]:
     name, _, options = kind.codec.partition(" ")
     fine = Fraction(1, 1) if kind.stamps == "even" else Fraction(1, 100)
     base = fine / kind.rate
-    places = (EVEN if kind.stamps == "even" else STAMPS[kind.stamps])[:count]
+    places = tuple(range(count)) if kind.stamps == "even" else STAMPS[kind.stamps]
     ticks = [round((place + kind.delay) / fine) for place in places]
     with av.open(str(path), "w", format={"ts": "mpegts", "mkv": "matroska"}.get(kind.container)) as out:
         stream: Any = out.add_stream(name, rate=kind.rate)
@@ -241,7 +241,7 @@ def test_joined_transport_streams_go_on_in_time(tmp_path: Path, codec: str, join
 @pytest.mark.parametrize("container", ["mp4", "mov", "mkv", "avi"])
 def test_a_file_that_is_cut_off_is_told(tmp_path: Path, container: str) -> None:
     kind = Kind(container, MPEG4 if container == "avi" else H264_B, Fraction(25))
-    write(tmp_path / f"whole.{container}", kind)
+    write(tmp_path / f"whole.{container}", kind, 16)
     whole = tmp_path / f"front.{container}"  # with its index in front, or none
     with av.open(str(tmp_path / f"whole.{container}")) as a:
         options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
@@ -251,14 +251,15 @@ def test_a_file_that_is_cut_off_is_told(tmp_path: Path, container: str) -> None:
                 if packet.size:
                     packet.stream = copy
                     b.mux(packet)
-    assert not is_cut_short(whole) and len(VideoReader(whole)) == COUNT
+    assert not is_cut_short(whole) and len(VideoReader(whole)) == 16
     content = whole.read_bytes()
     cut = tmp_path / f"cut.{container}"
-    cut.write_bytes(content[: len(content) * 2 // 3])
+    cut.write_bytes(content[: len(content) * 9 // 10])
     with pytest.raises(InputError, match=r"truncated after frame \d"):
         len(VideoReader(cut))
     rest = VideoReader(cut, partial=True)
-    assert 0 < len(rest) < COUNT and [number(f) for f in rest.frames(0, 99)] == list(range(len(rest)))
+    numbers = [number(frame) for frame in rest.frames(0, 99)]
+    assert 1 < len(numbers) < 16 and numbers[:-1] == list(range(len(numbers) - 1))  # half of the last may be concealed
 
 
 @pytest.mark.parametrize("name", ["2024-05-01T12:30:00.mp4", "a b%d.mp4", "ünï.mp4", "-x.mp4", "pipe:1.mp4"])
