@@ -86,7 +86,7 @@ def _look_through(path: Path, *, threads: bool) -> Pictures:
                 found.lost.append(len(gathered.stamps))
         lacking, half_empty = read < stream.frames, False
         if not stream.frames and container.duration:
-            stated = container.duration * MICROSECOND + origin(container)
+            stated = container.duration * MICROSECOND  # from 0 on in the containers that can be cut short
             lacking = reach + Fraction(1, 20) < stated
             # Matroska is searched for the next whole part after a hole, without a word.
             half_empty = reach < _HOLE * stated and "matroska" in container.format.name
