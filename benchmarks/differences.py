@@ -20,12 +20,11 @@ from davsr.evaluation.metrics import psnr
 from davsr.models import interpolation
 from davsr.models.interpolation import Interpolation
 from davsr.models.warp import warp
-from davsr.options import InterpolationOptions
+from davsr.options import ALPHA, InterpolationOptions
 from davsr.physics.degradation import Degradation
 from davsr.physics.solvers import spectral_data_step_reference
 from davsr.pixels import to_uint8
 
-ALPHA = 0.24  # of the largest eigenvalue of A A^T
 UNTRAINED_ALPHA = 0.69  # softplus(0): what a zero bias starts from
 
 

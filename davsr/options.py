@@ -23,6 +23,10 @@ Preset = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
 ]  # the encoders' trade of time for size
 
+# Trust of a data step in what it is given, times the largest eigenvalue of A A^T (0.003 in all, in the standard setting): what A
+# sees best goes 1 / (1 + ALPHA), four fifths, of the way to the data. docs/differences.md has what another start costs.
+ALPHA = 0.24
+
 
 @dataclass(frozen=True)
 class DegradationOptions:
@@ -70,7 +74,7 @@ class HyperOptions:
     """alpha_k, beta_k: learned by HyPaNet from (sigma, s_t, s_h), or fixed."""
 
     kind: Literal["learned", "fixed"] = "learned"
-    alpha: float = option(0.24, above=0)  # times the largest eigenvalue of A A^T: fixed value, or start of learning
+    alpha: float = option(ALPHA, above=0)  # times the largest eigenvalue of A A^T: fixed value, or start of learning
     beta: float = option(0.1, minimum=0)  # fixed value, or start of learning
 
 

@@ -13,6 +13,7 @@ from davsr.checkpoints.files import load_state
 from davsr.checkpoints.fit import load_into, load_weights
 from davsr.checkpoints.network import NetworkSection, read_network_section
 from davsr.errors import InputError
+from davsr.models import rounds
 from davsr.models.davsr import DAVSR
 from davsr.models.recurrent_prior import RecurrentPrior
 from davsr.models.rve import RVE
@@ -34,7 +35,7 @@ TRAINING_FREE = ModelOptions(
 ALONG_MOTION = ModelOptions(
     iterations=1,
     rounds=RoundsOptions(count=12),
-    hyper=HyperOptions(kind="fixed", alpha=0.08),
+    hyper=HyperOptions(kind="fixed", alpha=rounds.ALPHA),  # the last data step is like those of the rounds
     enhancement=EnhancementOptions(kind="none"),
 )
 

@@ -24,11 +24,6 @@ class Taps:
     def offsets(self) -> npt.NDArray[np.int64]:
         return np.arange(self.start, self.start + len(self.weights))
 
-    def is_symmetric(self, scale: int) -> bool:
-        """Whether the taps mirror about the LR pixel's centre, HR position (scale - 1) / 2."""
-        centred = 2 * self.start + len(self.weights) - 1 == scale - 1
-        return centred and _mirrors(self.weights, self.weights[::-1])
-
 
 @dataclass(frozen=True)
 class DensePSF:
@@ -45,8 +40,16 @@ class DensePSF:
         )
         return centred and _mirrors(self.weights, self.weights[::-1]) and _mirrors(self.weights, self.weights[:, ::-1])
 
-    def factors(self, tolerance: float = 1e-12) -> tuple[Taps, Taps] | None:
-        """The axis taps whose outer product this kernel is, or None if its rank is above one."""
+    def factors(self) -> tuple[Taps, Taps] | None:
+        """The axis taps whose outer product this kernel is, or None if its rank is above one.
+
+        Weights that float32 holds exactly may be such a product, rounded: that moves each of them by 2^-24 of itself at most, and
+        the second singular value to 2^-24 of the first (Weyl's inequality). Four times as much leaves room for a normalisation,
+        and is still what float32 cannot tell from nothing.
+        """
+        with np.errstate(over="ignore"):
+            in_float32 = np.array_equal(self.weights.astype(np.float32), self.weights)
+        tolerance = 2.0**-22 if in_float32 else 1e-12
         u, s, v = np.linalg.svd(self.weights, full_matrices=False)
         if len(s) > 1 and s[1] > tolerance * s[0]:
             return None

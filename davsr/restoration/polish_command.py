@@ -8,8 +8,9 @@ from pathlib import Path
 from davsr import config
 from davsr.log import logging_to
 from davsr.log import progress as progress_bar
+from davsr.options import ALPHA
 from davsr.restoration.flags import add_flags, log_file, progress_on, stated_options
-from davsr.restoration.polishing import ALPHA, polish
+from davsr.restoration.polishing import polish
 from davsr.runtime import setup
 
 _OF_MODELS = ("--model", "--sigma", "--window", "--overlap", "--slow-motion", "--precision")

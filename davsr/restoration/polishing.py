@@ -9,14 +9,13 @@ from torch import Tensor
 
 from davsr.checkpoints.resolve import operator_of
 from davsr.errors import InputError
-from davsr.options import DegradationOptions, Options, RestoreOptions
+from davsr.options import ALPHA, DegradationOptions, Options, RestoreOptions
 from davsr.restoration import planning
 from davsr.restoration.source import Source, open_source
 from davsr.restoration.streaming import Progress, Restoration, frame_rate, stream
 from davsr.restoration.windows import Plan, Step
 from davsr.runtime import choose_device
 
-ALPHA = 0.24  # times the largest eigenvalue of A A^T: where the trained networks begin
 _PER_PIXEL = 40.0  # bytes: estimate, result, and the data step between them
 
 

@@ -288,3 +288,17 @@ def test_large_arrays_are_kept_in_small_numbers(monkeypatch: pytest.MonkeyPatch)
         cache.tensor((n,), torch.zeros(1), lambda: np.zeros(500))
         cache.array((n,), lambda: (np.zeros(500), np.zeros(1)))
     assert [key[0] for key in cache._tensors] == [key[0] for key in cache._arrays] == list(range(12, 20))
+
+
+def test_an_outer_product_stored_in_float32_is_separable() -> None:
+    rows, columns = (torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) for n in (9, 12))
+    kernel = torch.outer(rows / rows.sum(), columns / columns.sum())
+    for stored in (kernel, kernel.float(), kernel.float() / kernel.float().sum(), kernel.float().numpy()):
+        assert Degradation(psf=stored).solver == "separable"
+    x = torch.rand(1, 1, 5, 24, 32, generator=torch.Generator().manual_seed(0))
+    separable, dense = Degradation(psf=kernel.float()), Degradation(psf=kernel.float(), solver="cg")
+    y = dense.apply(x)
+    torch.testing.assert_close(separable.apply(x), y)
+    torch.testing.assert_close(separable.data_step(x, y.flip(3), 0.01), dense.data_step(x, y.flip(3), 0.01))
+    other = kernel + 1e-5 * kernel.max() * torch.rand(kernel.shape, generator=torch.Generator().manual_seed(1))
+    assert Degradation(psf=other.float()).solver == "cg"

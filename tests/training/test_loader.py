@@ -13,7 +13,8 @@ import torch
 
 from davsr.data.store import Entry, StoreWriter, encode_frame
 from davsr.data.video import VideoWriter
-from davsr.training.samples.dataset import VideoSamples, load_batches
+from davsr.physics.degradation import Degradation
+from davsr.training.samples.dataset import VideoSamples, load_batches, observe
 from davsr.training.samples.footage import DecodedFrames
 from tests.runs import moving_frames, options, write_clip, write_photos
 
@@ -90,3 +91,19 @@ def test_opencv_has_its_threads_back_when_the_workers_run(dataset, workers):
         assert cv2.getNumThreads() == 2
     finally:
         cv2.setNumThreads(before)
+
+
+def test_what_is_observed_already_is_not_observed_again(monkeypatch):
+    seen: list[int] = []
+    apply = Degradation.apply
+    monkeypatch.setattr(Degradation, "apply", lambda self, x: seen.append(len(x)) or apply(self, x))
+    lq = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    gt = torch.randint(0, 256, (3, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    batch = {"index": [0, 1, 2], "gt": gt, "lq": [lq, None, lq], "sigma": torch.zeros(3), "quality": [0, 0, 0]}
+    degradation = Degradation((2, 4, 4))
+    mixed = observe(batch, degradation, 0, torch.device("cpu"))[0]
+    assert seen == [1] and not mixed[0].any() and not mixed[2].any()
+    blurred = apply(degradation, gt[1:2].float().transpose(1, 2) / 255)[0].transpose(0, 1)
+    torch.testing.assert_close(mixed[1] * 255, (blurred * 255).clamp(0, 255).round())
+    observe({**batch, "lq": [lq] * 3}, degradation, 0, torch.device("cpu"))
+    assert seen == [1]

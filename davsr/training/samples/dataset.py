@@ -158,7 +158,8 @@ def observe(
         lq [b, t, 3, h, w] and gt [b, T, 3, H, W] in [0, 1], sigma [b]; all float32 on `device`.
     """
     gt = to_unit(batch["gt"].to(device, non_blocking=True))
-    clean = degradation.apply(gt.transpose(1, 2)).transpose(1, 2)
+    sharp = [number for number, given in enumerate(batch["lq"]) if given is None]  # pairs are observed already
+    clean = dict(zip(sharp, degradation.apply(gt[sharp].transpose(1, 2)).transpose(1, 2), strict=True)) if sharp else {}
     frames = []
     for number, index in enumerate(batch["index"]):
         given = batch["lq"][number]
