@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test fuzz kill-test lint package sanitize cuda bench bench-peer clean
+.PHONY: demo test matrix fuzz kill-test lint package sanitize cuda bench bench-peer clean
 
 demo: $(READY)
 	$(BIN)/python test.py --set name=demo
@@ -21,6 +21,10 @@ fuzz: $(READY)
 # N commands ended at random moments, started again, and compared bit for bit with undisturbed runs.
 kill-test: $(READY)
 	$(BIN)/python -m tests.kill --runs $(or $(N),200) --seed $(or $(SEED),1)
+
+# The quick tests on every Python that is installed here, with the oldest and the newest torch: hours, and gigabytes to download.
+matrix:
+	$(PYTHON) .ci/matrix.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
