@@ -58,9 +58,7 @@ class InterpolationOptions:
 class RoundsOptions:
     """Rounds along the motion between x_0 and the enhancement: averages over trajectories and data steps in alternation."""
 
-    count: int = option(
-        0, minimum=0, maximum=200
-    )  # 12 is plenty; they need interpolation.method: flow, whose motion they follow
+    count: int = option(0, minimum=0, maximum=200)  # 12 is plenty; they follow the motion of method: flow
     channels: int = option(0, minimum=0, maximum=1024)  # width of what they learn; 0: they go by constants
     weights: str | None = None  # a checkpoint of a model with such rounds, to start from
 
@@ -112,17 +110,13 @@ class EnhancementOptions:
     blocks: int = option(7, minimum=1, maximum=256)  # residual blocks, per propagation branch of rve
     feature_blocks: int = option(5, minimum=1, maximum=256)
     reconstruction_blocks: int = option(5, minimum=1, maximum=256)
-    hr_channels: int = option(
-        64, minimum=1, maximum=1024
-    )  # width at full resolution, where most of a small model's time goes
+    hr_channels: int = option(64, minimum=1, maximum=1024)  # width at full resolution, where time goes
     groups: int = option(16, minimum=2, maximum=1024)  # deformable groups; half of them sample p1, half p2
     max_residue: float = option(10.0, above=0)  # LR-feature pixels that an offset may add to the flow
     order: Literal[1, 2] = 2  # grid propagation looks one or two steps back
     beta_channel: bool = True
     recurrent_blocks: int = option(2, minimum=0, maximum=256)  # recurrent: of each direction of the recurrence; 0: none
-    fusion_channels: int = option(
-        48, minimum=1, maximum=1024
-    )  # recurrent: width of the network that works at every HR time
+    fusion_channels: int = option(48, minimum=1, maximum=1024)  # recurrent: width at every HR time
     fusion_blocks: int = option(4, minimum=1, maximum=256)
     trunk_weights: str | None = (
         None  # recurrent: a checkpoint of kind pictures or recurrent, whose trunk it starts with
@@ -173,20 +167,14 @@ class SourceOptions:
     path: str = ""  # video file, folder of frames, folder of clip folders; synthetic, stills: folder of photographs
     lq_path: str = ""  # pairs: the LR side, laid out like `path`
     weight: float = option(1.0, above=0)  # share of the samples, relative to the other sources
-    reduce: int = option(
-        1, minimum=1, maximum=64
-    )  # frames are averaged down by this first: a clean truth from a compressed film
+    reduce: int = option(1, minimum=1, maximum=64)  # of the sides, first: a clean truth from a compressed film
     strides: tuple[int, ...] = option((1,), minimum=1)  # every n-th frame, n drawn from here: faster motion
-    candidates: int = option(
-        1, minimum=1, maximum=1000
-    )  # of so many crops the one that changes most (synthetic: shows most)
+    candidates: int = option(1, minimum=1, maximum=1000)  # of so many crops the liveliest is taken
     frames: str = ""  # of each clip only frames start:stop, so that the rest can validate; empty: all
     cuts: bool = True  # look for scene cuts, which no sample crosses
     clips: tuple[str, ...] = ()  # names of clips, of which alone a source is made; empty: all
     exclude: tuple[str, ...] = ()  # names of clips or photographs that are never trained on
-    speed: tuple[float, float] = option(
-        (0.1, 4.0), above=0, maximum=1000
-    )  # synthetic: pixels per HR frame, drawn log-uniformly
+    speed: tuple[float, float] = option((0.1, 4.0), above=0, maximum=1000)  # synthetic: pixels a frame, log-uniform
     layers: int = option(3, minimum=0, maximum=100)  # synthetic: at most so many moving things before the background
 
 
@@ -214,9 +202,7 @@ class DataOptions:
     compression: float = option(0.0, minimum=0, maximum=1)  # share of samples that pass through light JPEG
     flips: bool = True  # flips, transposes and time reversal
     flow_motion: float = option(8.0, above=0, maximum=1000)  # task flow: largest motion between two frames, pixels
-    imperfect: float = option(
-        0.0, minimum=0, maximum=1
-    )  # share of truths that are made soft, noisy or compressed at random
+    imperfect: float = option(0.0, minimum=0, maximum=1)  # share of truths made soft, noisy or compressed
     samples: int = option(0, minimum=0)  # of rounds_cache: so many, then the same again
     rounds_cache: str = (
         ""  # folder where x_0 of the samples is kept, once the rounds have made it; empty: computed at every step
@@ -237,9 +223,7 @@ class TrainOptions:
 
     task: Literal["video", "flow"] = "video"  # flow: only model.enhancement.flow, on the exact flow of synthetic data
     iterations: int = option(300_000, minimum=1)
-    batch: int = option(
-        8, minimum=1, maximum=65536
-    )  # samples of a step, of all processes together: any number makes the same run
+    batch: int = option(8, minimum=1, maximum=65536)  # samples of a step, of all processes together
     accumulate: int = option(1, minimum=1)  # each process takes its share of the batch in so many parts
     rate: float = option(1e-4, above=0)
     rate_end: float = option(1e-7, minimum=0)
@@ -283,9 +267,7 @@ class TestOptions:
     size_patch_margin: int = option(24, minimum=0)  # LR pixels of context on each side of a tile
     border: int = option(2, minimum=0)  # first and last HR frames of a clip that are not scored
     save: Literal["none", "frames", "video", "both"] = "both"
-    rate: float = option(
-        0.0, minimum=0, maximum=10_000
-    )  # LR frames per second; 0: as the clip says, 24 where it does not
+    rate: float = option(0.0, minimum=0, maximum=10_000)  # LR frames a second; 0: the clip's, or 24
     pictures: int = option(3, minimum=0)  # comparison pictures per clip
     reference: Literal["none", "reds4"] = "none"  # published rows to print beside the table
     stages: bool = True  # score x_0, z_1, x_1, ... too
