@@ -11,7 +11,7 @@ from davsr.errors import InputError
 def today(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A plain tree of options with what earlier versions called otherwise under today's names.
 
-    Version 0.1 had the rounds along the motion in `model.interpolation`.
+    The rounds along the motion were options of `model.interpolation` once.
 
     Raises:
         davsr.errors.InputError: an option is given under both names.

@@ -154,7 +154,7 @@ def test_the_shipped_model_is_small_and_better_than_none():
 
 
 def test_a_file_of_the_first_format_restores_as_it_did():
-    """The model that shipped with 0.1, whose rounds were options of the interpolation; the sum is what it gave then."""
+    """The model that shipped first, whose rounds were options of the interpolation; the sum is what it gave then."""
     model = load_model("tests/data/davsr_tiny_version_1.pt")
     assert (model.options.rounds.count, model.options.rounds.channels) == (12, 8)
     with torch.inference_mode():

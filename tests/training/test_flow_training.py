@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from davsr.checkpoints.files import load_checkpoint
-from davsr.checkpoints.loading import initial_model
+from davsr.checkpoints.loading import SHIPPED, initial_model, load_model
 from davsr.models.warp import warp
 from davsr.options import ModelOptions, Options, load_options
 from davsr.training.trainer import train
@@ -57,12 +57,25 @@ def test_known_shifts_are_what_they_say(tmp_path):
 
 def test_the_committed_options_belong_together():
     folder = Path(__file__).parents[2] / "options" / "train"
-    names = ("flow_tiny", "rve_tiny", "davsr_tiny", "davsr_tiny_film", "davsr_tiny_frames", "finetune")
-    flow, rve, tiny, film, frames, finetune = (load_options(folder / f"{name}.yml") for name in names)
+    names = (
+        "flow_tiny",
+        "rve_tiny",
+        "davsr_tiny",
+        "davsr_tiny_film",
+        "davsr_tiny_frames",
+        "finetune",
+        "prior_pictures",
+        "prior_clips",
+    )
+    flow, rve, tiny, film, frames, finetune, pictures, clips = (load_options(folder / f"{name}.yml") for name in names)
     assert flow.train.task == "flow" and {o.train.task for o in (rve, tiny, film)} == {"video"}
     assert rve.model.enhancement.flow == flow.model.enhancement.flow
     assert film.model == tiny.model
     rounds = replace(frames.model.rounds, weights=None)
     assert rounds == film.model.rounds
-    assert replace(finetune.model, weights=None) == replace(frames.model, rounds=rounds)
+    prior = replace(clips.model.enhancement, trunk_weights=None)
+    assert replace(finetune.model, weights=None) == replace(clips.model, enhancement=prior)
+    assert load_model(SHIPPED).options == replace(clips.model, enhancement=prior)
+    trunk = pictures.model.enhancement
+    assert (trunk.channels, trunk.blocks) == (prior.channels, prior.blocks)
     assert load_options(folder / "davsr_reds.yml").model == ModelOptions()
