@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from davsr.checkpoints.loading import ALONG_MOTION, TRAINING_FREE, load_model
 from davsr.evaluation import metrics
 from davsr.models.warp import clamped_to_border, sample, sampling_grid
 from davsr.physics.degradation import Degradation
@@ -114,3 +116,19 @@ def test_modules_and_calls_that_windows_lacks_are_not_needed():
     root = Path(__file__).parent.parent
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "fine", done.stderr
+
+
+@pytest.mark.parametrize("name", ["rounds", "training-free"])
+def test_a_model_without_weights_works_where_its_clip_lies(name, monkeypatch):
+    """On the device `meta`: tensors without numbers, which refuse to meet those of the CPU."""
+    model = load_model(model={"rounds": ALONG_MOTION, "training-free": TRAINING_FREE}[name])
+    assert not list(model.parameters())
+    place = torch.device("meta")
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it knows no such device
+    x, y = torch.rand(1, 3, 5, 16, 16, device=place), torch.rand(1, 3, 1, 4, 4, device=place)
+    if model.rounds is not None:
+        motion, sigma = torch.rand(1, 5, 2, 16, 16, device=place), torch.rand(1, device=place)
+        x = model.rounds(x.requires_grad_(), y, motion, model.degradation, sigma)
+    alpha, _ = model.hyper(torch.rand(1, device=place), model.degradation)
+    z = model.degradation.data_step(x, y, alpha[:, 0])
+    assert z.device == place and z.shape == (1, 3, 5, 16, 16)
