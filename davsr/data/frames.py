@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from davsr.data.image_header import has_alpha, header_size, plain_png_size
+from davsr.data.image_header import header_has_alpha, header_size, plain_png_size
 from davsr.errors import InputError
 from davsr.limits import require_below
 from davsr.pixels import eight_bits
@@ -43,7 +43,7 @@ def read_image(path: str | Path) -> np.ndarray:
             image = None
     if image is None:
         raise InputError(f"frame {path} cannot be read: it is not an image, or it is damaged")
-    if has_alpha(encoded.tobytes()) and _is_transparent(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)):
+    if header_has_alpha(encoded.tobytes()) and _is_transparent(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)):
         raise InputError(f"frame {path} must have no alpha channel, got pixels that are not opaque")
     if image.dtype == np.uint16:
         image = eight_bits(image)

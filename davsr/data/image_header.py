@@ -53,7 +53,7 @@ def plain_png_size(file: BinaryIO) -> Size | None:
     return None
 
 
-def has_alpha(data: bytes) -> bool:
+def header_has_alpha(data: bytes) -> bool:
     """Whether an encoded image has an alpha channel, as far as PNG and WebP are concerned."""
     if data.startswith(_PNG):
         return data[25] in _PNG_ALPHA or b"tRNS" in data[: data.find(b"IDAT")]
