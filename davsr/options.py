@@ -299,6 +299,8 @@ class RestoreOptions:
     crf: float = option(16.0, minimum=0, maximum=51)  # of h264 and h265, lower is better; ffv1 is lossless
     preset: Preset = "medium"  # of h264 and h265
     audio: bool = True
+    frames: str = ""  # start:stop, such as 100:110: only these LR frames
+    drop_duplicates: bool = False  # leave out LR frames that repeat the one before
     partial: bool = False  # restore what is there of a file that is cut short or damaged
     overwrite: bool = False  # an output that exists is replaced once the new one is whole
     log: bool = True  # write <output>.log

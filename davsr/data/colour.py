@@ -80,6 +80,12 @@ def is_neutral(frame: Any) -> bool:
     return all(bool((_plane(frame, i) == middle).all()) for i in (1, 2))
 
 
+def thumbnail(frame: Any) -> npt.NDArray[np.float32]:
+    """Every fourth sample of the first plane, which is luma, green or all of RGB; in 8-bit levels."""
+    unit = np.float32(1 << (max(depth(frame), 8) - 8))
+    return _plane(frame, 0)[::4, ::4].astype(np.float32) / unit
+
+
 def tags(stream: Any, frame: Any) -> dict[str, int]:
     """Matrix, range, transfer and primaries as H.273 numbers; what neither says stays unspecified.
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 
 from davsr.data import colour
 from davsr.data.container import MICROSECOND, Clock, is_cut_short, open_container, origin, picture_stream
 from davsr.data.timing import constant_rate, ordered
 
+_STILL = 0.5  # 8-bit levels: with less change on average, compression made it
+_REPEATED = 0.15  # of the change of the liveliest tenth of the pictures
 _HOLE = Fraction(95, 100)  # of the stated duration: with less than that, parts of a file are missing
 
 
@@ -36,6 +39,7 @@ class Pictures:
     interlaced: int | None = None  # the first interlaced picture
     transparent: int | None = None  # the first picture that is not opaque
     neutral: bool = True  # none has any colour
+    changes: list[float] = field(default_factory=list)  # mean difference of each from the one before, 8-bit levels
     threads: bool = True  # whether several threads may decode it, a frame each
 
     def __len__(self) -> int:
@@ -45,6 +49,14 @@ class Pictures:
     def rate(self) -> Fraction | None:
         """Frames a second if they come evenly but for the container's rounding, else None."""
         return constant_rate(self.times, self.base, self.rates)
+
+    def repeated(self) -> list[int]:
+        """Pictures that show what the one before them shows: a film of 24 a second in a file of 60 has 36 of them."""
+        if len(self) < 3:
+            return []
+        motion = float(np.percentile(self.changes[1:], 90))
+        limit = min(_STILL, _REPEATED * motion)
+        return [i for i, change in enumerate(self.changes) if i and change < limit]
 
 
 def look_through(path: Path) -> Pictures:
@@ -118,6 +130,7 @@ class _Decoded:
         self.expected: list[int] = []  # stamps of packets that should show something
         self.size = (0, 0)
         self.duration = 0
+        self.before: np.ndarray | None = None  # luma of the last picture, every fourth sample
 
     def expect(self, packet: Any) -> None:
         if packet.size and self.began is None:
@@ -140,6 +153,10 @@ class _Decoded:
             found.interlaced = i
         if found.transparent is None and colour.has_alpha(frame) and colour.is_transparent(frame):
             found.transparent = i
+        now = colour.thumbnail(frame)
+        known = self.before if self.before is not None and self.before.shape == now.shape else now
+        found.changes.append(float(np.abs(now - known).mean()))
+        self.before = now
         found.neutral = found.neutral and colour.is_neutral(frame)
         self.duration = frame.duration or 0
 

@@ -10,14 +10,15 @@ from davsr.checkpoints.resolve import resolve
 from davsr.log import logging_to
 from davsr.log import progress as progress_bar
 from davsr.options import Options
+from davsr.restoration.batch import is_folder_of_videos, restore_each
 from davsr.restoration.flags import add_flags, log_file, progress_on, stated_options
 from davsr.restoration.restore import restore_resolved
 from davsr.runtime import setup
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", type=Path, help="a video file, or a folder of frames")
-    parser.add_argument("output", type=Path, help="a video file, or a folder for PNG frames")
+    parser.add_argument("input", type=Path, help="a video file, a folder of frames, or a folder of videos")
+    parser.add_argument("output", type=Path, help="a video file, a folder for PNG frames, or a folder for the videos")
     add_flags(parser)
 
 
@@ -31,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
 
 def restore_stated(source: Path, target: Path, options: Options) -> int:
     """Restore as options state it: the work of `davsr restore`, and of `davsr test --output`."""
+    if is_folder_of_videos(source):
+        return restore_each(source, target, options)
     with logging_to(log_file(target, options.restore), waits=True):
         device = setup(options)
         resolved = resolve(options, device=device)

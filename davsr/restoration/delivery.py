@@ -45,7 +45,7 @@ def _extras(lead: Source, options: RestoreOptions, target: Path) -> Extras | Non
     """What comes along beside the picture; one line says what does not."""
     if lead.path.is_dir():
         return None
-    timed = not (options.slow_motion or options.rate)
+    timed = not (options.slow_motion or options.rate or options.frames)
     extras = choose_extras(lead.path, target, audio=options.audio, timed=timed)
     if extras.encoded:
         tracks = ", ".join(str(index) for index in extras.encoded)
@@ -53,7 +53,7 @@ def _extras(lead: Source, options: RestoreOptions, target: Path) -> Extras | Non
             f"sound tracks {tracks} of {lead.path} are encoded as AAC: {target.suffix} cannot hold them as they are"
         )
     if extras.left_out:
-        why = "" if timed else "; slow motion and --rate change the video's length"
+        why = "" if timed else "; slow motion, --rate and --frames change the video's length"
         logger.info(f"left out of {lead.path}: {', '.join(extras.left_out)}{why}")
     return extras
 

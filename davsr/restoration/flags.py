@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from davsr.cli import add_option_arguments
+from davsr.errors import InputError
 from davsr.options import Options, RestoreOptions, load_options
 from davsr.restoration.streaming import Progress
 
@@ -32,6 +33,7 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {  # flag: (option, how argparse
     "--margin": ("restore.size_patch_margin", {"metavar": "N", "help": "LR pixels of context around a tile"}),
     "--memory": ("restore.memory", {"metavar": "GB", "help": "memory to plan for; default: what is free"}),
     "--rate": ("restore.rate", {"metavar": "R", "help": "LR frames per second, such as 24000/1001"}),
+    "--frames": ("restore.frames", {"metavar": "A:B", "help": "only these LR frames, without sound"}),
     "--codec": ("restore.codec", {"choices": ("h264", "h265", "ffv1"), "help": "ffv1 is lossless and needs .mkv"}),
     "--crf": ("restore.crf", {"metavar": "Q", "help": "quality, lower is better (16)"}),
     "--preset": ("restore.preset", {"metavar": "NAME", "help": "of the encoder"}),
@@ -43,6 +45,7 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {  # flag: (option, how argparse
 _SWITCHES = {
     "--slow-motion": ("restore.slow_motion=true", "keep the frame rate: s_t times slower, without sound"),
     "--no-audio": ("restore.audio=false", "leave the sound out"),
+    "--drop-duplicates": ("restore.drop_duplicates=true", "leave out frames that repeat the one before"),
     "--partial": ("restore.partial=true", "restore what is there of a file that is cut short or damaged"),
     "--no-cuts": ("restore.cuts=false", "do not look for scene cuts"),
     "--overwrite": ("restore.overwrite=true", "replace an output that exists"),
@@ -53,6 +56,8 @@ _SWITCHES = {
 def add_flags(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) -> None:
     """An options file, single options, and the flags above but for those to leave out."""
     add_option_arguments(parser)
+    parser.add_argument("--interpolate", type=int, metavar="N", help="N frames for each, without blur: --scale N 1 1")
+    parser.add_argument("--upscale", type=int, metavar="N", help="N times the size: --scale 1 N N, or with both T N N")
     for flag, (_, how) in _FLAGS.items():
         if flag not in leave_out:
             parser.add_argument(flag, **how)
@@ -61,10 +66,24 @@ def add_flags(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) 
             parser.add_argument(flag, action="store_true", help=meaning)
 
 
+def _shorthands(args: argparse.Namespace) -> list[str]:
+    """What --interpolate and --upscale say about the scale.
+
+    Raises:
+        InputError: --scale says it as well.
+    """
+    times, larger = getattr(args, "interpolate", None), getattr(args, "upscale", None)
+    if times is None and larger is None:
+        return []
+    if args.scale is not None:
+        raise InputError("--scale: must be left out where --interpolate or --upscale say it")
+    return [f"degradation.scale=[{times or 1}, {larger or 1}, {larger or 1}]"]
+
+
 def stated_options(args: argparse.Namespace) -> Options:
     """The options that file, --set and flags state; a flag wins over --set, and that over the file."""
     given = vars(args)
-    overrides = list(args.set)
+    overrides = [*args.set, *_shorthands(args)]
     for flag, (name, _) in _FLAGS.items():
         value = given.get(flag[2:].replace("-", "_"))
         if value is not None:

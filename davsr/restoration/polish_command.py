@@ -13,7 +13,16 @@ from davsr.restoration.flags import add_flags, log_file, progress_on, stated_opt
 from davsr.restoration.polishing import polish
 from davsr.runtime import setup
 
-_OF_MODELS = ("--model", "--sigma", "--window", "--overlap", "--slow-motion", "--precision")
+_OF_MODELS = (
+    "--model",
+    "--sigma",
+    "--window",
+    "--overlap",
+    "--slow-motion",
+    "--precision",
+    "--frames",
+    "--drop-duplicates",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,8 +54,9 @@ def polish(
     degradation = degradation or DegradationOptions()
     operator = operator_of(Options(degradation=degradation, restore=options))
     place = choose_device(device)
-    high = open_source(estimate, frame_rate(options.rate), partial=options.partial)
-    _require_pair(high, open_source(source, partial=options.partial), degradation.scale)
+    options = replace(options, frames="", drop_duplicates=False)
+    high = open_source(estimate, frame_rate(options.rate), options)
+    _require_pair(high, open_source(source, None, options), degradation.scale)
     penalty = alpha * operator.largest_eigenvalue()
 
     def restorer(lq: Tensor, frames: Tensor | None) -> Step:

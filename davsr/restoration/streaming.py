@@ -81,7 +81,10 @@ def stream(
         clear_finished(target)
         began = time.monotonic()
         _check_target(target, options)
-        low = open_source(source, frame_rate(options.rate) if estimate is None else None, partial=options.partial)
+        if estimate is None:
+            low = open_source(source, frame_rate(options.rate), options)
+        else:
+            low = open_source(source, None, dataclasses.replace(options, frames="", drop_duplicates=False))
         lead = estimate or low  # whose time, sound and colours the output takes over
         s_t, s_h, s_w = degradation.scale
         schedule, extras = deliverable(target, lead, 1 if estimate else s_t, options)
