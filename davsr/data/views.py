@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,31 @@ from davsr.physics.degradation import Degradation
 from davsr.pixels import to_uint8, to_unit
 
 _RECENT = 64  # LR frames that are kept
+
+
+class MemoryClip:
+    """Frames that are in memory, uint8 [n, 3, h, w]."""
+
+    rate: Fraction | None = None
+
+    def __init__(self, name: str, frames: torch.Tensor) -> None:
+        self.name, self.path = name, Path(name)
+        self.size: tuple[int, int] = (frames.shape[2], frames.shape[3])
+        self._frames = frames.permute(0, 2, 3, 1).cpu().numpy()
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def frames(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Frames start, start + step, ... below stop, uint8 RGB [n, h, w, 3]."""
+        return self._frames[start:stop:step]
+
+    def crop(self, indices: Sequence[int], top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Rows top.. and columns left.. of the frames `indices`, uint8 RGB [n, height, width, 3]."""
+        return crop_frames(self, indices, top, left, height, width)
+
+    def check(self, start: int = 0, stop: int | None = None) -> None:
+        """See `Clip.check`."""
 
 
 class Part:

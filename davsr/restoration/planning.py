@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 
 from davsr.errors import InputError
-from davsr.options import DegradationOptions
+from davsr.models.davsr import DAVSR
+from davsr.options import DegradationOptions, RestoreOptions
 from davsr.restoration.memory import free_memory
 from davsr.restoration.windows import Plan, cover
 
@@ -26,17 +26,17 @@ _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter o
 _ENCODER_FRAMES = 80  # that an encoder holds for its look-ahead and its references
 
 
-def bytes_per_pixel(model: Any) -> float:
+def bytes_per_pixel(model: DAVSR | None) -> float:
     """Peak bytes that a model takes for every pixel of every HR frame of a piece (measured, see docs/restoration.md)."""
-    options = getattr(model, "options", None)
-    if options is None:
+    if model is None:
         return _TRAINING_FREE
+    options = model.options
     rounds = _ROUNDS if options.rounds.count else 0.0
     network = _PER_CHANNEL * options.enhancement.channels if options.enhancement.kind == "rve" else 0.0
     return _TRAINING_FREE + rounds + network
 
 
-def default_overlap(degradation: DegradationOptions, model: Any) -> int:
+def default_overlap(degradation: DegradationOptions, model: DAVSR | None) -> int:
     """LR frames that windows share, at the knee of the curve in docs/restoration.md.
 
     One on each side for the interpolation alone; a recurrent network and rounds along the motion look farther. More where
@@ -48,17 +48,25 @@ def default_overlap(degradation: DegradationOptions, model: Any) -> int:
     return 2 * ((2 if _looks_far(model) else 1) + math.ceil(beyond / s_t))
 
 
-def shorter_overlap(degradation: DegradationOptions, model: Any) -> int:
+def shorter_overlap(degradation: DegradationOptions, model: DAVSR | None) -> int:
     """LR frames that windows share where memory is so short that `default_overlap` would double the work: still over 50 dB."""
     return default_overlap(degradation, model) - (2 if _looks_far(model) else 0)
 
 
-def default_margin(model: Any) -> int:
+def default_margin(model: DAVSR | None) -> int:
     """LR pixels of context around a tile, at the knee of the curve in docs/restoration.md."""
     return 24 if _looks_far(model) else 8
 
 
-def _looks_far(model: Any) -> bool:
+def stated_margin(options: RestoreOptions, model: DAVSR | None) -> int:
+    """`size_patch_margin`; where it is auto the default one, or what a stated tile leaves room for."""
+    if options.size_patch_margin != "auto":
+        return int(options.size_patch_margin)
+    tile = 0 if options.size_patch_testing == "auto" else int(options.size_patch_testing)
+    return min(default_margin(model), (tile - 1) // 2) if tile else default_margin(model)
+
+
+def _looks_far(model: DAVSR | None) -> bool:
     """Whether what a pixel shows travels over many frames."""
     return model is not None and (
         model.options.enhancement.kind in ("rve", "recurrent") or model.options.rounds.count > 0

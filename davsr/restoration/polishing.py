@@ -77,9 +77,7 @@ def polish(
             window=None if reach else 1,
             overlap=reach,
             tile=None if options.size_patch_testing == "auto" else int(options.size_patch_testing),
-            margin=planning.default_margin(None)
-            if options.size_patch_margin == "auto"
-            else int(options.size_patch_margin),
+            margin=planning.stated_margin(options, None),
         )
 
     return stream(source, target, restorer, operator, degradation, options, plan_for, {"alpha": alpha}, progress, high)

@@ -109,7 +109,7 @@ def _plan(
     def given(value: Any) -> int | None:
         return None if value == "auto" else int(value)
 
-    overlap, margin = given(options.num_frame_overlap), given(options.size_patch_margin)
+    overlap = given(options.num_frame_overlap)
     host = planning.host_budget(options.memory)
     return planning.choose_plan(
         size,
@@ -121,7 +121,7 @@ def _plan(
         overlap=planning.default_overlap(degradation, network) if overlap is None else overlap,
         shorter=planning.shorter_overlap(degradation, network) if overlap is None else None,
         tile=given(options.size_patch_testing),
-        margin=planning.default_margin(network) if margin is None else margin,
+        margin=planning.stated_margin(options, network),
     )
 
 

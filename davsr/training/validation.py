@@ -12,15 +12,19 @@ from torch import Tensor, nn
 
 from davsr.data.clips import Clip
 from davsr.data.frames import write_image
+from davsr.data.views import MemoryClip
 from davsr.errors import InputError
-from davsr.evaluation.metrics import psnr, ssim
-from davsr.models.interpolation import Interpolation
-from davsr.options import InterpolationOptions, Options, SourceOptions
+from davsr.evaluation.pairs import Pair
+from davsr.evaluation.scoring import Scorer
+from davsr.evaluation.tables import BASELINE, TRUTH, scored_border
+from davsr.options import Options, SourceOptions
 from davsr.physics.degradation import Degradation
 from davsr.pixels import to_uint8, to_unit
 from davsr.runtime import Precision, autocast
 from davsr.training.samples.footage import Footage, reduced, source_clips
 from davsr.training.samples.sources import open_pair_footage
+
+_RESULT = "result"
 
 
 @dataclass(frozen=True)
@@ -90,14 +94,18 @@ def score_cut(
     lq = to_unit(cut.lq[None].to(device))
     with autocast(precision, device):
         frames = model(lq)
-    restored = to_uint8(frames[0])
-    baseline = to_uint8(Interpolation(InterpolationOptions(method="linear"))(lq, degradation)[0].transpose(0, 1))
-    gt = cut.gt.to(device)
-    scored = slice(border, len(gt) - border) if len(gt) > 2 * border else slice(None)
+    scorer = Scorer(
+        Pair(MemoryClip(cut.name, cut.lq), MemoryClip(cut.name, cut.gt)), degradation, device, temporal=False
+    )
+    shown = scorer.score(0, {_RESULT: frames[0]})
+    restored, baseline, gt = (shown[name] for name in (_RESULT, BASELINE, TRUTH))
+    edge = scored_border(len(gt), border)
     figures = [
-        float(metric(video[scored], gt[scored]).clamp(max=100).mean())  # equal frames have infinite PSNR
-        for video in (restored, baseline)
-        for metric in (psnr, ssim)
+        float(
+            np.minimum(getattr(scorer.stages[name], metric)[edge : len(gt) - edge], 100).mean()
+        )  # equal frames: inf dB
+        for name in (_RESULT, BASELINE)
+        for metric in ("psnr", "ssim")
     ]
     middle = len(cut.lq) // 2
     hr_middle = min(round(middle * degradation.scale[0] + degradation.centre), len(gt) - 1)
