@@ -13,7 +13,8 @@ import torch
 from davsr import __version__, runtime
 from davsr.checkpoints.loading import SHIPPED
 from davsr.ops import backend
-from davsr.restoration.planning import GIGABYTE, free_memory
+from davsr.restoration.memory import free_memory
+from davsr.restoration.planning import GIGABYTE
 
 CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "aac")
 OPTIONAL = ("lmdb", "tensorboard", "lpips", "safetensors")

@@ -12,6 +12,7 @@ from davsr.checkpoints.resolve import operator_of
 from davsr.errors import InputError
 from davsr.options import ALPHA, DegradationOptions, Options, RestoreOptions
 from davsr.restoration import planning
+from davsr.restoration.memory import free_memory
 from davsr.restoration.source import Source, open_source
 from davsr.restoration.streaming import Progress, Restoration, frame_rate, stream
 from davsr.restoration.windows import Plan, Step
@@ -73,7 +74,7 @@ def polish(
             degradation.scale,
             _PER_PIXEL,
             planning.host_budget(options.memory),
-            device=None if place.type == "cpu" else 0.8 * planning.free_memory(place),
+            device=None if place.type == "cpu" else 0.8 * free_memory(place),
             window=None if reach else 1,
             overlap=reach,
             tile=None if options.size_patch_testing == "auto" else int(options.size_patch_testing),

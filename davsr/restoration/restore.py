@@ -15,6 +15,7 @@ from davsr.checkpoints.resolve import Resolved, operator_of, resolve
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions, Options, RestoreOptions
 from davsr.restoration import planning
+from davsr.restoration.memory import free_memory
 from davsr.restoration.source import Source
 from davsr.restoration.streaming import Progress, Restoration, stream
 from davsr.restoration.windows import Plan, model_restorer
@@ -116,7 +117,7 @@ def _plan(
         degradation.scale,
         planning.bytes_per_pixel(network) * (2 if options.response == "linear" else 1),
         host,
-        device=None if device.type == "cpu" else planning.free_memory(device) * 0.8,
+        device=None if device.type == "cpu" else free_memory(device) * 0.8,
         window=given(options.num_frame_testing),
         overlap=planning.default_overlap(degradation, network) if overlap is None else overlap,
         shorter=planning.shorter_overlap(degradation, network) if overlap is None else None,

@@ -30,7 +30,7 @@ class Watch:
         if ranks.world > 1:
             # A connection of its own: the main thread may be blocked in the one of the process group.
             host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-            self._store = dist.TCPStore(
+            self._store = dist.TCPStore(  # type: ignore[attr-defined]  # not in its __all__
                 host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=20)
             )
             self._store.set(f"davsr/host/{ranks.rank}", f"{socket.gethostname()}, process {os.getpid()}")

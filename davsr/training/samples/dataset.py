@@ -48,7 +48,7 @@ class FlowBatch(TypedDict):
     visible: Tensor  # bool [b, h, w]: not covered and not gone in the second frame
 
 
-class VideoSamples(Dataset):
+class VideoSamples(Dataset[VideoBatch]):
     """Clips of `data.frames` s_t HR frames, `data.patch` pixels a side, from all sources by weight.
 
     Raises:
@@ -94,7 +94,7 @@ class VideoSamples(Dataset):
         }
 
 
-class FlowSamples(Dataset):
+class FlowSamples(Dataset[FlowBatch]):
     """Pairs of frames of synthetic scenes whose largest motion is drawn from 0 to `data.flow_motion` pixels.
 
     Raises:
@@ -185,7 +185,7 @@ def draw_exposure(options: Options, step: int) -> float | None:
 
 
 def load_batches(
-    dataset: Dataset,
+    dataset: Dataset[Any],
     indices: Sequence[Sequence[int]] | Iterator[Sequence[int]],
     workers: int,
     pin: bool = False,
@@ -214,7 +214,7 @@ def load_batches(
     return batches
 
 
-def _collate(samples: list[dict]) -> dict:
+def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         key: torch.cat([s[key] for s in samples])
         if isinstance(samples[0][key], Tensor)

@@ -25,7 +25,7 @@ from davsr.pixels import to_uint8
 from davsr.training.samples.dataset import VideoBatch, VideoSamples, draw_exposure, observe
 
 
-class CachedRounds(Dataset):
+class CachedRounds(Dataset[VideoBatch]):
     """`VideoSamples` that repeat after `data.samples`, each with `before`: x_0 of the rounds and the flows between LR frames.
 
     Raises:
