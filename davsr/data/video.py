@@ -185,6 +185,16 @@ class VideoReader:
         """Rows top.. and columns left.. of the frames `indices`, uint8 RGB [n, height, width, 3]."""
         return crop_frames(self, indices, top, left, height, width)
 
+    @property
+    def aspect(self) -> Fraction:
+        """Of a pixel, width to height, upright."""
+        stated = Fraction(self._open().sample_aspect_ratio or 1)
+        return 1 / stated if self.orientation.transpose else stated
+
+    def picture(self, i: int) -> colour.Image:
+        """Frame i in the depth that it has; see `upright`."""
+        return self.upright(self._decode(i))
+
     def upright(self, frame: Any) -> colour.Image:
         """A decoded frame as RGB [h, w, 3], uint8 or, where it has more than 8 bits, uint16."""
         full_range = self._tags["range"] == colour.FULL

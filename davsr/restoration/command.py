@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from davsr import config
@@ -12,13 +13,14 @@ from davsr.log import progress as progress_bar
 from davsr.options import Options
 from davsr.restoration.batch import is_folder_of_videos, restore_each
 from davsr.restoration.flags import add_flags, log_file, progress_on, stated_options
+from davsr.restoration.pipes import is_pipe, unpiped
 from davsr.restoration.restore import restore_resolved
 from davsr.runtime import setup
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", type=Path, help="a video file, a folder of frames, or a folder of videos")
-    parser.add_argument("output", type=Path, help="a video file, a folder for PNG frames, or a folder for the videos")
+    parser.add_argument("input", type=Path, help="a video file, a folder of frames or of videos, or - for YUV4MPEG2")
+    parser.add_argument("output", type=Path, help="a video file, a folder, or - for YUV4MPEG2")
     add_flags(parser)
 
 
@@ -34,9 +36,11 @@ def restore_stated(source: Path, target: Path, options: Options) -> int:
     """Restore as options state it: the work of `davsr restore`, and of `davsr test --output`."""
     if is_folder_of_videos(source):
         return restore_each(source, target, options)
-    with logging_to(log_file(target, options.restore), waits=True):
+    if is_pipe(target):  # what is poured out is what was made: without loss, and without a log beside it
+        options = replace(options, restore=replace(options.restore, codec="ffv1", log=False))
+    with unpiped(source, target) as (low, high), logging_to(log_file(high, options.restore), waits=True):
         device = setup(options)
         resolved = resolve(options, device=device)
         with progress_bar(None, "restore", "LR frame") as bar:
-            restore_resolved(source, target, resolved, device, progress_on(bar))
+            restore_resolved(low, high, resolved, device, progress_on(bar))
     return 0

@@ -144,14 +144,12 @@ class VideoSource(VideoReader):
     def look(self) -> Look:
         """See `Look`."""
         first = self.first
-        aspect = Fraction(self._open().sample_aspect_ratio or 1)
-        upright = 1 / aspect if self.orientation.transpose else aspect
-        return Look(self.colour_tags(), colour.depth(first), self.pictures.neutral, upright, colour.light(first))
+        return Look(self.colour_tags(), colour.depth(first), self.pictures.neutral, self.aspect, colour.light(first))
 
     def read(self, start: int = 0) -> Iterator[Image16]:
         """The frames from `start` on; one at a time is in memory."""
         for i in self.kept[start:]:
-            image = self.upright(self._decode(i))
+            image = self.picture(i)
             yield np.ascontiguousarray(image) if image.dtype == np.uint16 else sixteen_bits(image)
 
 
