@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
@@ -179,9 +180,11 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         mine = [loss_sum, ~loss_sum.isfinite(), torch.tensor(self.stop.signal > 0 or self._late(), device=self.device)]
-        total, nonfinite, stops = self.ranks.sum(torch.stack([value.float() for value in mine])).tolist()
-        overflow = self.scaler.is_enabled() and not norm.isfinite()
-        if nonfinite or not (norm.isfinite() or overflow):
+        shared = self.ranks.sum(torch.stack([value.float() for value in mine]))
+        # The one time in a step that the host waits for the device
+        total, nonfinite, stops, size = torch.cat([shared, norm.view(1).to(shared)]).tolist()
+        overflow = self.scaler.is_enabled() and not math.isfinite(size)
+        if nonfinite or not (math.isfinite(size) or overflow):
             self._skip(indices, loss_sum, norm)
         else:
             if settings.clip_norm:
