@@ -18,7 +18,8 @@ from davsr.data.timing import constant_rate, ordered
 
 _STILL = 0.5  # 8-bit levels: with less change on average, compression made it
 _REPEATED = 0.15  # of the change of the liveliest tenth of the pictures
-_HOLE = Fraction(95, 100)  # of the stated duration: with less than that, parts of a file are missing
+_HOLE = Fraction(5, 100)  # of the stated duration: with more than that missing, parts of a file are
+_LONG = Fraction(3, 10)  # seconds: what muxers state too much for the last packets of sound is less
 
 
 @dataclass
@@ -101,7 +102,7 @@ def _look_through(path: Path, *, threads: bool) -> Pictures:
             stated = container.duration * MICROSECOND  # from 0 on in the containers that can be cut short
             lacking = reach + Fraction(1, 20) < stated
             # Matroska is searched for the next whole part after a hole, without a word.
-            half_empty = reach < _HOLE * stated and "matroska" in container.format.name
+            half_empty = stated - reach > max(_HOLE * stated, _LONG) and "matroska" in container.format.name
         found.cut_short = half_empty or (lacking and is_cut_short(path))
         gathered.finish(origin(container), seekable=not clock.jumped)
     return found
