@@ -89,7 +89,9 @@ def gaussian_taps(scale: int, sigma: float) -> Taps:
     """A Gaussian of standard deviation `sigma` HR pixels centred on the LR pixel, cut at 4 sigma, of sum 1."""
     centre = (scale - 1) / 2
     offsets = np.arange(math.ceil(centre - 4 * sigma - 1), math.floor(centre + 4 * sigma + 1) + 1)
-    weights = np.exp(-0.5 * ((offsets - centre) / sigma) ** 2)
+    squares = (offsets - centre) ** 2
+    # Relative to the nearest tap: of a very narrow Gaussian all weights by themselves would be zero.
+    weights = np.exp(-0.5 * (squares - squares.min()) / sigma**2)
     return Taps(int(offsets[0]), weights / weights.sum())
 
 

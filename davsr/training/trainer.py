@@ -117,6 +117,8 @@ class Trainer:
         self.record = Record(folder, settings.tensorboard) if ranks.first else None
         if newest is not None:
             self._restore(newest)
+        elif self.record:
+            self.record.rewind(-1)  # figures of a run that ended before its first checkpoint
         self.first_step = self.state.step
         if settings.compile:
             compile_stacks(self.model)
