@@ -14,11 +14,17 @@ from davsr.restoration.extras import FORMATS, Extras, choose_extras
 from davsr.restoration.source import Source
 from davsr.restoration.target import is_folder
 
+_H265_WIDTH = 64  # pixels: narrower ones spoil x265's memory (measured: 48 does, 60 does not)
 _MATROSKA_UNIT = Fraction(1, 1000)  # seconds: what Matroska files count
 
 
-def deliverable(target: Path, lead: Source, s_t: int, options: RestoreOptions) -> tuple[Schedule | None, Extras | None]:
+def deliverable(
+    target: Path, lead: Source, s_t: int, size: tuple[int, int], options: RestoreOptions
+) -> tuple[Schedule | None, Extras | None]:
     """When the output's frames are shown, `s_t` for each of `lead`, and what comes along beside them.
+
+    Args:
+        size: (H, W) of the output.
 
     Raises:
         InputError: the container of the output does not hold it, or is none that is written.
@@ -28,6 +34,10 @@ def deliverable(target: Path, lead: Source, s_t: int, options: RestoreOptions) -
             logger.info(f"the sound of {lead.path}, if it has any, is left out: the output is a folder")
         return lead.schedule(s_t), None
     check_container(target, options.codec)
+    if options.codec == "h265" and size[1] < _H265_WIDTH:
+        raise InputError(
+            f"output {target} must be {_H265_WIDTH} pixels wide or more for h265, got {size[1]}; give --codec h264"
+        )
     extras = _extras(lead, options, target)
     beside = extras is not None and extras.timed and bool(extras.streams)
     schedule = lead.schedule(s_t, slower=s_t if options.slow_motion else 1, at_zero=not beside)

@@ -87,7 +87,8 @@ def stream(
             low = open_source(source, None, dataclasses.replace(options, frames="", drop_duplicates=False))
         lead = estimate or low  # whose time, sound and colours the output takes over
         s_t, s_h, s_w = degradation.scale
-        schedule, extras = deliverable(target, lead, 1 if estimate else s_t, options)
+        height, width = s_h * low.size[0], s_w * low.size[1]
+        schedule, extras = deliverable(target, lead, 1 if estimate else s_t, (height, width), options)
         # What the frames depend on; with other sound they stay the same.
         wanted = dataclasses.replace(options, overwrite=False, log=False, memory=0.0, audio=True)
         output = Target(
@@ -106,7 +107,6 @@ def stream(
         output.open()
         plan = _kept_plan(output, lambda: plan_for(low))
         done = output.segments[-1].stop if output.segments else 0
-        height, width = s_h * low.size[0], s_w * low.size[1]
         logger.info(
             f"{source} -> {target}: {len(low)} frames of {low.size[1]}x{low.size[0]} -> {s_t * len(low)} of {width}x{height}"
             + pace(schedule),

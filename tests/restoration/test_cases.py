@@ -229,6 +229,12 @@ def test_hlg_stays_hlg_in_ten_bits(through):
             assert (int(frame.color_trc), int(frame.color_primaries)) == (18, 9)
 
 
+def test_what_spoils_the_memory_of_x265_is_refused(tmp_path, model):
+    source = write_video(tmp_path / "in.mp4", pattern(1))
+    with pytest.raises(InputError, match="must be 64 pixels wide or more for h265, got 32"):
+        restore(source, tmp_path / "o.mp4", model=model, degradation=ONE, options=RestoreOptions(**FAST, codec="h265"))
+
+
 def test_mastering_and_light_levels_are_kept(tmp_path, model):
     """HDR10: PQ in ten bits, with the display and the brightness that it was made for."""
     display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
