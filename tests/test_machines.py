@@ -38,6 +38,18 @@ def test_apples_gpus_have_no_float64():
     assert widest_float(torch.device("cpu")) == widest_float(torch.device("cuda", 1)) == torch.float64
 
 
+# Sums and starting values that never leave the CPU.
+ON_THE_CPU = {"prepare/verify.py", "training/tasks.py", "models/hyper.py"}
+
+
+def test_nothing_else_is_made_float64_on_a_device():
+    package = Path(__file__).parents[1] / "davsr"
+    for path in sorted(package.rglob("*.py")):
+        if str(path.relative_to(package)) not in ON_THE_CPU:
+            text = path.read_text(encoding="utf-8").replace(".cpu().double()", "")
+            assert ".double()" not in text and "dtype=torch.float64" not in text, path
+
+
 @pytest.mark.parametrize("solver", ["separable", "fourier", "cg"])
 def test_the_operator_works_without_float64(solver):
     degradation = Degradation(boundary="circular" if solver == "fourier" else "reflect", solver=solver)
