@@ -18,7 +18,7 @@ std::vector<CpuKernels> cpu_kernels() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq"))
     levels.push_back(avx512_kernels());
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))  // F16C is older, and clang cannot be asked for it
     levels.push_back(avx2_kernels());
 #endif
   levels.push_back(baseline_kernels());

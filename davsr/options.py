@@ -324,7 +324,7 @@ class Options:
 
     name: str = "davsr"
     seed: int = option(0, minimum=0, maximum=2**63 - 1)
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: str = "auto"  # cpu, cuda, cuda:1, mps
     threads: int = option(0, minimum=0, maximum=1024)  # CPU threads; 0: torch's choice
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the network; the data step stays float32
     degradation: DegradationOptions = DegradationOptions()

@@ -7,9 +7,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from davsr.errors import InputError
+
 Frames = npt.NDArray[np.uint16]  # [n, c, H, W], WHITE is white: finished frames take half of float32's space
 Image16 = npt.NDArray[np.uint16]  # [h, w, 3], WHITE is white
 WHITE = 65535
+_BRIGHTEST = 8.0  # restored frames go a little beyond 1; what goes beyond this was meant as 0 to 255
 _LEVELS = WHITE // 255  # 16-bit steps between two 8-bit levels
 
 
@@ -26,6 +29,34 @@ def to_uint8(frames: Tensor) -> Tensor:
 def as_tensor(frames: np.ndarray) -> Tensor:
     """uint8 [n, h, w, 3] -> uint8 [n, 3, h, w]."""
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+
+
+def as_clip(frames: Tensor | np.ndarray, name: str = "lq") -> tuple[Tensor, bool]:
+    """Frames as people have them -> (floating point [b, t, c, h, w], whether they were a batch).
+
+    Taken are tensors and arrays, uint8 (0 to 255) or floating point (0 to 1), [t, c, h, w] or [b, t, c, h, w], arrays also
+    with the colours last, as image libraries give them. Floating-point tensors [b, t, c, h, w] are returned as they are.
+
+    Raises:
+        InputError: they are none of these, with what is wanted.
+    """
+    given = f"{frames.dtype} {list(frames.shape)}"
+    if isinstance(frames, np.ndarray):
+        if frames.ndim in (4, 5) and frames.shape[-1] == 3 and frames.shape[-3] != 3:
+            frames = np.moveaxis(frames, -1, -3)
+        number = frames.dtype == np.uint8 or np.issubdtype(frames.dtype, np.floating)
+        frames = torch.from_numpy(np.ascontiguousarray(frames)) if number else torch.empty(0, dtype=torch.int64)
+    if frames.dim() not in (4, 5) or not (frames.is_floating_point() or frames.dtype == torch.uint8):
+        raise InputError(
+            f"{name} must be floating point [b, t, c, h, w] in [0, 1] or [t, c, h, w], or uint8 of these shapes, got {given}"
+        )
+    if frames.dtype == torch.uint8:
+        frames = to_unit(frames)
+    elif frames.device.type == "cpu" and not torch.compiler.is_compiling() and frames.numel():
+        largest = float(frames.detach().amax())
+        if largest > _BRIGHTEST:
+            raise InputError(f"{name} must be in [0, 1] where it is floating point, got values up to {largest:g}")
+    return (frames, True) if frames.dim() == 5 else (frames[None], False)
 
 
 def as_image(frame: Tensor) -> np.ndarray:

@@ -41,16 +41,26 @@ def setup(options: Options, *, rank: int = 0) -> torch.device:
     return device
 
 
-def choose_device(name: str, rank: int = 0) -> torch.device:
-    """The device that an option names; `auto`: CUDA, then MPS, then CPU."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+def choose_device(name: str | torch.device, rank: int = 0) -> torch.device:
+    """The device that an option names; `auto`: CUDA, then MPS, then CPU; `cuda`: that of process `rank`; `cuda:1`: that one.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if not torch.cuda.is_available():
+        there["cuda"] = 0
+    name = str(name)
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
-    if not there.get(name, False):
-        raise InputError(
-            f"device: {name} is not available here; use auto or one of {', '.join(k for k, v in there.items() if v)}"
-        )
-    return torch.device("cuda", rank % torch.cuda.device_count()) if name == "cuda" else torch.device(name)
+    kind, colon, number = name.partition(":")
+    index = int(number) if number.isascii() and number.isdigit() else 0 if not colon else -1
+    if not 0 <= index < there.get(kind, 0):
+        known = [k if k != "cuda" or n == 1 else f"cuda:0 to cuda:{n - 1}" for k, n in there.items() if n]
+        raise InputError(f"device: {name} is not available here; use auto or one of {', '.join(known)}")
+    if kind != "cuda":
+        return torch.device(kind)
+    return torch.device("cuda", index if colon else rank % there["cuda"])
 
 
 def widest_float(device: torch.device) -> torch.dtype:

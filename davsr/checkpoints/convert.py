@@ -15,7 +15,11 @@ from davsr.errors import InputError
 
 Kind = Literal["davsr", "published davsr", "basicvsr++", "spynet", "superslomo", "rounds", "trunk"]
 
-_WRAPPERS = ("params_ema", "params", "state_dict", "model", "generator")
+_ADDED = re.compile(r"^((module|model|net|network|generator|ema_model|_orig_mod)\.)+|(?<=\.)_orig_mod\.")
+_COUNTERS = ("n_averaged",)  # of torch's averaged models
+_WRAPPERS = (
+    "params_ema", "state_dict_ema", "model_ema", "params", "state_dict", "model", "net", "generator"
+)  # fmt: skip
 
 
 @dataclass
@@ -64,8 +68,9 @@ def convert(tree: Mapping[str, Any], source: str = "the checkpoint") -> Conversi
         averaged = tree.get("ema")
         tensors = _tensors(averaged if averaged is not None else tree.get("model"), source)
         kind: Kind = "spynet" if any(name.startswith("levels.") for name in tensors) else "davsr"  # of train.task flow
-        return Conversion(kind, dict(tensors), {name: name for name in tensors})
+        return _ours(kind, tensors)
     tensors, ignored = _unwrap(tree, source)
+    ignored.update({name: "a counter of steps" for name in tensors if name in _COUNTERS})
     names = [short for _, _, short in _stripped(tensors)]
     if any(re.match(r"(vsr|h\.mlp)\.", name) for name in names):
         conversion = convert_davsr(tensors)
@@ -74,9 +79,9 @@ def convert(tree: Mapping[str, Any], source: str = "the checkpoint") -> Conversi
     elif any(re.search(r"(^|\.)spynet\.|^basic_module\.|^levels\.", name) for name in names):
         conversion = convert_spynet(tensors)
     elif any(re.match(r"(hyper|enhance|interpolate|rounds)\.", name) for name in names):
-        conversion = Conversion("davsr", dict(tensors), {name: name for name in names})
+        conversion = _ours("davsr", tensors)
     elif any(re.match(r"(flow|refine)\.(conv|down|up)", name) for name in names):
-        conversion = Conversion("superslomo", dict(tensors), {name: name for name in names})
+        conversion = _ours("superslomo", tensors)
     else:
         raise InputError(
             f"weights: {source} has none of the known namings (ours, published DAVSR, BasicVSR++, SPyNet, Super SloMo); "
@@ -84,6 +89,14 @@ def convert(tree: Mapping[str, Any], source: str = "the checkpoint") -> Conversi
         )
     conversion.ignored.update(ignored)
     return conversion
+
+
+def _ours(kind: Kind, tensors: Mapping[str, Tensor]) -> Conversion:
+    """Tensors that have our names already, but for what wrappers add."""
+    result = Conversion(kind)
+    for name, tensor, short in _stripped(tensors):
+        take(result, name, short, tensor)
+    return result
 
 
 def convert_davsr(tensors: Mapping[str, Tensor]) -> Conversion:
@@ -212,8 +225,8 @@ def _tensors(value: Any, source: str) -> dict[str, Tensor]:
 
 
 def _stripped(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor, str]]:
-    """(name, tensor, name without the prefixes that wrappers add)."""
-    return [(name, tensor, re.sub(r"^(module\.)?(generator\.)?", "", name)) for name, tensor in tensors.items()]
+    """(name, tensor, name without what wrappers add: DataParallel, torch.compile, Lightning modules, averaged models)."""
+    return [(name, tensor, _ADDED.sub("", name)) for name, tensor in tensors.items() if name not in _COUNTERS]
 
 
 def take(result: Conversion, name: str, ours: str | None, tensor: Tensor) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from davsr.checkpoints import safe
 from davsr.errors import InputError
 from davsr.files import writing
 from davsr.limits import require_below
@@ -72,7 +73,10 @@ def write_tensors(path: Path, tree: dict[str, Any]) -> None:
     """
     try:
         with writing(path) as partial, partial.open("wb") as file:
-            torch.save(tree, file)
+            if path.suffix == ".safetensors":
+                file.write(safe.pack(tree))
+            else:
+                torch.save(tree, file)
     except RuntimeError as error:  # torch's writer reports what the disk refuses as one
         raise InputError(f"{path} cannot be written: {str(error).splitlines()[0]}") from None
 
@@ -100,6 +104,8 @@ def load_state(path: str | Path) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise InputError(f"weights: file {path} does not exist")
+        if path.suffix == ".safetensors":
+            return safe.read(path)
         _require_plain_archive(path)
     except OSError as error:
         raise InputError(f"weights: {path} cannot be read: {error.strerror}") from None

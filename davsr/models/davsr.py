@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,7 @@ from davsr.models.trunk import CELL, PictureEnhancement
 from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions, Options, RoundsOptions
 from davsr.physics.degradation import Degradation
 from davsr.physics.operator import Operator
+from davsr.pixels import as_clip
 
 
 @dataclass
@@ -77,7 +80,7 @@ class DAVSR(nn.Module):
 
     def forward(
         self,
-        lq: Tensor,
+        lq: Tensor | np.ndarray,
         sigma: float | Tensor = 0.0,
         *,
         degradation: Operator | None = None,
@@ -90,22 +93,19 @@ class DAVSR(nn.Module):
         precision of their weights, or of autocast.
 
         Args:
-            lq: observed frames [b, t, c, h, w], floating point RGB in [0, 1].
+            lq: observed frames [b, t, c, h, w], RGB in [0, 1]; also [t, c, h, w], uint8, and arrays (see `as_clip`).
             sigma: standard deviation of the noise, fraction of full scale, a number or [b].
             degradation: the observation model of this clip, if not the network's own.
             before: x_0 [b, c, T, H, W] and the motion of this clip, if they are known: interpolation and rounds do not run then.
             return_stages: also return x_0 and every z_k and x_k.
 
         Returns:
-            Sharp frames [b, T, c, H, W] (not clamped) in the dtype of `lq`, or (frames, stages).
+            Sharp frames [b, T, c, H, W] (not clamped) in the dtype of `lq`, without b where it had none, or (frames, stages).
 
         Raises:
             ValueError: lq is not such a clip, or sigma does not fit it.
         """
-        if lq.dim() != 5 or not lq.is_floating_point():
-            raise ValueError(
-                f"DAVSR: lq must be floating point [b, t, c, h, w] in [0, 1], got {lq.dtype} {list(lq.shape)}"
-            )
+        lq, batched = as_clip(lq, "DAVSR: lq")
         given = lq.dtype
         lq = lq.to(working_dtype(lq, *self.parameters()))
         A = degradation or self.degradation
@@ -138,6 +138,7 @@ class DAVSR(nn.Module):
             if return_stages:
                 stages.z.append(x)
         frames = x.transpose(1, 2).to(given)
+        frames = frames if batched else frames[0]
         return (frames, stages) if return_stages else frames
 
     def applies(self, degradation: Operator, sigma: float | Tensor = 0.0) -> bool:
@@ -153,6 +154,19 @@ class DAVSR(nn.Module):
         """What happens outside of what the model was trained for, as the end of a sentence."""
         alone = isinstance(self.enhance, RecurrentPrior)
         return "the rounds along the motion run without the learned prior" if alone else "expect less"
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **how: Any) -> DAVSR:
+        """A model from a file, a folder or a repository of the hub: see `davsr.checkpoints.hub.from_pretrained`."""
+        from davsr.checkpoints import hub  # the rooms above this one are for those who call the method
+
+        return hub.from_pretrained(name, **how)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write weights, options and a model card to a folder: see `davsr.checkpoints.hub.save_pretrained`."""
+        from davsr.checkpoints import hub
+
+        return hub.save_pretrained(self, folder)
 
     @property
     def learned(self) -> bool:

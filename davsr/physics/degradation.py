@@ -86,6 +86,7 @@ class Degradation:
                 f"degradation: scale, exposure, phase, psf_sigma and origin must be at most {_FARTHEST}, got {reach}"
             )
 
+        self._psf = _described(psf, psf_sigma)
         spatial = _spatial_taps(psf, self.scale[1:], psf_sigma, origin)
         self._time = AxisFactor(exposure_taps(self.exposure, phase), self.scale[0], boundary)
         self._space: tuple[AxisFactor, AxisFactor] | PlaneFactor
@@ -123,6 +124,20 @@ class Degradation:
         still.exposure, still.phase = 1.0, 0
         still._time = AxisFactor(exposure_taps(1.0, 0), 1, self.boundary)
         return still
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """A x, see `apply`."""
+        return self.apply(x)
+
+    def __repr__(self) -> str:
+        return (
+            f"Degradation(scale={self.scale}, exposure={self.exposure:g}, phase={self.phase:g}, psf={self._psf}, "
+            f"boundary={self.boundary!r}, solver={self.solver!r})"
+        )
+
+    def to(self, *args: Any, **kwargs: Any) -> Degradation:
+        """The same operator: it follows the device and dtype of what it is given. Here for code that moves modules."""
+        return self
 
     def apply(self, x: Tensor) -> Tensor:
         """A x: the LR video [b, c, t, h, w] that a camera makes of the HR video x [b, c, T, H, W]."""
@@ -259,6 +274,13 @@ class Degradation:
                 f"degradation: (T, H, W) of {name} must be multiples of the scale {self.scale}, "
                 f"got {tuple(sizes)}; nearest below: {tuple(nearest)}"
             )
+
+
+def _described(psf: str | Tensor | tuple[Tensor, Tensor], sigma: float) -> str:
+    if isinstance(psf, str):
+        return f"{psf!r}, psf_sigma={sigma:g}" if psf == "gaussian" else repr(psf)
+    sizes = [tuple(kernel.shape) for kernel in (psf if isinstance(psf, (tuple, list)) else [psf])]
+    return f"<{' and '.join('x'.join(map(str, size)) for size in sizes)} kernel>"
 
 
 def _spatial_taps(

@@ -37,7 +37,7 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {  # flag: (option, how argparse
     "--codec": ("restore.codec", {"choices": ("h264", "h265", "ffv1"), "help": "ffv1 is lossless and needs .mkv"}),
     "--crf": ("restore.crf", {"metavar": "Q", "help": "quality, lower is better (16)"}),
     "--preset": ("restore.preset", {"metavar": "NAME", "help": "of the encoder"}),
-    "--device": ("device", {"choices": ("auto", "cpu", "cuda", "mps"), "help": "where the network runs"}),
+    "--device": ("device", {"metavar": "NAME", "help": "auto, cpu, cuda, cuda:1 or mps"}),
     "--precision": ("precision", {"choices": ("float32", "bfloat16", "float16"), "help": "of the network"}),
 }
 

@@ -29,7 +29,7 @@ def polish(
     degradation: DegradationOptions | None = None,
     options: RestoreOptions | None = None,
     alpha: float = ALPHA,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     progress: Progress | None = None,
 ) -> Restoration:
     """Make an estimate agree with what was seen: z = argmin_z ||y - A z||^2 + alpha ||z - estimate||^2.
@@ -43,7 +43,7 @@ def polish(
         degradation: how y came about; None: scale (5, 4, 4), an open shutter, the bicubic PSF.
         options: response, tiles, codec and the rest; what concerns a model is not used.
         alpha: trust in the estimate, times the largest eigenvalue of A A^T; towards 0 the result explains y exactly.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, cuda, cuda:1 or mps.
         progress: called with (LR frames done, LR frames in all).
 
     Raises:

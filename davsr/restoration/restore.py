@@ -29,7 +29,7 @@ def restore(
     model: DAVSR | str | Path | None = None,
     degradation: DegradationOptions | None = None,
     options: RestoreOptions | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: Precision = "float32",
     progress: Progress | None = None,
 ) -> Restoration:
@@ -44,7 +44,7 @@ def restore(
         model: a network, a checkpoint, `training-free`, or None for the shipped model.
         degradation: how the frames came about; None: as the model was trained.
         options: noise, response, windows, codec and the rest.
-        device: auto, cpu, cuda or mps; a network that is given stays where it is.
+        device: auto, cpu, cuda, cuda:1 or mps; a network that is given stays where it is.
         precision: of the network: float32, bfloat16 or float16.
         progress: called with (LR frames done, LR frames in all).
 
