@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from davsr import config
 from davsr.checkpoints.files import FORMAT, write_tensors
 from davsr.checkpoints.loading import load_model
+from davsr.checkpoints.network import KEY, network_section
 from davsr.errors import InputError
 from davsr.files import write_text
 from davsr.models.davsr import DAVSR
+from davsr.options import Options
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 
@@ -81,10 +84,9 @@ def save_pretrained(model: DAVSR, folder: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error.strerror}") from None
-    options = model.options_tree()
-    if model.trained is not None:  # what was learned from, as a checkpoint of training says it
-        options["data"] = {"exposures": list(model.trained.exposures), "sigma": list(model.trained.sigma)}
-    write_tensors(folder / WEIGHTS, {"format": FORMAT, "model": model.state_dict(), "options": options, "step": 0})
+    section = network_section(replace(Options(), model=model.options, degradation=model.degradation_options))
+    section["trained"] = None if model.trained is None else config.to_tree(model.trained)
+    write_tensors(folder / WEIGHTS, {"format": FORMAT, "model": model.state_dict(), KEY: section, "step": 0})
     write_text(folder / CARD, card(model, folder.name))
     return folder
 

@@ -12,7 +12,7 @@ from davsr.errors import InputError
 
 _KEY = "davsr"  # of the metadata
 _WEIGHTS = ("model", "ema")
-_KEPT = ("format", "step", "options")  # the rest of a checkpoint serves training alone
+_KEPT = ("format", "step", "network", "options")  # the rest of a checkpoint serves training alone
 
 
 def pack(tree: dict[str, Any]) -> bytes:

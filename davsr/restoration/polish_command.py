@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             degradation=options.degradation,
             options=options.restore,
             alpha=args.alpha,
-            device=device.type,
+            device=device,
             progress=progress_on(bar),
         )
     return 0
