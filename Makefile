@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test matrix fuzz kill-test lint package sanitize cuda bench bench-peer clean
+.PHONY: demo test matrix fuzz kill-test lint package docs sanitize cuda bench bench-peer clean
 
 demo: $(READY)
 	$(BIN)/python test.py --set name=demo
@@ -34,6 +34,12 @@ lint: $(READY)
 # What people install: sdist, wheels, fresh environments away from this folder.
 package: $(READY)
 	bash .ci/package.sh $(BIN)/python
+
+# The documentation as a site, in site/; the examples of its gallery are run.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[docs]'
+	$(BIN)/python examples/gallery.py docs/gallery
+	$(BIN)/python -m mkdocs build --quiet
 
 sanitize: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" bash .ci/sanitize.sh
@@ -68,4 +74,4 @@ $(READY): setup.py pyproject.toml requirements.txt $(wildcard csrc/*)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-peer build results davsr/*.so *.egg-info
+	rm -rf $(VENV) .venv-peer build site docs/gallery results davsr/*.so *.egg-info

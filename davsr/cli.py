@@ -19,6 +19,7 @@ COMMANDS = {  # name: (module with add_arguments and run, what it does)
     "polish": ("davsr.restoration.polish_command", "one data step on the output of any other program"),
     "prepare": ("davsr.prepare.command", "REDS from download to training; degrade, pack, extract and verify clips"),
     "weights": ("davsr.checkpoints.command", "inspect and convert checkpoints"),
+    "serve": ("davsr.serve", "a page in the browser to try it, on this machine alone"),
     "doctor": ("davsr.doctor", "say what this installation consists of and can do"),
 }
 REQUIRED = {  # module: the package that brings it

@@ -92,7 +92,11 @@ class Browser:
 
     def open(self, path: Path) -> None:
         """Open a file and wait until it and its pictures are there."""
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.visit(path.resolve().as_uri())
+
+    def visit(self, address: str) -> None:
+        """The same for any address."""
+        self.call("Page.navigate", url=address)
         ready = "document.readyState === 'complete' && [...document.images].every(i => !i.src || i.complete)"
         self.evaluate(f"new Promise(done => {{ const look = () => {ready} ? done() : setTimeout(look, 30); look(); }})")
 
