@@ -17,9 +17,7 @@ from davsr.workshop import Job, Limits, Workshop
 HOST = "127.0.0.1"
 PAGE = Path(__file__).parent / "assets" / "serve.html"
 _PART = 2**20  # bytes of an upload that are in memory at once
-_POLICY = (
-    "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-)
+_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
 
 class Server(ThreadingHTTPServer):

@@ -50,7 +50,7 @@ def test_a_command_is_taken_by_what_it_calls(page, line):
     words = shlex.split(line, comments=True)
     if words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
-        assert words[1] in targets
+        assert words[1] in [*targets, ".venv/.ready"]
         return
     if "benchmarks" in words[1] or words[1] == "-m":
         module = words[2].replace(".", "/") if words[1] == "-m" else words[1].removesuffix(".py")
