@@ -25,8 +25,9 @@ from davsr.data.clips import open_clip
 from davsr.data.frames import write_image
 from davsr.models.davsr import DAVSR
 from davsr.options import Options, load_options
+from davsr.restoration.flags import stated_options
 
-SCALE = (5, 4, 4)
+SCALE = (5, 4, 4)  # of the defaults
 SIZE = (3, 12, 16)  # LR frames, rows, columns
 RVE = (
     "{kind: rve, channels: 8, blocks: 1, feature_blocks: 1, reconstruction_blocks: 1, hr_channels: 4, groups: 2, "
@@ -51,6 +52,8 @@ VALUES: dict[str, list[list[str]]] = {
     "--preset": [["fast"]],
     "--model": [["training-free"], ["nothing.pt"]],
     "--frames": [["0:2"], ["5:9"]],
+    "--interpolate": [["2"]],
+    "--upscale": [["2"]],
     "--alpha": [["0.1"], ["0"]],
     "--set": [["restore.crf=20"], ["nothing.at_all=1"]],
     "-opt": [["nothing.yml"]],
@@ -152,9 +155,11 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def restored_right(folder: Path, arguments: list[str]) -> None:
     """A folder of frames as many and as large as the arguments say."""
-    scale = [int(n) for n in arguments[arguments.index("--scale") + 1 :][:3]] if "--scale" in arguments else SCALE
+    options = stated_options(parser_of("restore").parse_args(["lq", "out", *arguments]))
+    t = len(range(SIZE[0])[slice(*map(int, options.restore.frames.split(":")))]) if options.restore.frames else SIZE[0]
     clip = open_clip(folder)
-    assert (len(clip), *clip.size) == tuple(n * s for n, s in zip(SIZE, scale, strict=True)), arguments
+    expected = tuple(n * s for n, s in zip((t, *SIZE[1:]), options.degradation.scale, strict=True))
+    assert (len(clip), *clip.size) == expected, arguments
     assert clip.frames(0, len(clip)).std() > 5, arguments
 
 
