@@ -103,10 +103,14 @@ def tags(stream: Any, frame: Any) -> dict[str, int]:
         matrix = BT709
     elif matrix in _UNSTATED:
         matrix = BT709 if frame.height >= 720 else BT601
-    full = frame.format.name.startswith("yuvj")
+    span = stated("color_range", (0,)) or LIMITED
+    if frame.format.name.startswith("yuvj"):
+        span = FULL
+    elif is_rgb(frame):  # which has no range; as video it gets the one that every player knows
+        span = LIMITED
     return {
         "matrix": matrix,
-        "range": FULL if full else stated("color_range", (0,)) or LIMITED,
+        "range": span,
         "transfer": stated("color_trc", _UNSTATED),
         "primaries": stated("color_primaries", _UNSTATED),
     }
