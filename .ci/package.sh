@@ -48,7 +48,7 @@ for wheel in "$work"/wheels/*.whl; do
   davsr test -opt training_free --frames 0:15
   davsr train -opt davsr_tiny --set train.iterations=2 --set data.workers=0 --set data.patch=32
   davsr weights inspect experiments/davsr_tiny/checkpoints/step_0000002.pt
-  sample="$("$bin/python" -c 'from davsr.presets import PACKAGE; print(PACKAGE / "assets" / "sample.mp4")')"
+  sample="$("$bin/python" -c 'from davsr.settings.presets import PACKAGE; print(PACKAGE / "assets" / "sample.mp4")')"
   davsr prepare degrade --input "$sample" --output lq
   davsr restore lq out.mp4 --window 3 --model training-free
   davsr polish out.mp4 --input lq --output better.mp4

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from davsr import __version__
-from davsr.console import Parser, begin_process, end_process, printable_output, silence, work_begins
 from davsr.errors import sentence
+from davsr.guards.console import Parser, begin_process, end_process, printable_output, silence, work_begins
 
 COMMANDS = {  # name: (module with add_arguments and run, what it does)
     "train": ("davsr.training.command", "train a network"),
@@ -19,7 +19,7 @@ COMMANDS = {  # name: (module with add_arguments and run, what it does)
     "polish": ("davsr.restoration.polish_command", "one data step on the output of any other program"),
     "prepare": ("davsr.prepare.command", "REDS from download to training; degrade, pack, extract and verify clips"),
     "weights": ("davsr.checkpoints.command", "inspect and convert checkpoints"),
-    "serve": ("davsr.serve", "a page in the browser to try it, on this machine alone"),
+    "serve": ("davsr.serving.serve", "a page in the browser to try it, on this machine alone"),
     "doctor": ("davsr.doctor", "say what this installation consists of and can do"),
 }
 REQUIRED = {  # module: the package that brings it
@@ -33,7 +33,7 @@ REQUIRED = {  # module: the package that brings it
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
-    """`main` as the whole of a process: see `davsr.console`."""
+    """`main` as the whole of a process: see `davsr.guards.console`."""
     begin_process()
     try:
         code = main(arguments)

@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from davsr import presets
 from davsr.errors import InputError
-from davsr.limits import require_below
+from davsr.guards.limits import require_below
+from davsr.settings import presets
 
 T = TypeVar("T")
 _LARGEST_COUNT, _LARGEST = 2**31 - 1, 1e12  # of whole numbers and of others, where an option states no maximum
@@ -322,16 +322,15 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def stated_tree(options: Any) -> dict[str, Any]:
     """What somebody has stated of options, as a plain tree: the names in `options.stated`, and all that is no default."""
-    return _stated(options, to_tree(options), to_tree(type(options)()), frozenset(options.stated), "")
+    return _stated(to_tree(options), to_tree(type(options)()), frozenset(options.stated), "")
 
 
-def _stated(options: Any, tree: Any, defaults: Any, names: frozenset[str], prefix: str) -> dict[str, Any]:
+def _stated(tree: Any, defaults: Any, names: frozenset[str], prefix: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in tree.items():
         dotted = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            part = _stated(options, value, defaults[key], names, f"{dotted}.")
-            if part:
+            if part := _stated(value, defaults[key], names, f"{dotted}."):
                 found[key] = part
         elif dotted in names or value != defaults[key]:
             found[key] = value

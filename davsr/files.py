@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from davsr.errors import InputError
-from davsr.limits import limit
+from davsr.guards.limits import limit
 
 MARK = ".davsr"  # an empty file in every folder that this package made and may delete
 _CHECKSUM = "checksum"  # key of a record

@@ -11,8 +11,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from davsr.console import silence
 from davsr.errors import LINE_ENDS, printable
+from davsr.guards.console import silence
 
 logger = logging.getLogger("davsr")
 

@@ -15,9 +15,9 @@ from typing import Literal
 from davsr import config
 from davsr.config import option
 from davsr.errors import InputError
-from davsr.limits import require_below
-from davsr.migration import today
-from davsr.names import require_run_name
+from davsr.guards.limits import require_below
+from davsr.guards.names import require_device_name, require_run_name
+from davsr.settings.migration import today
 
 Preset = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
@@ -212,9 +212,8 @@ class DataOptions:
     validation: ValidationOptions = ValidationOptions()
 
     def __post_init__(self) -> None:
-        for name, (low, high) in {"sigma": self.sigma}.items():
-            if low > high:
-                raise InputError(f"{name} must be a range from low to high, got {[low, high]}")
+        if self.sigma[0] > self.sigma[1]:
+            raise InputError(f"sigma must be a range from low to high, got {list(self.sigma)}")
 
 
 @dataclass(frozen=True)
@@ -338,6 +337,7 @@ class Options:
 
     def __post_init__(self) -> None:
         require_run_name(self.name)
+        require_device_name(self.device)
 
 
 def load_options(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Options:

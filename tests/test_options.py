@@ -57,7 +57,7 @@ def test_shipped_option_files_are_valid(path: Path) -> None:
         ("train: {ema: 1.5}", "train.ema must be at most 1"),
         ("train: {rate: .nan}", "train.rate must be a number, got nan"),
         ("data: {flips: 1}", "data.flips must be true or false, got 1"),
-        ("device: gpu", "device must be one of auto, cpu, cuda, mps, got 'gpu'"),
+        ("device: gpu", "device must be auto, cpu, mps, cuda or cuda:N, got 'gpu'"),
         ("degradation: {boundary: relfect}", "did you mean reflect?"),
         ("degradation: {scale: [5, 4]}", "degradation.scale must be a list of 3 values"),
         ("degradation: {scale: [5, 4, 0]}", "degradation.scale[2] must be at least 1, got 0"),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from davsr import presets
 from davsr.cli import main
 from davsr.errors import InputError
 from davsr.options import load_options
+from davsr.settings import presets
 
 
 @pytest.mark.parametrize("name", ["davsr_tiny", "davsr_tiny.yml", "options/train/davsr_tiny.yml", "training_free"])

@@ -16,8 +16,8 @@ import pytest
 
 from davsr.cli import main
 from davsr.data.clips import open_clip
-from davsr.serve import HOST, Server
-from davsr.workshop import Limits, Workshop
+from davsr.serving.serve import HOST, Server
+from davsr.serving.workshop import Limits, Workshop
 from tests.browser import FOUND, Browser
 from tests.videos import write_video
 

@@ -15,7 +15,7 @@ import torch
 from davsr.checkpoints import safe
 from davsr.errors import InputError
 from davsr.files import writing
-from davsr.limits import require_below
+from davsr.guards.limits import require_below
 
 FORMAT = "davsr-checkpoint-1"
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

@@ -14,9 +14,9 @@ from davsr import config
 from davsr.checkpoints.convert import Conversion, model_tree
 from davsr.checkpoints.files import FORMAT
 from davsr.errors import InputError
-from davsr.migration import today
 from davsr.models.trained_range import TrainedRange
 from davsr.options import DataOptions, DegradationOptions, ModelOptions, Options
+from davsr.settings.migration import today
 
 KEY = "network"
 VERSION = 3

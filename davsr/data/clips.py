@@ -13,7 +13,7 @@ from davsr.data.frames import FrameFolder, is_image, natural_key
 from davsr.data.store import Store, is_store
 from davsr.data.video import VIDEO_SUFFIXES, VideoReader
 from davsr.errors import InputError
-from davsr.names import require_clip_name
+from davsr.guards.names import require_clip_name
 
 
 class Clip(Protocol):

@@ -14,7 +14,7 @@ import numpy as np
 
 from davsr.data.image_header import header_has_alpha, header_size, plain_png_size
 from davsr.errors import InputError
-from davsr.limits import require_below
+from davsr.guards.limits import require_below
 from davsr.pixels import eight_bits
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -94,7 +94,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def require_frame_size(size: tuple[int, int], what: str) -> None:
-    """Raise InputError unless (h, w) is that of a frame, and of no more pixels than are taken (`davsr.limits`).
+    """Raise InputError unless (h, w) is that of a frame, and of no more pixels than are taken (`davsr.guards.limits`).
 
     Args:
         what: whose size it is, such as `frame x.png`.

@@ -28,7 +28,7 @@ from davsr.config import shown
 from davsr.data.frames import require_frame_size, require_inside
 from davsr.data.lmdb_pages import DamagedPagesError, check_pages
 from davsr.errors import InputError
-from davsr.limits import require_below
+from davsr.guards.limits import require_below
 
 TILE = 128
 FORMAT = "davsr-frames-1"

@@ -42,10 +42,10 @@ from davsr.evaluation.tables import (
 )
 from davsr.evaluation.temporal import TEMPORAL_PROTOCOL
 from davsr.files import partial_name, require_ours, write_text
-from davsr.locks import locked
+from davsr.guards.locks import locked
+from davsr.guards.names import require_apart
 from davsr.log import logger, logging_to, progress
 from davsr.models.davsr import DAVSR
-from davsr.names import require_apart
 from davsr.options import Options, RestoreOptions, TestOptions, load_options
 from davsr.pixels import as_image, as_tensor, to_float, to_unit
 from davsr.ranks import Ranks

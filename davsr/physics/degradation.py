@@ -16,14 +16,17 @@ import torch
 from torch import Tensor
 
 from davsr.errors import InputError
-from davsr.limits import require_below
+from davsr.guards.limits import require_below
 from davsr.options import DegradationOptions
 from davsr.physics.factors import AxisFactor, PlaneFactor
-from davsr.physics.psf import Boundary, DensePSF, Taps, convolution_taps, exposure_taps, named_taps
+from davsr.physics.psf import (
+    Boundary,
+    DensePSF,
+    exposure_taps,
+    spatial_taps,
+)
 from davsr.physics.solvers import conjugate_gradients, fourier_data_step
 
-_LONGEST_SIDE = 1024  # taps
-_LARGEST_TAP = 1e9
 _FARTHEST = 4096  # HR frames or pixels that an LR one may reach
 Solver = Literal["auto", "separable", "fourier", "cg"]
 
@@ -87,7 +90,7 @@ class Degradation:
             )
 
         self._psf = _described(psf, psf_sigma)
-        spatial = _spatial_taps(psf, self.scale[1:], psf_sigma, origin)
+        spatial = spatial_taps(psf, self.scale[1:], psf_sigma, origin)
         self._time = AxisFactor(exposure_taps(self.exposure, phase), self.scale[0], boundary)
         self._space: tuple[AxisFactor, AxisFactor] | PlaneFactor
         if isinstance(spatial, DensePSF):
@@ -283,26 +286,6 @@ def _described(psf: str | Tensor | tuple[Tensor, Tensor], sigma: float) -> str:
     return f"<{' and '.join('x'.join(map(str, size)) for size in sizes)} kernel>"
 
 
-def _spatial_taps(
-    psf: str | Tensor | tuple[Tensor, Tensor], scale: tuple[int, int], sigma: float, origin: tuple[int, int] | None
-) -> tuple[Taps, Taps] | DensePSF:
-    if isinstance(psf, str):
-        return named_taps(psf, scale[0], sigma), named_taps(psf, scale[1], sigma)
-    if isinstance(psf, (tuple, list)):
-        if len(psf) != 2 or any(_array(k).ndim != 1 or _array(k).size == 0 for k in psf):
-            raise ValueError("degradation.psf: axis taps must be a pair of 1-D tensors")
-        kernels = [_array(k) for k in psf]
-        origins = origin or (len(kernels[0]) // 2, len(kernels[1]) // 2)
-        return convolution_taps(kernels[0], origins[0]), convolution_taps(kernels[1], origins[1])
-    kernel = _array(psf)
-    if kernel.ndim != 2 or kernel.size == 0 or not kernel.any():
-        raise ValueError(f"degradation.psf: a dense kernel must be a non-zero [k_h, k_w], got {list(kernel.shape)}")
-    height, width = kernel.shape
-    origins = origin or (height // 2, width // 2)
-    dense = DensePSF((origins[0] - height + 1, origins[1] - width + 1), kernel[::-1, ::-1].copy())
-    return dense.factors() or dense
-
-
 def load_psf(path: str) -> Tensor:
     """The kernel [k_h, k_w] of an .npy file, in float64.
 
@@ -322,22 +305,6 @@ def load_psf(path: str) -> Tensor:
         raise InputError(f"degradation.psf: {path} must hold numbers [k_h, k_w], got {held}")
     require_below("PSF_TAPS", array.size, f"degradation.psf: {path} has")
     return torch.from_numpy(np.array(array, dtype=np.float64))
-
-
-def _array(kernel: Any) -> np.ndarray:
-    array = np.asarray(kernel.detach().cpu() if isinstance(kernel, Tensor) else kernel, dtype=np.float64)
-    if not np.isfinite(array).all():
-        raise ValueError("degradation.psf: the kernel must be finite")
-    if array.size and max(array.shape) > _LONGEST_SIDE:
-        raise ValueError(
-            f"degradation.psf: the kernel must be at most {_LONGEST_SIDE} taps a side, got {list(array.shape)}"
-        )
-    largest = float(np.abs(array).max(initial=0))
-    if (
-        largest and not 1 / _LARGEST_TAP <= largest <= _LARGEST_TAP
-    ):  # squares of it, and quotients of those, must be numbers
-        raise ValueError(f"degradation.psf: the kernel's largest tap must be from 1e-9 to 1e9, got {largest:g}")
-    return array
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

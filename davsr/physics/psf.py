@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 Array = npt.NDArray[np.float64]
 Boundary = Literal["reflect", "circular"]
+_LONGEST_SIDE = 1024  # taps
+_LARGEST_TAP = 1e9
 
 
 @dataclass(frozen=True)
@@ -152,3 +155,39 @@ def aliased_power(transfer: npt.NDArray[np.complex128], scale: tuple[int, ...]) 
     for size, s in zip(transfer.shape, scale, strict=True):
         shape += [s, size // s]
     return (np.abs(transfer) ** 2).reshape(shape).mean(axis=tuple(range(0, 2 * len(scale), 2)))
+
+
+def spatial_taps(
+    psf: str | Tensor | tuple[Tensor, Tensor], scale: tuple[int, int], sigma: float, origin: tuple[int, int] | None
+) -> tuple[Taps, Taps] | DensePSF:
+    if isinstance(psf, str):
+        return named_taps(psf, scale[0], sigma), named_taps(psf, scale[1], sigma)
+    if isinstance(psf, (tuple, list)):
+        if len(psf) != 2 or any(_array(k).ndim != 1 or _array(k).size == 0 for k in psf):
+            raise ValueError("degradation.psf: axis taps must be a pair of 1-D tensors")
+        kernels = [_array(k) for k in psf]
+        origins = origin or (len(kernels[0]) // 2, len(kernels[1]) // 2)
+        return convolution_taps(kernels[0], origins[0]), convolution_taps(kernels[1], origins[1])
+    kernel = _array(psf)
+    if kernel.ndim != 2 or kernel.size == 0 or not kernel.any():
+        raise ValueError(f"degradation.psf: a dense kernel must be a non-zero [k_h, k_w], got {list(kernel.shape)}")
+    height, width = kernel.shape
+    origins = origin or (height // 2, width // 2)
+    dense = DensePSF((origins[0] - height + 1, origins[1] - width + 1), kernel[::-1, ::-1].copy())
+    return dense.factors() or dense
+
+
+def _array(kernel: Any) -> np.ndarray:
+    array = np.asarray(kernel.detach().cpu() if isinstance(kernel, Tensor) else kernel, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError("degradation.psf: the kernel must be finite")
+    if array.size and max(array.shape) > _LONGEST_SIDE:
+        raise ValueError(
+            f"degradation.psf: the kernel must be at most {_LONGEST_SIDE} taps a side, got {list(array.shape)}"
+        )
+    largest = float(np.abs(array).max(initial=0))
+    if (
+        largest and not 1 / _LARGEST_TAP <= largest <= _LARGEST_TAP
+    ):  # squares of it, and quotients of those, must be numbers
+        raise ValueError(f"degradation.psf: the kernel's largest tap must be from 1e-9 to 1e9, got {largest:g}")
+    return array

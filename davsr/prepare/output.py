@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from davsr.errors import InputError
 from davsr.files import MARK, partial_name, read_json, renew, write_json
-from davsr.locks import locked
-from davsr.names import require_apart
+from davsr.guards.locks import locked
+from davsr.guards.names import require_apart
 
 RECORD = "prepared.json"
 

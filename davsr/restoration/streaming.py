@@ -19,9 +19,9 @@ from davsr.data.frames import is_image
 from davsr.data.scenes import CutDetector
 from davsr.errors import InputError
 from davsr.files import read_record, write_record
-from davsr.locks import locked
+from davsr.guards.locks import locked
+from davsr.guards.names import require_apart
 from davsr.log import BEGINS, logger
-from davsr.names import require_apart
 from davsr.options import DegradationOptions, RestoreOptions
 from davsr.physics.operator import Operator
 from davsr.pixels import Frames, eight_bits, image_to_unit

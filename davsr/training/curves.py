@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from davsr.data.frames import write_image
-from davsr.limits import require_below
+from davsr.guards.limits import require_below
 
 _PANEL = (300, 460)  # h, w
 _MARGIN = (34, 64, 30, 14)  # top, left, bottom, right

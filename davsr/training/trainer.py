@@ -21,7 +21,7 @@ from davsr.checkpoints.network import KEY as NETWORK
 from davsr.checkpoints.network import network_section
 from davsr.errors import InputError
 from davsr.files import write_text
-from davsr.locks import locked
+from davsr.guards.locks import locked
 from davsr.log import BEGINS, logger, logging_to
 from davsr.options import Options
 from davsr.ranks import Ranks

@@ -11,7 +11,7 @@ from davsr.data.clips import open_clip, open_clips
 from davsr.data.frames import write_image
 from davsr.data.store import Entry, StoreWriter, encode_frame
 from davsr.errors import InputError
-from davsr.names import require_apart
+from davsr.guards.names import require_apart
 from davsr.options import load_options
 
 HOSTILE = [

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from davsr.errors import InputError
-from davsr.locks import locked
+from davsr.guards.locks import locked
 
 HOLD = """
 import sys
-from davsr.locks import locked
+from davsr.guards.locks import locked
 with locked(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

@@ -12,10 +12,10 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from davsr.errors import InputError
-from davsr.workshop import Job, Limits, Workshop
+from davsr.serving.workshop import Job, Limits, Workshop
 
 HOST = "127.0.0.1"
-PAGE = Path(__file__).parent / "assets" / "serve.html"
+PAGE = Path(__file__).parent.parent / "assets" / "serve.html"
 _PART = 2**20  # bytes of an upload that are in memory at once
 _POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 

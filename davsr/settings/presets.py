@@ -8,7 +8,7 @@ from typing import Any
 
 from davsr.errors import InputError
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 # An installed wheel has them inside; in a checkout they lie beside the package.
 FOLDERS = (PACKAGE / "assets" / "options", PACKAGE.parent / "options")
 

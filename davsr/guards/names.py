@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from davsr.errors import InputError
@@ -29,6 +30,12 @@ def require_run_name(name: str) -> None:
         fault = _fault(part)
         if fault:
             raise InputError(f"options: name must {fault}, got {name!r}")
+
+
+def require_device_name(name: str) -> None:
+    """Raise InputError unless `options.device` names a device, one that may not be there."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
+        raise InputError(f"options: device must be auto, cpu, mps, cuda or cuda:N, got {name!r}")
 
 
 def require_apart(targets: list[Path], inputs: list[Path]) -> None:

@@ -1,0 +1,1 @@
+"""A page to try it in a browser: `davsr serve`."""

@@ -1,0 +1,1 @@
+"""Where option files are found, and what older ones mean."""
