@@ -94,7 +94,9 @@ def _evaluate(
     }
     logger.info(f"{facts['protocol']}\nmodel: {facts['model']}")
     if model.trained is not None:
-        model.trained.warn(model.degradation_options, options.test.sigma, model.beyond_training)
+        model.trained.warn(
+            model.degradation_options, options.test.sigma, model.beyond_training(resolved.operator, options.test.sigma)
+        )
 
     mine = [evaluate_clip(pair, resolved, folder, facts["protocol"]) for pair in pairs[ranks.rank :: ranks.world]]
 

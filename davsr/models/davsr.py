@@ -16,7 +16,7 @@ from davsr.models.hyper import FixedHyper, HyPaNet
 from davsr.models.interpolation import Interpolation
 from davsr.models.motion import Motion
 from davsr.models.precision import working_dtype
-from davsr.models.recurrent_prior import RecurrentPrior
+from davsr.models.recurrent_prior import RecurrentPrior, helps
 from davsr.models.rounds import MotionPrior
 from davsr.models.rve import RVE
 from davsr.models.trained_range import TrainedRange
@@ -142,18 +142,16 @@ class DAVSR(nn.Module):
         return (frames, stages) if return_stages else frames
 
     def applies(self, degradation: Operator, sigma: float | Tensor = 0.0) -> bool:
-        """Whether the enhancement takes part: a recurrent prior does where it was trained, elsewhere the rounds run alone."""
-        if not isinstance(self.enhance, RecurrentPrior):
-            return self.enhance is not None
-        if degradation.scale[1:] != (CELL, CELL):
-            return False
-        return self.trained is None or self.trained.covers(degradation, sigma)
+        """Whether the enhancement takes part: a recurrent prior does where it helps, elsewhere the rounds run alone."""
+        if isinstance(self.enhance, RecurrentPrior):  # while it learns, it learns from whatever it is shown
+            return degradation.scale[1:] == (CELL, CELL) if self.training else helps(degradation, sigma)
+        return self.enhance is not None
 
-    @property
-    def beyond_training(self) -> str:
-        """What happens outside of what the model was trained for, as the end of a sentence."""
-        alone = isinstance(self.enhance, RecurrentPrior)
-        return "the rounds along the motion run without the learned prior" if alone else "expect less"
+    def beyond_training(self, degradation: Operator, sigma: float) -> str:
+        """What happens where this lies outside of what the model was trained for, as the end of a sentence."""
+        if self.enhance is not None and not self.applies(degradation, sigma):
+            return "the rounds along the motion run without the learned prior"
+        return "expect less"
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **how: Any) -> DAVSR:

@@ -27,6 +27,10 @@ from davsr.models.warp import warp
 from davsr.options import EnhancementOptions
 from davsr.physics.operator import Operator
 
+# Where the shipped prior was seen to help or to do no harm beyond 0.03 dB (docs/results.md).
+LONGEST_STEP = 8  # s_t
+PSFS = ("bicubic", "gaussian", "box")
+MOST_NOISE = 0.01
 HALF = 0.5  # of the detail is added where nothing is known yet: by hand the best share on real clips
 _PIXELS = 2**19  # HR pixels of one pass
 
@@ -85,6 +89,19 @@ class RecurrentPrior(nn.Module):
             noise = sigma.to(z).view(b, 1).expand(b, len(some)).flatten()
             parts.append(self.fusion(z[:, :, some].transpose(1, 2).flatten(0, 1), shown, noise).unflatten(0, (b, -1)))
         return torch.cat(parts, dim=1).transpose(1, 2)
+
+
+def helps(degradation: Operator, sigma: float | Tensor) -> bool:
+    """Whether what the prior learned serves such observations too; sigma: noise, a number or [b]."""
+    s_t, s_h, s_w = degradation.scale
+    noise = float(torch.as_tensor(sigma).max())
+    return (
+        (s_h, s_w) == (CELL, CELL)
+        and s_t <= LONGEST_STEP
+        and 1 <= degradation.exposure <= s_t
+        and degradation.psf in PSFS
+        and noise <= MOST_NOISE * (1 + 1e-6)  # levels come in float32
+    )
 
 
 def restore_pictures(lq: Tensor, degradation: Operator, alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from davsr.log import logger
 from davsr.options import DegradationOptions, Options
-from davsr.physics.operator import Operator
-
-_ROUNDING = 1e-6  # of noise levels in float32
 
 
 @dataclass(frozen=True)
@@ -43,17 +37,6 @@ class TrainedRange:
             if not low <= value <= high:
                 lines.append(f"{name} {value:g}: the model was trained for {low:g} to {high:g}")
         return lines
-
-    def covers(self, operator: Operator, sigma: float | Tensor) -> bool:
-        """Whether it learned from such observations, noise of at most `sigma`."""
-        noise = torch.as_tensor(sigma)
-        return (
-            operator.scale == self.scale
-            and operator.psf == self.psf
-            and self.exposures[0] <= operator.exposure <= self.exposures[1]
-            and self.sigma[0] <= float(noise.min())
-            and float(noise.max()) <= self.sigma[1] + _ROUNDING
-        )
 
     def warn(self, degradation: DegradationOptions, sigma: float, consequence: str = "expect less") -> None:
         """Say in the log what lies outside, and what follows from it."""

@@ -82,7 +82,7 @@ def restore_resolved(
     place = next((p.device for p in network.parameters()), device)
     require_precision(precision, place)
     if network.trained is not None:
-        network.trained.warn(degradation, options.sigma, network.beyond_training)
+        network.trained.warn(degradation, options.sigma, network.beyond_training(resolved.operator, options.sigma))
 
     def plan_for(low: Source) -> Plan:
         return _plan(low.size, degradation, network, options, place)

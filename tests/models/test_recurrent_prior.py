@@ -125,23 +125,32 @@ def test_the_recurrence_carries_from_frame_to_frame_both_ways():
         assert bool(moved[0] > 0) is reaches and bool(moved[-1] > 0) is reaches and moved[12] > 0
 
 
-@pytest.mark.parametrize(
-    "physics", [{"scale": (5, 3, 3)}, {"scale": (2, 4, 4), "exposure": 2}, {"psf": "box"}, {"exposure": 1}]
-)
-def test_outside_of_its_range_the_rounds_run_alone(physics: dict, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("physics", [{"scale": (5, 3, 3)}, {"scale": (9, 4, 4)}, {"psf": "delta"}, {"exposure": 0.5}])
+def test_where_it_was_not_seen_to_help_the_rounds_run_alone(physics: dict, caplog: pytest.LogCaptureFixture):
     network = model()
     network.trained = TrainedRange((5, 4, 4), "bicubic", (3, 5), (0, 0.005))
     options = replace(DegradationOptions(), **physics)
     alone = model(enhancement=EnhancementOptions(kind="none"))
     A = Degradation.from_options(options)
-    assert not network.applies(A) and network.applies(Degradation())
+    assert not network.applies(A)
     torch.testing.assert_close(network(clip(), degradation=A), alone(clip(), degradation=A), rtol=0, atol=0)
     with caplog.at_level(logging.WARNING, logger="davsr"):
-        network.trained.warn(options, 0.0, network.beyond_training)
+        network.trained.warn(options, 0.0, network.beyond_training(A, 0.0))
     (line,) = (record.message for record in caplog.records)
     assert line.endswith("; the rounds along the motion run without the learned prior")
-    noisy = torch.tensor([0.1])
+
+
+def test_noise_beyond_what_it_bears_leaves_the_rounds_alone():
+    network, alone, noisy = model(), model(enhancement=EnhancementOptions(kind="none")), torch.tensor([0.1])
     torch.testing.assert_close(network(clip(), noisy), alone(clip(), noisy), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("physics", [{"scale": (2, 4, 4)}, {"scale": (1, 4, 4)}, {"psf": "box"}, {"exposure": 1}])
+def test_where_it_was_seen_to_help_it_takes_part(physics: dict):
+    A, network = Degradation.from_options(replace(DegradationOptions(), **physics)), model()
+    assert network.applies(A, 0.01) and network.beyond_training(A, 0.0) == "expect less"
+    made = stages(network, clip(), degradation=A)
+    assert (made["x_1"] - made["z_1"]).std() > 1e-3
 
 
 def test_the_spatial_part_is_what_a_does_to_a_clip_that_stands_still():
