@@ -9,6 +9,7 @@ import pytest
 
 from davsr.checkpoints.loading import TRAINING_FREE, load_model
 from davsr.cli import main
+from davsr.data.frames import read_image
 from davsr.errors import InputError
 from davsr.options import DegradationOptions, RestoreOptions
 from davsr.restoration.batch import is_folder_of_videos, targets
@@ -105,3 +106,13 @@ def test_a_scale_is_said_once(tmp_path, capsys):
         main(["restore", str(source), str(tmp_path / "o.mp4"), "--scale", "2", "2", "2", "--upscale", "2", *FLAGS]) == 2
     )
     assert "--scale: must be left out" in capsys.readouterr().err
+
+
+def test_a_preview_shows_the_middle_and_says_how_long_the_whole_takes(tmp_path, capsys):
+    source = write_video(tmp_path / "in.mp4", pattern(30), 25)
+    command = ["restore", str(source), str(tmp_path / "out.mp4"), "--scale", "2", "2", "2", "--preview", *FLAGS]
+    assert main(command) == 0
+    assert "all 30 frames would take about 0:" in capsys.readouterr().out
+    assert about(tmp_path / "out-preview.mp4")["frames"] == 20 and not (tmp_path / "out.mp4").exists()
+    assert read_image(tmp_path / "out-preview.png").shape == (48, 128, 3)
+    assert main(["restore", "-", str(tmp_path / "o.mp4"), "--preview", *FLAGS]) == 2
