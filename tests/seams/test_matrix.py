@@ -67,7 +67,8 @@ COVERED = {
     "--input",
     "--truth",
     "--name",
-}  # help, the printed options, and places
+    "--preview",
+}  # help, the printed options, places, and what is written beside them
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
