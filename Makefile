@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test matrix fuzz kill-test lint package docs sanitize cuda bench bench-peer clean
+.PHONY: demo test matrix fuzz kill-test op-calls lint package docs sanitize cuda bench bench-peer clean
 
 demo: $(READY)
 	$(BIN)/python test.py --set name=demo
@@ -25,6 +25,10 @@ kill-test: $(READY)
 # The quick tests on every Python that is installed here, with the oldest and the newest torch: hours, and gigabytes to download.
 matrix:
 	$(PYTHON) .ci/matrix.py
+
+# CALLS random calls of the compiled ops under the sanitizers.
+op-calls: $(READY)
+	PATH="$(abspath $(BIN)):$$PATH" bash .ci/sanitize.sh calls $(or $(CALLS),20000) $(or $(SEED),1)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds the extension with AddressSanitizer and UndefinedBehaviorSanitizer in a temporary folder and runs the op tests on it.
+# `sanitize.sh calls N SEED` makes random calls of the ops instead.
 # Also proves that no file compiled for one instruction set offers a function that another could be linked to.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,6 +41,11 @@ preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-na
 export DAVSR_EXTENSION_FOLDER="$work/davsr" OMP_NUM_THREADS=2
 checked() { LD_PRELOAD="$preload" ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 "$python" "$@"; }
 checked -c "from davsr.ops import backend; assert backend().name != 'reference', backend()"
+if [ "${1:-}" = calls ]; then # make op-calls: so many random calls, of a seed
+  checked -m tests.ops.calls --calls "$2" --seed "$3"
+  exit
+fi
+checked -m tests.ops.calls --calls 300 --seed 20 > /dev/null
 checked -m pytest --capture=sys -p no:cacheprovider tests/ops/test_ops_{deform_align,fourier_division,conv3x3}.py \
   -k "not compile and not memory_is_flat and not specification and not opcheck and not errors"
 echo "sanitize: the op tests are clean"
