@@ -77,7 +77,8 @@ class BuildExtension(build_ext):
         for level in LEVELS if is_x86() else ["baseline"]:
             commands[f"cpu_{level}.cpp"] = [cxx, *KERNEL_FLAGS, *LEVELS[level], *common]
         host = [cxx, *HOST_FLAGS, *openmp(cxx, torch), *common, *torch.compile_flags]
-        commands.update(dict.fromkeys(("schema.cpp", "cpu.cpp", *(["cuda.cpp"] if torch.with_cuda else [])), host))
+        launching = ("schema.cpp", "cpu.cpp", "cpu_motion.cpp", *(["cuda.cpp"] if torch.with_cuda else []))
+        commands.update(dict.fromkeys(launching, host))
         if torch.with_cuda:
             commands["kernels.cu"] = [*torch.nvcc, "-std=c++17", "-O3", "--extended-lambda", "-Xcompiler", "-fPIC"]
         newest = max(path.stat().st_mtime for path in [*SOURCES.glob("*.h"), ROOT / "setup.py"])

@@ -18,9 +18,20 @@ from benchmarks import cases
 from benchmarks.bench_loading import loading, loading_table
 from benchmarks.growth import growth, growth_cases, growth_table
 from benchmarks.measure import OURS, PEER, measure, resident_peak, shares, table
+from benchmarks.rounds import floor
 from davsr.ops import backend
 
-SUITES = ("data_step", "deform_align", "fourier_division", "conv3x3", "network", "training", "growth", "loading")
+SUITES = (
+    "data_step",
+    "deform_align",
+    "fourier_division",
+    "conv3x3",
+    "rounds",
+    "network",
+    "training",
+    "growth",
+    "loading",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,6 +84,12 @@ def main(argv: list[str] | None = None) -> int:
                 report["shares"].append({"case": case.key, "contestant": contestant, **spent})
     if report["rows"]:
         print("\n" + table(report["rows"]))
+    if "rounds" in chosen and device.type == "cpu":
+        report["rounds floor"] = floor(45, 256, 256)
+        memory, arithmetic = (1e3 * report["rounds floor"][name] / 45 for name in ("memory", "arithmetic"))
+        print(
+            f"\none learned round of a 256x256 frame, at least: {memory:.2f} ms of memory and {arithmetic:.2f} ms of arithmetic"
+        )
     for spent in report["shares"]:
         share = f"{spent['convolutions']:.0%} of {spent['seconds']:.2f} s in convolutions"
         print(f"\n{spent['case']}, {spent['contestant']}: {share}; then")

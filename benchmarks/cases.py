@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmarks.measure import OURS, Case, Run
 from benchmarks.peer import ALIGN_NAME, Peer, full_transfer, modulated_convolution
+from benchmarks.rounds import rounds_cases
 from davsr.models.davsr import DAVSR
 from davsr.ops import conv3x3, conv3x3_reference, deform_align, fold_power, fourier_division
 from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions
@@ -29,6 +30,7 @@ def all_cases(quick: bool = False) -> list[Case]:
         *align_cases(quick),
         *division_cases(quick),
         *conv_cases(quick),
+        *rounds_cases(quick, PASSES),
         *network_cases(quick),
     ]
 
@@ -79,7 +81,6 @@ def data_step_cases(quick: bool = False) -> list[Case]:
 
     size = f"{5 * t}x{4 * h}x{4 * w}"
     twice_x = 2 * 4 * 3 * 5 * t * 4 * h * 4 * w
-    targets = {} if quick else {"forward": 40.0}
     return [
         Case(
             "data_step",
@@ -87,7 +88,7 @@ def data_step_cases(quick: bool = False) -> list[Case]:
             size,
             lambda contestant, device, small, wrap=wrap: build(wrap, contestant, device, small),
             FORM_A,
-            target=targets.get(name),
+            target=40.0 if name == "forward" and not quick else None,
             memory_limit=twice_x if name == "forward" else None,
             tolerance=1e-4,  # of form (a), which divides by alpha: 2e-5 measured
             repeats=21,

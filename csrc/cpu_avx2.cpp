@@ -1,3 +1,5 @@
+#include <immintrin.h>
+
 #include "cpu_level.h"
 
 namespace davsr {
@@ -7,6 +9,10 @@ struct Avx2 {
   static constexpr const char* name = "avx2";
   static constexpr int bytes = 32;
   static constexpr int registers = 16;
+  static constexpr bool has_bits = true;
+  static DAVSR_FN uint32_t bits(VectorOf<float, 8>::index holds) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(holds)));
+  }
   using Device = Cpu<Avx2>;
 };
 

@@ -1,3 +1,5 @@
+#include <immintrin.h>
+
 #include "cpu_level.h"
 
 namespace davsr {
@@ -7,6 +9,10 @@ struct Avx512 {
   static constexpr const char* name = "avx512";
   static constexpr int bytes = 64;
   static constexpr int registers = 32;
+  static constexpr bool has_bits = true;
+  static DAVSR_FN uint32_t bits(VectorOf<float, 16>::index holds) {
+    return _mm512_movepi32_mask(reinterpret_cast<__m512i>(holds));
+  }
   using Device = Cpu<Avx512>;
 };
 

@@ -7,6 +7,7 @@ struct Baseline {
   static constexpr const char* name = "baseline";
   static constexpr int bytes = 16;
   static constexpr int registers = 16;
+  static constexpr bool has_bits = false;
   using Device = Cpu<Baseline>;
 };
 

@@ -58,6 +58,58 @@ struct Conv3x3 {
   float slope;  // of negative values
 };
 
+// Videos [batch, channels, frames, height, width], motion [batch, frames, 2, height, width], cells
+// [batch, steps, frames, cells_h, cells_w], all dense.
+struct MotionMismatch {
+  MotionShape shape;
+  const void *a, *motion;
+  void* error;  // cells
+};
+
+struct MotionMismatchBackward {
+  MotionShape shape;
+  const void *a, *motion, *d_error;
+  void *d_a, *d_motion;  // d_motion: null where it is not asked for
+};
+
+struct MotionBlend {
+  MotionShape shape;
+  const void *a, *motion, *weight;  // weight: cells
+  void *mean, *support;             // support: [batch, frames, height, width]
+};
+
+struct MotionBlendBackward {
+  MotionShape shape;
+  const void *a, *motion, *weight, *mean, *support, *d_mean, *d_support;
+  void *d_a, *d_weight, *d_motion;
+};
+
+// Images [batch, channels, frames, height, width], one of each batch and frame.
+struct Flatten {
+  MotionShape shape;
+  double flat;
+  const void *x, *step;  // step: one number
+  const void* grad;      // backward: of the result; forward: null
+  void* out;             // the result; backward: the gradient of x
+  void* d_step;          // backward: [batch, frames, height], to be summed
+};
+
+// Of frames [first, first + count): 16 numbers of every channel, and the support's mean less `level`.
+struct ToCells {
+  MotionShape shape;  // cells_h, cells_w: of 4x4 pixels, the last ones cut
+  int64_t first, count;
+  const float *x, *support;
+  float* cells;
+  float level;
+};
+
+struct AddCells {
+  MotionShape shape;
+  int64_t first, count;
+  float* x;
+  const float* cells;
+};
+
 struct CpuKernels {
   const char* level;
   void (*align_forward)(const AlignForward&, bool doubles, const Parallel&);
@@ -65,6 +117,13 @@ struct CpuKernels {
   void (*division)(const Division&, bool doubles, const Parallel&);
   void (*division_otf_gradient)(const DivisionOtfGradient&, bool doubles, const Parallel&);
   void (*conv3x3)(const Conv3x3&, const Parallel&);
+  void (*motion_mismatch)(const MotionMismatch&, bool doubles, const Parallel&);
+  void (*motion_mismatch_backward)(const MotionMismatchBackward&, bool doubles, const Parallel&);
+  void (*motion_blend)(const MotionBlend&, bool doubles, const Parallel&);
+  void (*motion_blend_backward)(const MotionBlendBackward&, bool doubles, const Parallel&);
+  void (*flatten)(const Flatten&, bool doubles, const Parallel&);
+  void (*to_cells)(const ToCells&, const Parallel&);
+  void (*add_cells)(const AddCells&, const Parallel&);
 };
 
 CpuKernels baseline_kernels();

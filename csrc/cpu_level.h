@@ -1,9 +1,12 @@
 // Included by one translation unit per instruction set, which defines the type `Isa` in its own anonymous namespace.
 #pragma once
 
+#include "cpu_cells.h"
 #include "cpu_conv3x3.h"
 #include "cpu_deform_align.h"
+#include "cpu_flatten.h"
 #include "cpu_fourier_division.h"
+#include "cpu_motion_gradient.h"
 
 namespace davsr {
 
@@ -25,6 +28,23 @@ static CpuKernels kernels_of() {
         doubles ? division_otf_gradient<Isa, double>(op, threads) : division_otf_gradient<Isa, float>(op, threads);
       },
       [](const Conv3x3& op, const Parallel& threads) { conv3x3<Device>(op, threads); },
+      [](const MotionMismatch& op, bool doubles, const Parallel& threads) {
+        doubles ? motion_mismatch<Device, double>(op, threads) : motion_mismatch<Device, float>(op, threads);
+      },
+      [](const MotionMismatchBackward& op, bool doubles, const Parallel& threads) {
+        doubles ? motion_mismatch_backward<Device, double>(op, threads) : motion_mismatch_backward<Device, float>(op, threads);
+      },
+      [](const MotionBlend& op, bool doubles, const Parallel& threads) {
+        doubles ? motion_blend<Device, double>(op, threads) : motion_blend<Device, float>(op, threads);
+      },
+      [](const MotionBlendBackward& op, bool doubles, const Parallel& threads) {
+        doubles ? motion_blend_backward<Device, double>(op, threads) : motion_blend_backward<Device, float>(op, threads);
+      },
+      [](const Flatten& op, bool doubles, const Parallel& threads) {
+        doubles ? flatten<Device, double>(op, threads) : flatten<Device, float>(op, threads);
+      },
+      [](const ToCells& op, const Parallel& threads) { to_cells<Device>(op, threads); },
+      [](const AddCells& op, const Parallel& threads) { add_cells<Device>(op, threads); },
   };
 }
 

@@ -5,6 +5,7 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "by_unit.h"
+#include "by_unit_motion.h"
 #include "cuda_device.h"
 
 namespace davsr {
@@ -54,6 +55,51 @@ DivisionGradients fourier_division_backward(const at::Tensor& grad, const at::Te
                                                  otf_gradient);
 }
 
+at::Tensor motion_mismatch(const at::Tensor& a, const at::Tensor& motion, at::IntArrayRef cell, at::IntArrayRef steps, Level) {
+  const c10::cuda::CUDAGuard guard(a.device());
+  return motion_mismatch_by_unit<Cuda>(mismatch_shape(a, motion, cell, steps), a, motion);
+}
+
+std::tuple<at::Tensor, at::Tensor> motion_mismatch_backward(const at::Tensor& grad, const at::Tensor& a, const at::Tensor& motion,
+                                                            at::IntArrayRef cell, at::IntArrayRef steps, bool motion_gradient,
+                                                            Level) {
+  const c10::cuda::CUDAGuard guard(a.device());
+  at::globalContext().alertNotDeterministic("davsr::motion_mismatch_backward");
+  const MotionShape shape = mismatch_shape(a, motion, cell, steps);
+  const at::Tensor checked = like(grad, cells_like(a, shape), "motion_mismatch: grad");
+  return motion_mismatch_backward_by_unit<Cuda>(shape, checked, a, motion, motion_gradient);
+}
+
+std::tuple<at::Tensor, at::Tensor> motion_blend(const at::Tensor& a, const at::Tensor& motion, const at::Tensor& weight,
+                                                at::IntArrayRef steps, Level) {
+  const c10::cuda::CUDAGuard guard(a.device());
+  return motion_blend_by_unit<Cuda>(blend_shape(a, motion, weight, steps), a, motion, weight);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_blend_backward(const at::Tensor& d_mean, const at::Tensor& d_support,
+                                                                     const at::Tensor& a, const at::Tensor& motion,
+                                                                     const at::Tensor& weight, const at::Tensor& mean,
+                                                                     const at::Tensor& support, at::IntArrayRef steps,
+                                                                     bool motion_gradient, Level) {
+  const c10::cuda::CUDAGuard guard(a.device());
+  at::globalContext().alertNotDeterministic("davsr::motion_blend_backward");
+  const MotionShape shape = blend_shape(a, motion, weight, steps);
+  return motion_blend_backward_by_unit<Cuda>(shape, like(d_mean, a, "motion_blend: grad"),
+                                             like(d_support, support, "motion_blend: grad of support"), a, motion, weight,
+                                             like(mean, a, "motion_blend: mean"), support.contiguous(), motion_gradient);
+}
+
+at::Tensor flatten(const at::Tensor& x, const at::Tensor& step, double flat, Level) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  return flatten_by_unit<Cuda>(flatten_shape(x, step), x, step, flat);
+}
+
+std::tuple<at::Tensor, at::Tensor> flatten_backward(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& step,
+                                                    double flat, Level) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  return flatten_backward_by_unit<Cuda>(flatten_shape(x, step), like(grad, x, "flatten: grad"), x, step, flat);
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(davsr, CUDA, m) {
@@ -61,6 +107,12 @@ TORCH_LIBRARY_IMPL(davsr, CUDA, m) {
   m.impl("deform_align_backward", deform_align_backward);
   m.impl("fourier_division", fourier_division);
   m.impl("fourier_division_backward", fourier_division_backward);
+  m.impl("motion_mismatch", motion_mismatch);
+  m.impl("motion_mismatch_backward", motion_mismatch_backward);
+  m.impl("motion_blend", motion_blend);
+  m.impl("motion_blend_backward", motion_blend_backward);
+  m.impl("flatten", flatten);
+  m.impl("flatten_backward", flatten_backward);
 }
 
 }  // namespace davsr

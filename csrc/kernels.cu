@@ -1,5 +1,6 @@
 // The one kernel, and its instantiation for every unit that cuda.cpp launches. No torch header: nvcc alone compiles and checks it.
 #include "cuda_device.h"
+#include "motion_units.h"
 
 namespace davsr {
 namespace {
@@ -32,6 +33,13 @@ void run_units(int64_t count, const Unit& unit, cudaStream_t stream) {
   DAVSR_RUN(DivisionUnfold<Cuda, Real>)   \
   DAVSR_RUN(DivisionOtf<Cuda, Real>)
 
+#define DAVSR_MOTION(Real)               \
+  DAVSR_RUN(MismatchCell<Cuda, Real>)     \
+  DAVSR_RUN(MismatchGradient<Cuda, Real>) \
+  DAVSR_RUN(BlendPixel<Cuda, Real>)       \
+  DAVSR_RUN(BlendGradient<Cuda, Real>)    \
+  DAVSR_RUN(FlattenPixel<Cuda, Real>)
+
 DAVSR_ALIGN(float, 4)
 DAVSR_ALIGN(float, 1)
 DAVSR_ALIGN(double, 2)
@@ -42,5 +50,7 @@ DAVSR_ALIGN(BFloat16, 8)
 DAVSR_ALIGN(BFloat16, 1)
 DAVSR_DIVISION(float)
 DAVSR_DIVISION(double)
+DAVSR_MOTION(float)
+DAVSR_MOTION(double)
 
 }  // namespace davsr

@@ -5,6 +5,7 @@
 
 #include "deform_align.h"
 #include "fourier_division.h"
+#include "motion_average.h"
 
 namespace davsr {
 
@@ -87,6 +88,14 @@ struct OneLane {
     return ::floor(value);
   }
   template <class Real>
+  static DAVSR_FN float root(float value) {
+    return ::sqrtf(value);
+  }
+  template <class Real>
+  static DAVSR_FN double root(double value) {
+    return ::sqrt(value);
+  }
+  template <class Real>
   static DAVSR_FN float tanh(float value) {
     return ::tanhf(value);
   }
@@ -101,6 +110,18 @@ struct OneLane {
   template <class Real>
   static DAVSR_FN double sigmoid(double value) {
     return 1.0 / (1.0 + ::exp(-value));
+  }
+  template <class Real>
+  static DAVSR_FN int32_t integer(Real value) {
+    return static_cast<int32_t>(value);
+  }
+  template <class Real, int Colours>
+  static DAVSR_FN void corners(const Real* image, int64_t plane, int64_t height, int64_t width, int32_t row, int32_t column,
+                               Corners<Real>* out) {
+    const Real* left = image + row * width + column;
+    const int64_t right = column + 1 < width ? 1 : 0, low = row + 1 < height ? width : 0;
+DAVSR_UNROLL
+    for (int c = 0; c < Colours; ++c, left += plane) out[c] = {left[0], left[right], left[low], left[low + right]};
   }
   template <class Real>
   static DAVSR_FN int32_t cell(Real y, Real x, int64_t row) {

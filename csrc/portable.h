@@ -18,6 +18,13 @@
 #define DAVSR_UNROLL
 #endif
 
+// Before a loop whose reads and writes do not meet: the compiler makes vectors of it without asking.
+#if defined(__clang__)
+#define DAVSR_NO_ALIAS _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define DAVSR_NO_ALIAS _Pragma("GCC ivdep")
+#endif
+
 namespace davsr {
 
 enum class Kind : int32_t { float32, float64, float16, bfloat16 };
@@ -140,6 +147,26 @@ struct DivisionShape {
   DAVSR_FN int64_t lr_columns() const { return w / 2 + 1; }
   DAVSR_FN int64_t hr_size() const { return s_t * t * s_h * h * hr_columns(); }
   DAVSR_FN int64_t lr_size() const { return t * h * lr_columns(); }
+};
+
+// Videos [batch, channels, frames, height, width], sampled along a motion at `steps` frames; cells lie on a coarser grid.
+struct MotionShape {
+  static constexpr int kMost = 16;  // steps
+
+  int64_t batch = 0, channels = 0, frames = 0, height = 0, width = 0;
+  int64_t cells_h = 0, cells_w = 0;  // of the grid of cells
+  int64_t cell_h = 1, cell_w = 1;    // pixels of a cell, where cells are averages
+  int steps = 0;
+  int32_t step[kMost] = {};  // frames from the one that samples to the one that is sampled
+
+  DAVSR_FN int64_t pixels() const { return height * width; }
+  DAVSR_FN int64_t cells() const { return cells_h * cells_w; }
+  DAVSR_FN bool has(int64_t frame) const { return frame >= 0 && frame < frames; }
+  // First value of channel 0 of frame p; of step k at frame p on the grid of cells; of the motion along x.
+  DAVSR_FN int64_t at(int64_t b, int64_t p) const { return (b * channels * frames + p) * pixels(); }
+  DAVSR_FN int64_t plane() const { return frames * pixels(); }  // from one channel to the next
+  DAVSR_FN int64_t cell_at(int64_t b, int64_t k, int64_t p) const { return ((b * steps + k) * frames + p) * cells(); }
+  DAVSR_FN int64_t motion_at(int64_t b, int64_t p) const { return (b * frames + p) * 2 * pixels(); }
 };
 
 }  // namespace davsr

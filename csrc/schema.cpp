@@ -19,6 +19,20 @@ TORCH_LIBRARY(davsr, m) {
   m.def(
       "fourier_division_backward(Tensor grad, Tensor x, Tensor otf, Tensor gram, Tensor alpha, Tensor quotient, int[] scale, "
       "int width, bool otf_gradient, str? level=None) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  // Videos [b, c, T, H, W], motion [b, T, 2, H, W], cells [b, steps, T, h, w].
+  m.def("motion_mismatch(Tensor a, Tensor motion, int[] cell, int[] steps, str? level=None) -> Tensor");
+  m.def(
+      "motion_mismatch_backward(Tensor grad, Tensor a, Tensor motion, int[] cell, int[] steps, bool motion_gradient, "
+      "str? level=None) -> (Tensor, Tensor)");
+  m.def("motion_blend(Tensor a, Tensor motion, Tensor weight, int[] steps, str? level=None) -> (Tensor, Tensor)");
+  m.def(
+      "motion_blend_backward(Tensor d_mean, Tensor d_support, Tensor a, Tensor motion, Tensor weight, Tensor mean, "
+      "Tensor support, int[] steps, bool motion_gradient, str? level=None) -> (Tensor, Tensor, Tensor)");
+  m.def("flatten(Tensor x, Tensor step, float flat, str? level=None) -> Tensor");
+  m.def("flatten_backward(Tensor grad, Tensor x, Tensor step, float flat, str? level=None) -> (Tensor, Tensor)");
+  // Cells of 4x4 pixels of frames [first, first + count); on the CPU alone, float32, without derivative.
+  m.def("to_cells(Tensor x, Tensor support, int first, int count, float level) -> Tensor");
+  m.def("add_cells_(Tensor(a!) x, Tensor cells, int first) -> ()");
   // On the CPU alone: elsewhere torch's own convolution is as good. The derivative is that of the plain convolution.
   m.def("conv3x3(Tensor x, Tensor weight, Tensor bias, Tensor? residual, float slope, str? level=None) -> Tensor");
   m.def("cpu_levels() -> str[]");

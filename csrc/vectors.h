@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "deform_align.h"
+#include "motion_average.h"
 
 namespace davsr {
 
@@ -85,6 +86,87 @@ struct Cpu {
   static DAVSR_FN Lanes<Real> floor(const Lanes<Real>& value) {
     const Lanes<Real> whole = __builtin_convertvector(__builtin_convertvector(value, Index<Real>), Lanes<Real>);
     return whole > value ? whole - splat<Real>(1) : whole;
+  }
+
+  template <class Real>
+  static DAVSR_FN Index<Real> integer(const Lanes<Real>& value) {
+    return __builtin_convertvector(value, Index<Real>);
+  }
+
+  // Bit l: whether lane l of a comparison holds.
+  template <class Real>
+  static DAVSR_FN uint32_t bits(const Index<Real>& holds) {
+    if constexpr (sizeof(Real) == 4 && Isa::has_bits) {
+      return Isa::bits(holds);
+    } else {
+      typename IntegerOf<Real>::type lane[lanes<Real>];
+      __builtin_memcpy(lane, &holds, sizeof lane);
+      uint32_t found = 0;
+      for (int l = 0; l < lanes<Real>; ++l) found |= (lane[l] ? 1u : 0u) << l;
+      return found;
+    }
+  }
+
+  // The four neighbours of places in an image, of every colour. Lanes that lie in one row and close to each other, most often
+  // all of them, are picked from two vectors of it.
+  template <class Real, int Colours>
+  static DAVSR_FN void corners(const Real* image, int64_t plane, int64_t height, int64_t width, const Index<Real>& row,
+                               const Index<Real>& column, Corners<Lanes<Real>>* out) {
+    using Whole = typename IntegerOf<Real>::type;
+    constexpr int wide = lanes<Real>;
+    Whole rows[wide], columns[wide];
+    __builtin_memcpy(rows, &row, sizeof rows);
+    __builtin_memcpy(columns, &column, sizeof columns);
+    if (wide < 8 || width < 2 * wide) {
+      Real around[Colours][4][wide];
+      for (int l = 0; l < wide; ++l) {
+        const Real* left = image + rows[l] * width + columns[l];
+        const int64_t right = columns[l] + 1 < width ? 1 : 0, low = rows[l] + 1 < height ? width : 0;
+        for (int c = 0; c < Colours; ++c, left += plane) {
+          around[c][0][l] = left[0];
+          around[c][1][l] = left[right];
+          around[c][2][l] = left[low];
+          around[c][3][l] = left[low + right];
+        }
+      }
+      for (int c = 0; c < Colours; ++c)
+        out[c] = {pack<Real, wide>(around[c][0]), pack<Real, wide>(around[c][1]), pack<Real, wide>(around[c][2]),
+                  pack<Real, wide>(around[c][3])};
+      return;
+    }
+    const Index<Real> last = Index<Real>{} + static_cast<Whole>(width - 1);
+    const Index<Real> next = column < last ? column + 1 : last;
+    constexpr uint32_t every = (1u << wide) - 1;
+    uint32_t left = every;
+    while (true) {
+      const int l = __builtin_ctz(left);
+      int64_t start = columns[l] - wide / 2 + 1;  // room for lanes that lie before this one
+      if (start > width - 2 * wide) start = width - 2 * wide;
+      if (start < 0) start = 0;
+      const Index<Real> first = column - static_cast<Whole>(start), second = next - static_cast<Whole>(start);
+      const Index<Real> inside = (row == rows[l]) & (first >= 0) & (second < 2 * wide);
+      const uint32_t found = bits<Real>(inside);
+      const Real* top = image + rows[l] * width + start;
+      const int64_t low = rows[l] + 1 < height ? width : 0;
+      const bool first_found = left == every;
+#pragma GCC unroll 3
+      for (int c = 0; c < Colours; ++c, top += plane) {
+        const Lanes<Real> a = pack<Real, wide>(top), b = pack<Real, wide>(top + wide);
+        const Lanes<Real> d = pack<Real, wide>(top + low), e = pack<Real, wide>(top + low + wide);
+        const Corners<Lanes<Real>> here{shuffle(a, b, first), shuffle(a, b, second),
+                                        shuffle(d, e, first), shuffle(d, e, second)};
+        if (first_found) {  // what others of the lanes hold is replaced below
+          out[c] = here;
+        } else {
+          out[c].top_left = inside ? here.top_left : out[c].top_left;
+          out[c].top_right = inside ? here.top_right : out[c].top_right;
+          out[c].low_left = inside ? here.low_left : out[c].low_left;
+          out[c].low_right = inside ? here.low_right : out[c].low_right;
+        }
+      }
+      left &= ~found;
+      if (!left) return;
+    }
   }
 
   template <class Real>

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from davsr.checkpoints.loading import ALONG_MOTION, TRAINING_FREE, load_model
 from davsr.evaluation import metrics
-from davsr.models.warp import clamped_to_border, sample, sampling_grid
+from davsr.ops import clamped_to_border, sample, sampling_grid
 from davsr.physics.degradation import Degradation
 from davsr.runtime import widest_float
 

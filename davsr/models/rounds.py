@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davsr.models.layers import weights_channels_last
+from davsr.models.layers import Conv3x3, weights_channels_last
 from davsr.models.precision import like_weights, needs_gradient, working_dtype
-from davsr.models.warp import sample, sampling_grid
+from davsr.ops import add_cells, conv3x3, flatten, motion_blend, motion_mismatch, to_cells
 from davsr.physics.operator import Operator
 
 # Found by hand on cuts of the film and of the validation clips; results change slowly around them.
@@ -26,7 +26,8 @@ STEPS = tuple(step for step in range(-REACH, REACH + 1) if step)
 FLATTENING = 0.005  # step down the total variation
 FLAT = 0.02  # gradient up to which total variation counts quadratically
 NOISE = 0.1  # the noise at which the data step takes a value's own error for as large as the noise's
-_PIXELS = 2**18  # of one pass
+_SUPPORT = 3.0  # about what the weights of a frame and its neighbours sum to
+_CELLS = 2**16  # of one pass of the small networks: their activations stay in the cache
 
 
 class MotionPrior(nn.Module):
@@ -90,119 +91,88 @@ class MotionPrior(nn.Module):
         alphas = alphas[:, None] * degradation.largest_eigenvalue()
         alphas = alphas + (0 if sigma is None else (sigma / NOISE) ** 2)  # [rounds + 1, b]
         alphas = alphas.expand(-1, len(x))
-        still = sampling_grid(motion.new_zeros(1, *motion.shape[2:]))
-        moves = (sampling_grid(motion.flatten(0, 1)) - still).unflatten(0, motion.shape[:2])
         cell = degradation.scale[1:]
-        speed = F.avg_pool2d(motion.norm(dim=2), cell) if self.trust is not None else None
+        speed = in_cells(motion.norm(dim=2), cell) if self.trust is not None else None
         z = degradation.data_step(x, y, alphas[0]).contiguous()
         if stages is not None:
             stages["r_0"] = z.clone()
         learning = needs_gradient(self, x, y, motion, sigma)
-        previous, agreed = z.clone(), None if learning else torch.empty_like(z)
+        previous = z.clone()
         for k in range(1, self.rounds + 1):
             if learning:
-                ahead = z + momenta[k] * (z - previous)
-                into = self._agree(ahead, still, moves, speed, cell, k, flattening[k], None)
-                previous, z = z, degradation.data_step(into, y, alphas[k])
-            else:  # three volumes take turns: fresh memory costs more than the sums
-                momentum = float(momenta[k])
-                ahead = previous.mul_(-momentum).add_(z, alpha=1 + momentum)
-                into = self._agree(ahead, still, moves, speed, cell, k, flattening[k], agreed)
-                previous, z, agreed = z, degradation.data_step(into, y, alphas[k], out=into), ahead
+                ahead = torch.lerp(previous, z, 1 + momenta[k])
+                mean, support = self._average(ahead, motion, speed, cell)
+                previous, z = z, degradation.data_step(self._settle(mean, support, k, flattening[k]), y, alphas[k])
+            else:  # the same, in memory that is there: fresh memory costs more than the sums
+                ahead = previous.lerp_(z, 1 + float(momenta[k]))
+                mean, support = self._average(ahead, motion, speed, cell)
+                settled = self._settle(mean, support, k, flattening[k])
+                previous, z = z, degradation.data_step(settled, y, alphas[k], out=settled)
         return z
 
-    def _agree(
-        self,
-        x: Tensor,
-        still: Tensor,
-        moves: Tensor,
-        speed: Tensor | None,
-        cell: tuple[int, int],
-        k: int,
-        flattening: Tensor,
-        out: Tensor | None,
-    ) -> Tensor:
-        """Every frame of x [b, c, T, H, W] averaged with its neighbours, moved to it, then flattened, detail put back.
+    def _average(self, a: Tensor, motion: Tensor, speed: Tensor | None, cell: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Every frame of a [b, c, T, H, W] averaged with its neighbours, moved to it; and the sum of their weights [b, T, H, W].
 
         A neighbour at a distance of d frames has the weight exp(-d^2 / (2 REACH^2)) times exp(-e / MISMATCH^2), e its mean
-        squared difference in a cell of `cell` pixels: it loses its say where the motion is wrong or something is covered.
+        squared difference in a cell of `cell` pixels: it counts for less where the motion is wrong or something is covered.
 
         Args:
-            still, moves: a neighbour `step` frames away is sampled at still + step * moves (grids as of `sampling_grid`,
-                [1, H, W, 2] and [b, T, H, W, 2]).
             speed: length of the motion [b, T, h, w], for learned trust.
-            k: the round, from 1.
-            out: where to put the result, like x; None: fresh memory, with gradient.
         """
-        b, _, T, H, W = x.shape
-        frames = x.transpose(1, 2)
-        n = T if out is None else max(1, _PIXELS // (b * H * W))
-        parts = []
-        for first in range(0, T, n):
-            last = min(first + n, T)
-            # Frames first .. last that have the neighbour `step` away
-            spans = {step: (max(first, -step), min(last, T - step)) for step in STEPS}
-            spans = {step: (low, high) for step, (low, high) in spans.items() if low < high}
-            total, weights = frames[:, first:last].clone(), frames.new_ones(b, last - first, 1, H, W)
-            if spans:  # a clip of one frame has no neighbours
-                neighbours, errors = [], []
-                for step, (low, high) in spans.items():
-                    neighbour = sample(
-                        frames[:, low + step : high + step].flatten(0, 1),
-                        torch.add(still, moves[:, low:high].flatten(0, 1), alpha=step),
-                        padding="border",
-                    )
-                    difference = neighbour - frames[:, low:high].flatten(0, 1)
-                    errors.append(F.avg_pool2d(difference.square().mean(dim=1, keepdim=True), cell))
-                    neighbours.append(neighbour)
-                error = torch.cat(errors)
-                counts = [len(e) for e in errors]
-                distance = torch.cat(
-                    [e.new_full((len(e), 1, 1, 1), abs(s)) for s, e in zip(spans, errors, strict=True)]
-                )
-                say = error / -(MISMATCH**2) - distance**2 / (2 * REACH**2)
-                if self.trust is not None and speed is not None:
-                    rough = texture(frames[:, first:last].flatten(0, 1), cell).unflatten(0, (b, -1))
-                    beside = [rough[:, low - first : high - first].flatten(0, 1) for low, high in spans.values()]
-                    far = [speed[:, low:high].flatten(0, 1)[:, None] for low, high in spans.values()]
-                    say = say + self.trust(error, torch.cat(beside), distance * torch.cat(far), distance)
-                weight = F.interpolate(say.exp(), size=(H, W), mode="bilinear", align_corners=False)
-                for (low, high), neighbour, own in zip(spans.values(), neighbours, weight.split(counts), strict=True):
-                    part = slice(low - first, high - first)
-                    total[:, part] += (neighbour * own).unflatten(0, (b, -1))
-                    weights[:, part] += own.unflatten(0, (b, -1))
-            mean = (total / weights).flatten(0, 1)
-            result = flatten(mean, flattening)
-            if self.detail is not None:
-                result = result + self.detail(mean, weights.flatten(0, 1), k)
-            result = result.unflatten(0, (b, -1)).transpose(1, 2)
-            if out is None:
-                parts.append(result)
-            else:
-                out[:, :, first:last] = result
-        return torch.cat(parts, dim=2) if out is None else out
+        error = motion_mismatch(a, motion, cell=cell, steps=STEPS)
+        far = error.new_tensor(STEPS)[:, None, None, None]
+        log_weight = error / -(MISMATCH**2) - far**2 / (2 * REACH**2)
+        if self.trust is not None and speed is not None:
+            log_weight = log_weight + self.trust(error, texture(a, cell), speed)
+        return motion_blend(a, motion, log_weight.exp_(), steps=STEPS)
+
+    def _settle(self, mean: Tensor, support: Tensor, k: int, step: Tensor) -> Tensor:
+        """What the average leaves open, in round k (from 1): flatten by `step`, and put learned detail back."""
+        settled = flatten(mean, step, flat=FLAT)
+        if self.detail is not None:
+            for part in parts(mean.shape[2], len(mean) * mean.shape[3] * mean.shape[4] // 16):
+                settled = add_cells(settled, self.detail(mean, support, part, k), frames=part)
+        return settled
 
 
 class Trust(nn.Module):
-    """How much more or less say a neighbour has than its mismatch alone would give it; starts at no difference."""
+    """How much more or less a neighbour counts than its mismatch alone would let it; starts at no difference."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(4, channels, 3, padding=1),
+            Conv3x3(4, channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            Conv3x3(channels, channels),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, 1, 1),
         )
         start_at_zero(self.layers[-1])
         weights_channels_last(self)
 
-    def forward(self, error: Tensor, texture: Tensor, far: Tensor, distance: Tensor) -> Tensor:
-        """Of every cell [n, 1, h, w]: mean squared difference, texture, pixels of motion; frames between -> log of a factor."""
-        between = (distance / REACH).expand_as(error)
-        features = torch.cat([4 * (error + 1e-8).sqrt(), 4 * texture, far / 50, between], dim=1)
-        hidden: Tensor = self.layers[:-1](like_weights(features, self).contiguous(memory_format=torch.channels_last))
+    def forward(self, error: Tensor, texture: Tensor, speed: Tensor) -> Tensor:
+        """Mean squared difference [b, steps, T, h, w], texture and speed [b, T, h, w] of cells -> log of a factor, like error."""
+        b, _, T, h, w = error.shape
+        factors = [
+            self._factor(error[:, :, part], texture[:, part], speed[:, part])
+            for part in parts(T, b * len(STEPS) * h * w)
+        ]
+        return torch.cat(factors, dim=2)
+
+    def _factor(self, error: Tensor, texture: Tensor, speed: Tensor) -> Tensor:
+        distance = error.new_tensor(STEPS).abs()[:, None, None, None]
+        features = torch.stack(
+            [
+                4 * (error + 1e-8).sqrt(),
+                (4 * texture)[:, None].expand_as(error),
+                distance * (speed / 50)[:, None],
+                (distance / REACH).expand_as(error),
+            ],
+            dim=-1,
+        )
+        hidden = like_weights(features, self).flatten(0, 2).permute(0, 3, 1, 2)
+        for layer in (self.layers[0], self.layers[2]):
+            hidden = layer(hidden, slope=0.0)
         weight, bias = self.layers[-1].parameters()  # a 1x1 convolution to one channel: ten times as fast as a product
         factor = F.linear(hidden.permute(0, 2, 3, 1), weight.flatten(1), bias)
         return 0.3 * factor.to(error.dtype).view(error.shape).clamp(-24, 6)
@@ -214,29 +184,31 @@ class Detail(nn.Module):
     def __init__(self, channels: int, rounds: int, colours: int = 3) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(16 * colours + 1, channels, 3, padding=1),
+            Conv3x3(16 * colours + 1, channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels, 16 * colours, 3, padding=1),
+            Conv3x3(channels, 16 * colours),
         )
         self.strength = nn.Parameter(torch.ones(rounds + 1))
         start_at_zero(self.layers[-1])
         weights_channels_last(self)
 
-    def forward(self, mean: Tensor, weights: Tensor, k: int) -> Tensor:
-        """mean [n, c, H, W], the sum of the neighbours' weights [n, 1, H, W], round k -> [n, c, H, W]."""
-        n, c, H, W = mean.shape
-        support = F.avg_pool2d(weights, 4, ceil_mode=True)
-        if H % 4 or W % 4:
-            mean = F.pad(mean, (0, -W % 4, 0, -H % 4), mode="replicate")
-        h, w = support.shape[2:]
-        cells = mean.view(n, c, h, 4, w, 4).permute(0, 2, 4, 1, 3, 5).reshape(n, h, w, 16 * c)
-        level = cells.mean(dim=3, keepdim=True)
-        inputs = torch.cat([4 * (cells - level), support.view(n, h, w, 1) - 3], dim=3)
+    def forward(self, mean: Tensor, support: Tensor, frames: slice, k: int) -> Tensor:
+        """Cells [b * n, h, w, 16 c] to add to n frames of mean [b, c, T, H, W] in round k; support [b, T, H, W]: its weights."""
+        inputs = like_weights(to_cells(mean, support, frames=frames, level=_SUPPORT), self).permute(0, 3, 1, 2)
+        # The network sees 4 (pixels - their mean): linear, so the first layer's weights do it.
+        first_weight, first_bias, last_weight, last_bias = self.layers.parameters()
+        of_cells, of_count = first_weight.split([first_weight.shape[1] - 1, 1], dim=1)
+        centred = torch.cat([4 * (of_cells - of_cells.mean(dim=1, keepdim=True)), of_count], dim=1)
+        hidden = conv3x3(inputs, centred, first_bias, slope=0.0)
         # In units of a few levels: Adam's first steps, as large in every weight, would else add more than there is to gain.
-        layers = self.layers(like_weights(inputs, self.layers).permute(0, 3, 1, 2)).to(mean.dtype)
-        detail = 0.01 * self.strength[k].to(mean.dtype) * layers.permute(0, 2, 3, 1)
-        pixels = detail.reshape(n, h, w, c, 4, 4).permute(0, 3, 1, 4, 2, 5)
-        return pixels.reshape(n, c, 4 * h, 4 * w)[..., :H, :W]
+        unit = 0.01 * self.strength[k]
+        return conv3x3(hidden, unit * last_weight, unit * last_bias).to(mean.dtype).permute(0, 2, 3, 1)
+
+
+def parts(frames: int, cells: int) -> list[slice]:
+    """Frames in parts of about `_CELLS` cells, at least one; `cells` has each frame."""
+    n = max(1, _CELLS // cells)
+    return [slice(first, first + n) for first in range(0, frames, n)]
 
 
 def start_at_zero(layer: nn.Module) -> None:
@@ -245,25 +217,13 @@ def start_at_zero(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
+def in_cells(x: Tensor, cell: tuple[int, int]) -> Tensor:
+    """Means of x [b, T, H, W] over cells: [b, T, H / cell, W / cell]."""
+    return F.avg_pool2d(x, cell)
+
+
 def texture(x: Tensor, cell: tuple[int, int]) -> Tensor:
-    """Standard deviation of the brightness of x [n, c, H, W] in cells: [n, 1, H / cell, W / cell]."""
-    grey = x.mean(dim=1, keepdim=True)
-    square = F.avg_pool2d(grey.square(), cell) - F.avg_pool2d(grey, cell).square()
+    """Standard deviation of the brightness of x [b, c, T, H, W] in cells: [b, T, H / cell, W / cell]."""
+    grey = x.mean(dim=1)
+    square = in_cells(grey.square(), cell) - in_cells(grey, cell).square()
     return (square.clamp(min=0) + 1e-6).sqrt()
-
-
-def flatten(x: Tensor, step: Tensor | float) -> Tensor:
-    """A step down the total variation of every image of x [n, c, H, W], colours coupled; smooth below gradients of `FLAT`."""
-    dx, dy = torch.diff(x, dim=3), torch.diff(x, dim=2)
-    square = F.pad(dx.square().sum(dim=1, keepdim=True), (0, 1)) + F.pad(
-        dy.square().sum(dim=1, keepdim=True), (0, 0, 0, 1)
-    )
-    weight = (square + FLAT**2).rsqrt() * step
-    dx = dx * weight[..., :-1]
-    dy = dy * weight[..., :-1, :]
-    x = x.clone()
-    x[..., :-1] += dx
-    x[..., 1:] -= dx
-    x[..., :-1, :] += dy
-    x[..., 1:, :] -= dy
-    return x

@@ -5,34 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-
-def sampling_grid(flow: Tensor) -> Tensor:
-    """Positions p + flow of a flow [b, 2, h, w] in pixels (dx, dy): a grid [b, h, w, 2] for `grid_sample`, align_corners=False.
-
-    Normalised so that pixel x lies at (2x + 1)/w - 1 (half-pixel form). It samples exactly where the form with aligned
-    corners does, and unlike that one it is defined for a side of one pixel.
-    """
-    _, _, h, w = flow.shape
-    flow = flow if flow.dtype == torch.float64 else flow.float()  # coordinates never lose bits to a lower precision
-    x = torch.arange(w, dtype=flow.dtype, device=flow.device)
-    y = torch.arange(h, dtype=flow.dtype, device=flow.device)[:, None]
-    return torch.stack([(2 * (x + flow[:, 0]) + 1) / w - 1, (2 * (y + flow[:, 1]) + 1) / h - 1], dim=-1)
-
-
-def sample(x: Tensor, grid: Tensor, *, padding: Literal["zeros", "border"]) -> Tensor:
-    """x [b, c, h, w] at the positions of a grid of `sampling_grid`, bilinear; see `warp`."""
-    if padding == "border" and x.device.type == "mps":  # which knows no such padding
-        grid, padding = clamped_to_border(grid, x.shape[2], x.shape[3]), "zeros"
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
-
-
-def clamped_to_border(grid: Tensor, h: int, w: int) -> Tensor:
-    """The positions of a grid, those outside an image [h, w] moved to its nearest border pixel: none is left to be padded."""
-    limit = grid.new_tensor([1 - 1 / w, 1 - 1 / h])
-    return torch.maximum(torch.minimum(grid, limit), -limit)
+from davsr.ops import sample, sampling_grid
 
 
 def warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:

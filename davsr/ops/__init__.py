@@ -3,21 +3,47 @@
 The compiled extension is used where it was built; otherwise the references run, with the same results. ``backend()`` says which.
 """
 
+from davsr.ops._cells import add_cells, add_cells_reference, to_cells, to_cells_reference
 from davsr.ops._conv3x3 import conv3x3, conv3x3_reference
 from davsr.ops._deform_align import deform_align, deform_align_reference, one_source_channels
 from davsr.ops._extension import Backend, backend, log_backend
+from davsr.ops._flatten import flatten, flatten_reference
 from davsr.ops._fourier_division import fold_power, fourier_division, fourier_division_reference
+from davsr.ops._grid import clamped_to_border, sample, sampling_grid
+from davsr.ops._motion_average import (
+    motion_average,
+    motion_average_reference,
+    motion_blend,
+    motion_blend_reference,
+    motion_mismatch,
+    motion_mismatch_reference,
+)
 
 __all__ = [
     "Backend",
+    "add_cells",
+    "add_cells_reference",
     "backend",
+    "clamped_to_border",
     "conv3x3",
     "conv3x3_reference",
     "deform_align",
     "deform_align_reference",
+    "flatten",
+    "flatten_reference",
     "fold_power",
     "fourier_division",
     "fourier_division_reference",
     "log_backend",
+    "motion_average",
+    "motion_average_reference",
+    "motion_blend",
+    "motion_blend_reference",
+    "motion_mismatch",
+    "motion_mismatch_reference",
     "one_source_channels",
+    "sample",
+    "sampling_grid",
+    "to_cells",
+    "to_cells_reference",
 ]

@@ -13,7 +13,8 @@ from davsr.checkpoints.loading import ALONG_MOTION
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.models.motion import motion_between
-from davsr.models.rounds import FLATTENING, MotionPrior, flatten
+from davsr.models.rounds import FLAT, FLATTENING, MotionPrior
+from davsr.ops import flatten
 from davsr.options import InterpolationOptions, ModelOptions, RoundsOptions, load_options
 from davsr.physics.degradation import Degradation
 from davsr.restoration.planning import bytes_per_pixel, default_margin, default_overlap
@@ -66,13 +67,13 @@ def test_a_neighbour_that_does_not_match_has_no_say():
 
 
 def test_flattening_lowers_total_variation_and_keeps_the_mean():
-    x = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
-    flatter = flatten(x, FLATTENING)
-    variation = [z.diff(dim=2).abs().sum() + z.diff(dim=3).abs().sum() for z in (x, flatter)]
+    x = torch.rand(2, 3, 2, 9, 7, generator=torch.Generator().manual_seed(0))
+    flatter = flatten(x, FLATTENING, flat=FLAT)
+    variation = [z.diff(dim=3).abs().sum() + z.diff(dim=4).abs().sum() for z in (x, flatter)]
     assert variation[1] < variation[0]
-    torch.testing.assert_close(flatter.mean(dim=(2, 3)), x.mean(dim=(2, 3)))
-    flat = torch.full((1, 3, 5, 5), 0.3)
-    assert torch.equal(flatten(flat, FLATTENING), flat)
+    torch.testing.assert_close(flatter.mean(dim=(3, 4)), x.mean(dim=(3, 4)))
+    flat = torch.full((1, 3, 1, 5, 5), 0.3)
+    assert torch.equal(flatten(flat, FLATTENING, flat=FLAT), flat)
 
 
 def test_rounds_along_the_motion_recover_what_the_exposure_hides():

@@ -1,0 +1,149 @@
+// The ops along the motion on the CPU: tensors in, pointers to the kernels of the chosen instruction set, tensors out.
+#include "by_unit_motion.h"
+#include "cpu_host.h"
+#include "serial.h"
+
+namespace davsr {
+namespace {
+
+using Level = std::optional<c10::string_view>;
+
+at::Tensor motion_mismatch(const at::Tensor& a_in, const at::Tensor& motion_in, at::IntArrayRef cell, at::IntArrayRef steps,
+                           Level level) {
+  const MotionShape shape = mismatch_shape(a_in, motion_in, cell, steps);
+  if (is_serial(level)) return motion_mismatch_by_unit<Serial>(shape, a_in, motion_in);
+  const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), error = cells_like(a, shape);
+  if (error.numel() > 0)
+    choose(level).motion_mismatch({shape, a.data_ptr(), motion.data_ptr(), error.data_ptr()}, a.scalar_type() == at::kDouble,
+                                  threads());
+  return error;
+}
+
+std::tuple<at::Tensor, at::Tensor> motion_mismatch_backward(const at::Tensor& grad_in, const at::Tensor& a_in,
+                                                            const at::Tensor& motion_in, at::IntArrayRef cell,
+                                                            at::IntArrayRef steps, bool motion_gradient, Level level) {
+  const MotionShape shape = mismatch_shape(a_in, motion_in, cell, steps);
+  const at::Tensor grad = like(grad_in, cells_like(a_in, shape), "motion_mismatch: grad");
+  if (is_serial(level)) return motion_mismatch_backward_by_unit<Serial>(shape, grad, a_in, motion_in, motion_gradient);
+  const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), d_a = at::empty_like(a);
+  const at::Tensor d_motion = motion_gradient ? at::empty_like(motion) : at::empty({0}, motion.options());
+  if (a.numel() > 0)
+    choose(level).motion_mismatch_backward({shape, a.data_ptr(), motion.data_ptr(), grad.data_ptr(), d_a.data_ptr(),
+                                            motion_gradient ? d_motion.data_ptr() : nullptr},
+                                           a.scalar_type() == at::kDouble, threads());
+  return {d_a, d_motion};
+}
+
+std::tuple<at::Tensor, at::Tensor> motion_blend(const at::Tensor& a_in, const at::Tensor& motion_in, const at::Tensor& weight_in,
+                                                at::IntArrayRef steps, Level level) {
+  const MotionShape shape = blend_shape(a_in, motion_in, weight_in, steps);
+  if (is_serial(level)) return motion_blend_by_unit<Serial>(shape, a_in, motion_in, weight_in);
+  const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), weight = weight_in.contiguous();
+  const at::Tensor mean = at::empty_like(a), support = at::empty({shape.batch, shape.frames, shape.height, shape.width}, a.options());
+  if (a.numel() > 0)
+    choose(level).motion_blend(
+        {shape, a.data_ptr(), motion.data_ptr(), weight.data_ptr(), mean.data_ptr(), support.data_ptr()},
+        a.scalar_type() == at::kDouble, threads());
+  return {mean, support};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_blend_backward(const at::Tensor& d_mean_in, const at::Tensor& d_support_in,
+                                                                     const at::Tensor& a_in, const at::Tensor& motion_in,
+                                                                     const at::Tensor& weight_in, const at::Tensor& mean_in,
+                                                                     const at::Tensor& support_in, at::IntArrayRef steps,
+                                                                     bool motion_gradient, Level level) {
+  const MotionShape shape = blend_shape(a_in, motion_in, weight_in, steps);
+  const at::Tensor d_mean = like(d_mean_in, a_in, "motion_blend: grad"), mean = like(mean_in, a_in, "motion_blend: mean");
+  const at::Tensor support = support_in.contiguous(), d_support = like(d_support_in, support, "motion_blend: grad of support");
+  if (is_serial(level))
+    return motion_blend_backward_by_unit<Serial>(shape, d_mean, d_support, a_in, motion_in, weight_in, mean, support,
+                                                 motion_gradient);
+  const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), weight = weight_in.contiguous();
+  const at::Tensor d_a = at::empty_like(a), d_weight = at::empty_like(weight);
+  const at::Tensor d_motion = motion_gradient ? at::empty_like(motion) : at::empty({0}, motion.options());
+  if (a.numel() > 0)
+    choose(level).motion_blend_backward(
+        {shape, a.data_ptr(), motion.data_ptr(), weight.data_ptr(), mean.data_ptr(), support.data_ptr(), d_mean.data_ptr(),
+         d_support.data_ptr(), d_a.data_ptr(), d_weight.data_ptr(), motion_gradient ? d_motion.data_ptr() : nullptr},
+        a.scalar_type() == at::kDouble, threads());
+  return {d_a, d_weight, d_motion};
+}
+
+at::Tensor flatten(const at::Tensor& x_in, const at::Tensor& step, double flat, Level level) {
+  const MotionShape shape = flatten_shape(x_in, step);
+  if (is_serial(level)) return flatten_by_unit<Serial>(shape, x_in, step, flat);
+  const at::Tensor x = x_in.contiguous(), out = at::empty_like(x);
+  if (x.numel() > 0)
+    choose(level).flatten({shape, flat, x.data_ptr(), step.data_ptr(), nullptr, out.data_ptr(), nullptr},
+                          x.scalar_type() == at::kDouble, threads());
+  return out;
+}
+
+std::tuple<at::Tensor, at::Tensor> flatten_backward(const at::Tensor& grad_in, const at::Tensor& x_in, const at::Tensor& step,
+                                                    double flat, Level level) {
+  const MotionShape shape = flatten_shape(x_in, step);
+  const at::Tensor grad = like(grad_in, x_in, "flatten: grad");
+  if (is_serial(level)) return flatten_backward_by_unit<Serial>(shape, grad, x_in, step, flat);
+  const at::Tensor x = x_in.contiguous(), d_x = at::empty_like(x);
+  const at::Tensor sums = at::zeros({shape.batch, shape.frames, shape.height}, x.options());
+  if (x.numel() > 0)
+    choose(level).flatten({shape, flat, x.data_ptr(), step.data_ptr(), grad.data_ptr(), d_x.data_ptr(), sums.data_ptr()},
+                          x.scalar_type() == at::kDouble, threads());
+  return {d_x, sums.sum().reshape(step.sizes())};
+}
+
+MotionShape cells_shape(const at::Tensor& x, int64_t first, int64_t count, const char* op) {
+  TORCH_CHECK_VALUE(x.dim() == 5 && x.scalar_type() == at::kFloat && x.is_contiguous(), op,
+                    ": x must be [b, c, T, H, W], float32 and dense, got ", x.sizes(), " of ", x.scalar_type());
+  TORCH_CHECK_VALUE(first >= 0 && count >= 0 && first + count <= x.size(2), op, ": frames must be of the ", x.size(2),
+                    " of x, got ", first, " to ", first + count);
+  MotionShape shape;
+  shape.batch = x.size(0);
+  shape.channels = x.size(1);
+  shape.frames = x.size(2);
+  shape.height = x.size(3);
+  shape.width = x.size(4);
+  shape.cells_h = (x.size(3) + 3) / 4;
+  shape.cells_w = (x.size(4) + 3) / 4;
+  return shape;
+}
+
+at::Tensor to_cells(const at::Tensor& x_in, const at::Tensor& support_in, int64_t first, int64_t count, double level) {
+  const at::Tensor x = x_in.contiguous(), support = support_in.contiguous();
+  const MotionShape shape = cells_shape(x, first, count, "to_cells");
+  TORCH_CHECK_VALUE(support.sizes() == at::IntArrayRef({shape.batch, shape.frames, shape.height, shape.width}) &&
+                        support.scalar_type() == at::kFloat,
+                    "to_cells: support must be [b, T, H, W] like x, float32, got ", support.sizes(), " of ", support.scalar_type());
+  const at::Tensor cells = at::empty({shape.batch * count, shape.cells_h, shape.cells_w, 16 * shape.channels + 1}, x.options());
+  if (cells.numel() > 0 && x.numel() > 0)
+    choose({}).to_cells({shape, first, count, x.const_data_ptr<float>(), support.const_data_ptr<float>(),
+                         cells.data_ptr<float>(), static_cast<float>(level)},
+                        threads());
+  return cells;
+}
+
+void add_cells_(at::Tensor& x, const at::Tensor& cells_in, int64_t first) {
+  const at::Tensor cells = cells_in.contiguous();
+  const int64_t count = x.dim() == 5 && x.size(0) > 0 && cells.dim() == 4 ? cells.size(0) / x.size(0) : 0;
+  const MotionShape shape = cells_shape(x, first, count, "add_cells_");
+  TORCH_CHECK_VALUE(cells.sizes() == at::IntArrayRef({shape.batch * count, shape.cells_h, shape.cells_w, 16 * shape.channels}) &&
+                        cells.scalar_type() == at::kFloat,
+                    "add_cells_: cells must be [b * count, h, w, 16 c] of x, float32, got ", cells.sizes(), " of ", cells.scalar_type());
+  if (cells.numel() > 0)
+    choose({}).add_cells({shape, first, count, x.data_ptr<float>(), cells.const_data_ptr<float>()}, threads());
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(davsr, CPU, m) {
+  m.impl("motion_mismatch", motion_mismatch);
+  m.impl("motion_mismatch_backward", motion_mismatch_backward);
+  m.impl("motion_blend", motion_blend);
+  m.impl("motion_blend_backward", motion_blend_backward);
+  m.impl("flatten", flatten);
+  m.impl("flatten_backward", flatten_backward);
+  m.impl("to_cells", to_cells);
+  m.impl("add_cells_", add_cells_);
+}
+
+}  // namespace davsr

@@ -1,0 +1,199 @@
+// The gradients of cpu_motion_average.h. Every frame has one owner, who also gathers what other frames sampled of it: no sum depends
+// on the threads.
+#pragma once
+
+#include "cpu_motion_average.h"
+
+namespace davsr {
+
+// Adds value times the bilinear weights to the pixels that a sample came from.
+template <class Device, class Real>
+static DAVSR_FN void scatter(const MotionShape& shape, const Place<Device, Real>& at,
+                             typename Device::template Lanes<Real> value, int count, Real* image) {
+  using F = typename Device::template Lanes<Real>;
+  constexpr int wide = Device::template lanes<Real>;
+  const F low = value * at.down, top = value - low, low_right = low * at.right, top_right = top * at.right;
+  Real part[4][wide];
+  Device::template put<Real, wide>(part[0], top - top_right);
+  Device::template put<Real, wide>(part[1], top_right);
+  Device::template put<Real, wide>(part[2], low - low_right);
+  Device::template put<Real, wide>(part[3], low_right);
+  typename IntegerOf<Real>::type row[wide], column[wide];
+  __builtin_memcpy(row, &at.row, sizeof row);
+  __builtin_memcpy(column, &at.column, sizeof column);
+  for (int l = 0; l < count; ++l) {
+    Real* to = image + row[l] * shape.width + column[l];
+    const int64_t right = column[l] + 1 < shape.width ? 1 : 0, below = row[l] + 1 < shape.height ? shape.width : 0;
+    to[0] += part[0][l];
+    to[right] += part[1][l];
+    to[below] += part[2][l];
+    to[below + right] += part[3][l];
+  }
+}
+
+// The gradient that reaches the motion from one neighbour of one colour.
+template <class Device, class Real>
+struct MotionSlope {
+  using F = typename Device::template Lanes<Real>;
+  F x{}, y{};
+
+  DAVSR_FN void add(const Corners<F>& around, const Place<Device, Real>& at, F d, int step) {
+    x += d * around.slope_x(at.down) * at.free_x * static_cast<Real>(step);
+    y += d * around.slope_y(at.right) * at.free_y * static_cast<Real>(step);
+  }
+  DAVSR_FN void add_to(const MotionShape& shape, void* d_motion, int64_t at, int count) const {
+    Real* to = static_cast<Real*>(d_motion) + at;
+    store_some<Device, Real>(to, x + load_some<Device, Real>(to, count), count);
+    to += shape.pixels();
+    store_some<Device, Real>(to, y + load_some<Device, Real>(to, count), count);
+  }
+};
+
+template <class Device, class Real>
+static void motion_blend_backward(const MotionBlendBackward& op, const Parallel& threads) {
+  using F = typename Device::template Lanes<Real>;
+  const MotionShape& shape = op.shape;
+  const auto *a = static_cast<const Real*>(op.a), *mean = static_cast<const Real*>(op.mean);
+  const auto *support = static_cast<const Real*>(op.support), *d_mean = static_cast<const Real*>(op.d_mean);
+  const auto* d_support = static_cast<const Real*>(op.d_support);
+  auto* d_a = static_cast<Real*>(op.d_a);
+  parallel<Device>(threads, shape.batch * shape.frames, [&](int64_t begin, int64_t end) {
+    CellRows<Device, Real> cells(shape, op.weight, threads);
+    Scratch<Device, Real> rows(threads, shape.steps * shape.cells_h * shape.width);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t f = unit % shape.frames, b = unit / shape.frames;
+      if (op.d_motion) Clear<Device, Real>::run(static_cast<Real*>(op.d_motion) + shape.motion_at(b, f), 2 * shape.pixels());
+      // The frame's own pixels: their gradient, that of the weights of their neighbours, and of their motion.
+      Clear<Device, Real>::run(rows.data, shape.steps * shape.cells_h * shape.width);
+      for (int64_t y = 0; y < shape.height; ++y) {
+        const Between<Real> across = between<Real>(y, shape.height, shape.cells_h);
+        const WeightRow<Device, Real> weights(cells, b, f, y);
+        const int64_t row = (b * shape.frames + f) * shape.pixels() + y * shape.width;
+        for (int64_t c = 0; c < shape.channels; ++c) {
+          const int64_t own = shape.at(b, f) + c * shape.plane() + y * shape.width;
+DAVSR_NO_ALIAS
+          for (int64_t x = 0; x < shape.width; ++x) d_a[own + x] = d_mean[own + x] / support[row + x];
+        }
+        for (int k = 0; k < shape.steps; ++k) {
+          if (!shape.has(f + shape.step[k])) continue;
+          MotionRow<Device, Real>(shape, op.motion, b, f, y).blocks(shape.step[k], [&](int64_t x, int count, const auto& at) {
+            const F w = weights.at(k, x);
+            F d_w = load_some<Device, Real>(d_support + row + x, count);
+            MotionSlope<Device, Real> slope;
+            colours(shape, [&](auto n, int64_t c) {
+              Corners<F> around[n.value];
+              Device::template corners<Real, n.value>(a + shape.at(b, f + shape.step[k]) + c * shape.plane(), shape.plane(),
+                                                      shape.height, shape.width, at.row, at.column, around);
+#pragma GCC unroll 3
+              for (int i = 0; i < n.value; ++i) {
+                const int64_t own = shape.at(b, f) + (c + i) * shape.plane() + y * shape.width + x;
+                const F g = load_some<Device, Real>(d_a + own, count);  // not yet what others sampled: d_mean / support
+                d_w += g * (around[i].value(at.down, at.right) - load_some<Device, Real>(mean + own, count));
+                if (op.d_motion) slope.add(around[i], at, g * w, shape.step[k]);
+              }
+            });
+            Real* of_step = rows.data + k * shape.cells_h * shape.width + x;
+            Real* first = of_step + across.first * shape.width;
+            store_some<Device, Real>(first, load_some<Device, Real>(first, count) + (1 - across.beyond) * d_w, count);
+            Real* second = of_step + across.second * shape.width;
+            store_some<Device, Real>(second, load_some<Device, Real>(second, count) + across.beyond * d_w, count);
+            if (op.d_motion) slope.add_to(shape, op.d_motion, shape.motion_at(b, f) + y * shape.width + x, count);
+          });
+        }
+      }
+      cells.gather(rows.data, b, f, static_cast<Real*>(op.d_weight));
+      // What other frames sampled of this one.
+      for (int k = 0; k < shape.steps; ++k) {
+        const int64_t p = f - shape.step[k];
+        if (!shape.has(p)) continue;
+        for (int64_t y = 0; y < shape.height; ++y) {
+          const WeightRow<Device, Real> weights(cells, b, p, y);
+          MotionRow<Device, Real>(shape, op.motion, b, p, y).blocks(shape.step[k], [&](int64_t x, int count, const auto& at) {
+            const int64_t pixel = (b * shape.frames + p) * shape.pixels() + y * shape.width + x;
+            const F share = weights.at(k, x) / load_some<Device, Real>(support + pixel, count);
+            for (int64_t c = 0; c < shape.channels; ++c) {
+              const int64_t own = shape.at(b, p) + c * shape.plane() + y * shape.width + x;
+              scatter<Device, Real>(shape, at, load_some<Device, Real>(d_mean + own, count) * share, count,
+                                    d_a + shape.at(b, f) + c * shape.plane());
+            }
+          });
+        }
+      }
+    }
+  });
+}
+
+template <class Device, class Real>
+static void motion_mismatch_backward(const MotionMismatchBackward& op, const Parallel& threads) {
+  using F = typename Device::template Lanes<Real>;
+  const MotionShape& shape = op.shape;
+  const auto *a = static_cast<const Real*>(op.a), *d_error = static_cast<const Real*>(op.d_error);
+  auto* d_a = static_cast<Real*>(op.d_a);
+  const Real share = Real(2) / static_cast<Real>(shape.channels * shape.cell_h * shape.cell_w);
+  const int64_t room = shape.width + CellRows<Device, Real>::pad;
+  parallel<Device>(threads, shape.batch * shape.frames, [&](int64_t begin, int64_t end) {
+    Scratch<Device, Real> spread(threads, room);
+    // d_error of the cells that row y of frame p lies in, at its pixels; zero outside of cells.
+    const auto spread_cells = [&](int64_t b, int64_t p, int64_t y, int k) {
+      Real* to = spread.data;
+      Clear<Device, Real>::run(to, room);
+      const int64_t r = y / shape.cell_h;
+      if (r >= shape.cells_h) return;
+      const Real* from = d_error + shape.cell_at(b, k, p) + r * shape.cells_w;
+      for (int64_t c = 0; c < shape.cells_w; ++c)
+        for (int64_t i = 0; i < shape.cell_w; ++i) to[c * shape.cell_w + i] = from[c] * share;
+    };
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t f = unit % shape.frames, b = unit / shape.frames;
+      if (op.d_motion) Clear<Device, Real>::run(static_cast<Real*>(op.d_motion) + shape.motion_at(b, f), 2 * shape.pixels());
+      for (int64_t y = 0; y < shape.height; ++y) {
+        for (int64_t c = 0; c < shape.channels; ++c)
+          Clear<Device, Real>::run(d_a + shape.at(b, f) + c * shape.plane() + y * shape.width, shape.width);
+        for (int k = 0; k < shape.steps; ++k) {
+          if (!shape.has(f + shape.step[k])) continue;
+          spread_cells(b, f, y, k);
+          MotionRow<Device, Real>(shape, op.motion, b, f, y).blocks(shape.step[k], [&](int64_t x, int count, const auto& at) {
+            const F d = Device::template pack<Real, Device::template lanes<Real>>(spread.data + x);
+            MotionSlope<Device, Real> slope;
+            colours(shape, [&](auto n, int64_t c) {
+              Corners<F> around[n.value];
+              Device::template corners<Real, n.value>(a + shape.at(b, f + shape.step[k]) + c * shape.plane(), shape.plane(),
+                                                      shape.height, shape.width, at.row, at.column, around);
+#pragma GCC unroll 3
+              for (int i = 0; i < n.value; ++i) {
+                const int64_t own = shape.at(b, f) + (c + i) * shape.plane() + y * shape.width + x;
+                const F back = d * (around[i].value(at.down, at.right) - load_some<Device, Real>(a + own, count));
+                store_some<Device, Real>(d_a + own, load_some<Device, Real>(d_a + own, count) - back, count);
+                if (op.d_motion) slope.add(around[i], at, back, shape.step[k]);
+              }
+            });
+            if (op.d_motion) slope.add_to(shape, op.d_motion, shape.motion_at(b, f) + y * shape.width + x, count);
+          });
+        }
+      }
+      for (int k = 0; k < shape.steps; ++k) {
+        const int64_t p = f - shape.step[k];
+        if (!shape.has(p)) continue;
+        for (int64_t y = 0; y < shape.cells_h * shape.cell_h; ++y) {
+          spread_cells(b, p, y, k);
+          MotionRow<Device, Real>(shape, op.motion, b, p, y).blocks(shape.step[k], [&](int64_t x, int count, const auto& at) {
+            const F d = Device::template pack<Real, Device::template lanes<Real>>(spread.data + x);
+            colours(shape, [&](auto n, int64_t c) {
+              Corners<F> around[n.value];
+              Device::template corners<Real, n.value>(a + shape.at(b, f) + c * shape.plane(), shape.plane(), shape.height,
+                                                      shape.width, at.row, at.column, around);
+#pragma GCC unroll 3
+              for (int i = 0; i < n.value; ++i) {
+                const Real* own = a + shape.at(b, p) + (c + i) * shape.plane() + y * shape.width + x;
+                const F difference = around[i].value(at.down, at.right) - load_some<Device, Real>(own, count);
+                scatter<Device, Real>(shape, at, d * difference, count, d_a + shape.at(b, f) + (c + i) * shape.plane());
+              }
+            });
+          });
+        }
+      }
+    }
+  });
+}
+
+}  // namespace davsr
