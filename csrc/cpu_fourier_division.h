@@ -77,11 +77,22 @@ struct CpuBin {
   }
 };
 
-// The LR rows, each pair of mirror images once: true where `row` is the one that stands for the pair.
+// One LR row of every pair of mirror images: rows 0 .. h/2 of the planes that are their own mirror, all rows of every other plane
+// of which the mirror comes later. As a plain count, so that threads get equal shares.
 template <class Isa>
-static DAVSR_FN bool leads(const DivisionShape& shape, DivisionRow row) {
-  return row.index(shape) <= row.mirror(shape).index(shape);
-}
+struct LeadingRows {
+  const DivisionShape& shape;
+
+  DAVSR_FN int64_t half() const { return shape.h / 2 + 1; }
+  DAVSR_FN int64_t whole() const { return (shape.t - 1) / 2 * shape.h; }
+  DAVSR_FN int64_t count() const { return half() + whole() + (shape.t % 2 == 0 ? half() : 0); }
+  DAVSR_FN DivisionRow at(int64_t unit) const {
+    if (unit < half()) return {0, unit};
+    unit -= half();
+    if (unit < whole()) return {1 + unit / shape.h, unit % shape.h};
+    return {shape.t / 2, unit - whole()};
+  }
+};
 
 template <class Isa, class Real>
 static void division(const Division& op, const Parallel& threads) {
@@ -92,11 +103,11 @@ static void division(const Division& op, const Parallel& threads) {
   const int64_t columns = shape.hr_columns(), lr_columns = shape.lr_columns();
   const auto* otf = static_cast<const Complex<Real>*>(op.otf);
   const auto* gram = static_cast<const Real*>(op.gram);
-  parallel<Isa>(threads, shape.t * shape.h, [&](int64_t begin, int64_t end) {
+  const LeadingRows<Isa> leading{shape};
+  parallel<Isa>(threads, leading.count(), [&](int64_t begin, int64_t end) {
     Scratch<Isa, Complex<Real>> scratch(threads, 2 * columns);
     for (int64_t unit = begin; unit < end; ++unit) {
-      const DivisionRow row{unit / shape.h, unit % shape.h};
-      if (!leads<Isa>(shape, row)) continue;
+      const DivisionRow row = leading.at(unit);
       const DivisionRow pair[2] = {row, row.mirror(shape)};
       const int count = pair[0].index(shape) == pair[1].index(shape) ? 1 : 2;
       Complex<Real>* sums[2] = {scratch.data, scratch.data + (count - 1) * columns};

@@ -8,7 +8,8 @@ The same object degrades training clips, is the network's data layer, and measur
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -146,7 +147,7 @@ class Degradation:
         """A x: the LR video [b, c, t, h, w] that a camera makes of the HR video x [b, c, T, H, W]."""
         self._check("x", x, self.scale)
         x = _at_least_float32(x)
-        with _no_autocast(x):
+        with _full_precision(x):
             x = self._time.apply(x, dim=2)  # time first: it leaves s_t times less to filter in space
             if isinstance(self._space, PlaneFactor):
                 return self._space.apply(x)
@@ -157,7 +158,7 @@ class Degradation:
         """A^T y: [b, c, t, h, w] -> [b, c, T, H, W], with <A x, y> = <x, A^T y>."""
         self._check("y", y, (1, 1, 1))
         y = _at_least_float32(y)
-        with _no_autocast(y):
+        with _full_precision(y):
             return self._time.adjoint(self._spatial_adjoint(y), dim=2)
 
     def data_step(self, x: Tensor, y: Tensor, alpha: float | Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -182,7 +183,7 @@ class Degradation:
         x = _at_least_float32(x)
         y = y.to(x)
         alpha = _per_sample(alpha, x)
-        with _no_autocast(x):
+        with _full_precision(x):
             if self.solver == "fourier" and self.boundary == "circular":
                 z = fourier_data_step(x, y, alpha, self._time, self._plane)
                 return z if out is None else out.copy_(z)
@@ -311,8 +312,22 @@ def _at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _no_autocast(x: Tensor) -> torch.autocast:
-    return torch.autocast(x.device.type, enabled=False)
+def _full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Neither autocast nor, on a GPU, TF32, which keeps 10 bits of the mantissa of what is called float32."""
+    off = torch.autocast(x.device.type, enabled=False)
+    return off if x.device.type != "cuda" or torch.compiler.is_compiling() else _without_tf32(off)
+
+
+@contextmanager
+def _without_tf32(inner: AbstractContextManager[Any]) -> Iterator[None]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        with inner:
+            yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def _per_sample(alpha: float | Tensor, x: Tensor) -> Tensor:

@@ -279,3 +279,13 @@ class PlaneFactor:
             return transfer_function(time.taps, frames)[:, None, None] * plane
 
         return self._cache.tensor(("transfer", frames, height, width), like, outer)
+
+    def gram(self, time: AxisFactor, frames: int, height: int, width: int, like: Tensor) -> Tensor:
+        """fold(|B|^2) of that OTF, the eigenvalues of A A^T, [t, h, w // 2 + 1]."""
+
+        def outer() -> np.ndarray:
+            power = np.abs(transfer_function(time.taps, frames)) ** 2
+            folded = power.reshape(time.scale, -1).mean(axis=0)
+            return folded[:, None, None] * self._spectrum(height // self.scale[0], width // self.scale[1])
+
+        return self._cache.tensor(("gram", frames, height, width), like, outer)

@@ -20,7 +20,8 @@ def fourier_data_step(x: Tensor, y: Tensor, alpha: Tensor, time: AxisFactor, pla
     otf = plane.transfer(time, frames, height, width, x)
     x_hat = torch.fft.rfftn(x, dim=(2, 3, 4))
     y_hat = torch.fft.rfftn(y, dim=(2, 3, 4))
-    z_hat = fourier_division(x_hat, y_hat, otf, alpha, scale=(time.scale, *plane.scale), width=width)
+    gram = plane.gram(time, frames, height, width, x)
+    z_hat = fourier_division(x_hat, y_hat, otf, alpha, scale=(time.scale, *plane.scale), width=width, gram=gram)
     return torch.fft.irfftn(z_hat, s=(frames, height, width), dim=(2, 3, 4))
 
 
