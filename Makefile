@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test matrix fuzz kill-test op-calls lint package docs sanitize cuda bench bench-peer clean
+.PHONY: demo test matrix fuzz kill-test op-calls lint package docs sanitize cuda gpu pack bench bench-peer clean
 
 demo: $(READY)
 	$(BIN)/python test.py --set name=demo
@@ -50,6 +50,14 @@ sanitize: $(READY)
 
 cuda:
 	bash .ci/cuda_compile.sh $(BIN)/python
+
+# On a machine with a CUDA build of torch and nvcc: everything that a GPU is needed for, in one go. With $(PYTHON), as it is.
+gpu:
+	PYTHON=$(PYTHON) bash .ci/gpu.sh
+
+# Training data to take there: data/pack, at most 55 MB.
+pack: $(READY)
+	$(BIN)/python .ci/pack.py -opt options/train/davsr_tiny_frames.yml --out data/pack
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
