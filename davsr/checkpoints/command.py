@@ -13,6 +13,7 @@ from davsr.checkpoints.convert import Conversion, convert, listed
 from davsr.checkpoints.files import FORMAT, load_state, write_tensors
 from davsr.checkpoints.fit import WeightsError, load_into
 from davsr.checkpoints.network import KEY, network_section, read_network_section
+from davsr.guards.names import require_apart
 from davsr.models.davsr import DAVSR
 from davsr.options import Options, load_options
 
@@ -79,6 +80,7 @@ def _inspect(args: argparse.Namespace, conversion: Conversion) -> int:
 
 
 def _convert(args: argparse.Namespace, conversion: Conversion) -> int:
+    require_apart([args.output], [path for path in (args.file, args.slomo) if path])
     if conversion.kind in ("spynet", "superslomo"):
         if conversion.unknown:
             raise WeightsError(

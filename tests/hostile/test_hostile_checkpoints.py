@@ -12,6 +12,7 @@ import torch
 
 from davsr.checkpoints.files import load_state
 from davsr.checkpoints.fit import load_strictly
+from davsr.cli import main
 from davsr.errors import InputError
 from davsr.options import DegradationOptions, load_options
 from davsr.physics.degradation import Degradation
@@ -112,6 +113,13 @@ def test_an_archive_that_inflates_is_refused(tmp_path: Path) -> None:
     assert load_state(tmp_path / "c.pt")["x"].numel() == 10_000
     with pytest.raises(InputError, match=r"must be as torch\.save writes it"):
         load_state(tmp_path / "d.pt")
+
+
+def test_a_conversion_does_not_replace_what_it_reads(tmp_path: Path, capsys) -> None:
+    torch.save({"levels.0.0.weight": torch.zeros(2)}, tmp_path / "c.pt")
+    before = (tmp_path / "c.pt").read_bytes()
+    assert main(["weights", "convert", str(tmp_path / "c.pt"), str(tmp_path / "." / "c.pt")]) == 2
+    assert "must not be the input" in capsys.readouterr().err and (tmp_path / "c.pt").read_bytes() == before
 
 
 def test_options_that_describe_too_large_a_network_are_refused() -> None:
