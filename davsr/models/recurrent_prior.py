@@ -22,7 +22,7 @@ from davsr.models.layers import Conv3x3, ResidualBlocks, weights_channels_last
 from davsr.models.motion import Motion, Times, uniform_motion
 from davsr.models.precision import like_weights
 from davsr.models.rounds import NOISE
-from davsr.models.trunk import CELL, PictureTrunk, from_cells, to_cells
+from davsr.models.trunk import CELL, PictureTrunk, cell_deviations, pixels_of_cells
 from davsr.models.warp import warp
 from davsr.options import EnhancementOptions
 from davsr.physics.operator import Operator
@@ -131,7 +131,7 @@ class Recurrence(nn.Module):
 
     def forward(self, features: Tensor, sharp: Tensor, motion: Motion, b: int) -> Tensor:
         """Features [b t, c, h, w] of LR frames, the rounds' frames at their times [b t, 3, H, W] -> features."""
-        cells = like_weights(to_cells(sharp), self).contiguous(memory_format=torch.channels_last)
+        cells = like_weights(cell_deviations(sharp), self).contiguous(memory_format=torch.channels_last)
         own = (features + self.sharp(cells)).unflatten(0, (b, -1))
         t = own.shape[1]
         before, after = [torch.empty(0)] * t, [torch.empty(0)] * t
@@ -222,8 +222,8 @@ class Fusion(nn.Module):
         n, _, h, w = shown.speed.shape
         constants = torch.stack([2 * shown.distance, 100 * sigma], dim=1)
         parts = [
-            to_cells(z),
-            to_cells(shown.detail),
+            cell_deviations(z),
+            cell_deviations(shown.detail),
             shown.features,
             shown.speed / 4,
             8 * shown.mismatch,
@@ -231,7 +231,7 @@ class Fusion(nn.Module):
         ]
         x = like_weights(torch.cat([part.to(z.dtype) for part in parts], dim=1), self)
         x = self.last(self.body(x.contiguous(memory_format=torch.channels_last)))
-        return z + HALF * shown.detail + from_cells(x).to(z.dtype)
+        return z + HALF * shown.detail + pixels_of_cells(x).to(z.dtype)
 
 
 def _joined(*parts: Tensor) -> Tensor:

@@ -36,13 +36,13 @@ class PictureTrunk(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames [n, 3, H, W], sides multiples of 4 -> features [n, channels, H / 4, W / 4]."""
-        x = like_weights(to_cells(frames), self).contiguous(memory_format=torch.channels_last)
+        x = like_weights(cell_deviations(frames), self).contiguous(memory_format=torch.channels_last)
         features: Tensor = self.blocks(self.entry(x, slope=0.1))
         return features
 
     def detail(self, features: Tensor) -> Tensor:
         """Features -> what is added to the frames [n, 3, H, W]."""
-        return from_cells(self.last(features))
+        return pixels_of_cells(self.last(features))
 
 
 class PictureEnhancement(nn.Module):
@@ -60,7 +60,7 @@ class PictureEnhancement(nn.Module):
         return z + detail.unflatten(0, (z.shape[0], -1)).transpose(1, 2)
 
 
-def to_cells(frames: Tensor) -> Tensor:
+def cell_deviations(frames: Tensor) -> Tensor:
     """Frames [n, 3, H, W] -> cells [n, 48, H / 4, W / 4], as deviations from the mean of the cells around.
 
     So what the network sees does not depend on the shade of a place, yet it sees how one cell differs from the next.
@@ -69,6 +69,6 @@ def to_cells(frames: Tensor) -> Tensor:
     return _GAIN * (F.pixel_unshuffle(frames, CELL) - level.repeat_interleave(CELL**2, dim=1))
 
 
-def from_cells(cells: Tensor) -> Tensor:
+def pixels_of_cells(cells: Tensor) -> Tensor:
     """Deviations in cells [n, 48, h, w] -> [n, 3, 4 h, 4 w]."""
     return F.pixel_shuffle(cells, CELL) / _GAIN
