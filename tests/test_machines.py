@@ -144,3 +144,10 @@ def test_a_model_without_weights_works_where_its_clip_lies(name, monkeypatch):
     alpha, _ = model.hyper(torch.rand(1, device=place), model.degradation)
     z = model.degradation.data_step(x, y, alpha[:, 0])
     assert z.device == place and z.shape == (1, 3, 5, 16, 16)
+
+
+def test_what_older_torch_does_not_know_is_not_asked_for():
+    """torch 2.6 takes no reason for what a compiler leaves out."""
+    code = "import torch; f = torch.compiler.disable; torch.compiler.disable = lambda fn=None, recursive=True: f(fn, recursive)"
+    command = [sys.executable, "-c", f"{code}; import davsr.physics.degradation"]
+    subprocess.run(command, cwd=Path(__file__).parents[1], check=True)

@@ -16,7 +16,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorRange, ColorTrc
+from av.video.reformatter import ColorRange
 
 from davsr.errors import InputError
 
@@ -32,7 +32,7 @@ _LUMA = {
 BT709, BT601 = 1, 6
 _UNSTATED = (0, 2, 3)  # 0 is RGB, which says nothing where the samples are not
 LIMITED, FULL = int(ColorRange.MPEG), int(ColorRange.JPEG)
-HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
+HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics, by their numbers in H.273
 SDR_TAGS = {"matrix": BT709, "range": LIMITED, "transfer": 1, "primaries": 1}
 
 Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]  # [h, w, 3] RGB, full scale is white

@@ -5,6 +5,7 @@ A = A_time x A_space. Time is always one axis; space is two axes (separable PSF)
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -28,10 +29,12 @@ from davsr.physics.psf import (
 _CANONICAL_SIZE = 16
 
 
-_eager = torch.compiler.disable(
-    reason="the operator's bases for these sizes are computed in NumPy; "
+_REASON = {
+    "reason": "the operator's bases for these sizes are computed in NumPy; "
     "before compiling with fullgraph=True or exporting, call the model once at the same sizes"
-)
+}
+_takes_reason = "reason" in inspect.signature(torch.compiler.disable).parameters  # from torch 2.7 on
+_eager = torch.compiler.disable(**(_REASON if _takes_reason else {}))
 
 
 _KEPT = 64  # arrays of one factor: of a dozen sizes and more; a run has a few
