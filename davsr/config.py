@@ -156,6 +156,8 @@ def _set(tree: dict[str, Any], override: str) -> None:
 
 def build(cls: type[T], tree: Mapping[str, Any], path: str = "") -> T:
     """Build one dataclass from a mapping; `path` is the dotted prefix for errors."""
+    if not isinstance(tree, Mapping):
+        raise InputError(f"options: {path.rstrip('.')} must be a section with keys, got {shown(tree)}")
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if "internal" not in field.metadata}  # type: ignore[arg-type]  # every T is a dataclass; typing has no public bound that says so
     for key in tree:
@@ -192,8 +194,6 @@ def _coerce(kind: Any, value: Any, path: str, limits: Mapping[str, Any]) -> Any:
     if origin is tuple:
         return _coerce_tuple(args, value, path, limits)
     if dataclasses.is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise InputError(f"options: {path} must be a section with keys, got {shown(value)}")
         return build(typing.cast(type, kind), value, f"{path}.")
     return _coerce_scalar(kind, value, path, limits)
 

@@ -83,7 +83,7 @@ def _built(section: Mapping[str, Any], source: str) -> NetworkSection:
 
 def _from_version_1(section: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Version 1 was the options of the training run alone; what is unknown or wrong in `data` says nothing about the range."""
-    options = section["options"]
+    options = section.get("options")
     if not isinstance(options, Mapping):
         raise InputError(f"weights: {source} holds no options, so its network cannot be built; name them with -opt")
     described = {name: options.get(name) or {} for name in ("model", "degradation")}

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from davsr.errors import InputError
-from tests.fuzz.kinds import KINDS, Kind
+from tests.fuzz.base import Kind
+from tests.fuzz.kinds import KINDS
 
 SECONDS = 20  # of the processor, for one case: the system ends a process that takes more
 MEMORY = 2 * 2**30  # bytes that a case may have resident

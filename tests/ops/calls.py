@@ -96,39 +96,58 @@ def conv3x3(rng: np.random.Generator, wrong: float, level: str | None) -> Callab
     return lambda: torch.ops.davsr.conv3x3(x, weight, bias, residual, slope, level)
 
 
-def motion_average(rng: np.random.Generator, wrong: float, level: str | None) -> Callable[[], Any]:
-    """By its schema, whatever that says: tensors of the op's own shapes where their names are known, numbers elsewhere."""
-    b, c, T, h, w, s = (int(rng.integers(low, high)) for low, high in ((0, 3), (1, 4), (1, 6), (1, 5), (1, 5), (1, 4)))
-    shapes = {"trust": [b, 1, T, h, w], "motion": [b, 2, T, h, w]}
-    schema = torch.ops.davsr.motion_average.default._schema
-    values: list[Any] = []
-    for argument in schema.arguments:
-        kind = str(argument.type)
-        if "Tensor" in kind:
-            values.append(tensor(rng, shapes.get(argument.name, [b, c, T, s * h, s * w]), wrong))
-        elif "List" in kind or "[]" in kind:
-            values.append(_numbers(rng, wrong, *[int(rng.integers(-3, 4)) for _ in range(int(rng.integers(0, 5)))]))
-        elif "str" in kind:
-            values.append(level)
-        elif "bool" in kind:
-            values.append(bool(rng.random() < 0.5))
-        elif "int" in kind:
-            values.append(_numbers(rng, wrong, s)[0])
-        else:
-            values.append(float(rng.choice([0.1, 0, -1, np.nan, np.inf, 1e30])))
-    return lambda: torch.ops.davsr.motion_average(*values)
+_SIZES = ((0, 3), (1, 4), (1, 6), (1, 5), (1, 5), (1, 4), (0, 4))  # b, c, T, h, w, scale, steps
+
+
+def by_schema(name: str) -> Callable[[np.random.Generator, float, str | None], Callable[[], Any]]:
+    """Calls of an op that has no generator of its own here: tensors of small volumes, and numbers, by its schema."""
+    op = getattr(torch.ops.davsr, name)
+
+    def generate(rng: np.random.Generator, wrong: float, level: str | None) -> Callable[[], Any]:
+        b, c, T, h, w, s, n = (int(rng.integers(low, high)) for low, high in _SIZES)
+        volume, cells = [b, c, T, s * h, s * w], [b, n, T, h, w]
+        shapes = {"motion": [b, T, 2, s * h, s * w], "support": [b, 1, *volume[2:]], "d_support": [b, 1, *volume[2:]]}
+        shapes |= {"weight": cells, "grad": cells if "mismatch" in name else volume}
+        lists = {"cell": [s, s], "steps": [int(rng.choice([-2, -1, 1, 2])) for _ in range(n)]}
+        values: list[Any] = []
+        for argument in op.default._schema.arguments:
+            kind = str(argument.type)
+            if "Tensor" in kind:
+                values.append(tensor(rng, shapes.get(argument.name, volume), wrong))
+            elif "List" in kind:
+                values.append(_numbers(rng, wrong, *lists.get(argument.name, [])))
+            elif "str" in kind:
+                values.append(level)
+            elif "bool" in kind:
+                values.append(bool(rng.random() < 0.5))
+            elif "int" in kind:
+                values.append(_numbers(rng, wrong, s)[0])
+            else:
+                values.append(float(rng.choice([0.1, 0, -1, np.nan, np.inf, 1e30])))
+        return lambda: op(*values)
+
+    generate.__name__ = name
+    return generate
+
+
+def ops() -> list[Any]:
+    """A generator of calls for every compiled op."""
+    known = {"deform_align", "deform_align_backward", "fourier_division", "fourier_division_backward", "conv3x3"}
+    told = {"cpu_levels", "has_cuda", "built_for"}  # these take nothing
+    names = {
+        name.removeprefix("davsr::") for name in torch._C._dispatch_get_all_op_names() if name.startswith("davsr::")
+    }
+    return [deform_align, fourier_division, conv3x3, *map(by_schema, sorted(names - known - told))]
 
 
 def run(calls: int, seed: int) -> Counter[str]:
     """Random calls; how many were answered and how many refused."""
-    ops = [deform_align, fourier_division, conv3x3]
-    if hasattr(torch.ops.davsr, "motion_average"):
-        ops.append(motion_average)
+    generators = ops()
     levels = [None, *torch.ops.davsr.cpu_levels(), "nonsense"]
     counts: Counter[str] = Counter()
     for number in range(calls):
         rng = np.random.default_rng([seed, number])
-        op = ops[number % len(ops)]
+        op = generators[number % len(generators)]
         call = op(rng, float(rng.choice([0, 0.05, 0.3])), levels[int(rng.integers(len(levels)))])
         try:
             call()
