@@ -95,8 +95,8 @@ std::tuple<at::Tensor, at::Tensor> flatten_backward(const at::Tensor& grad_in, c
 MotionShape cells_shape(const at::Tensor& x, int64_t first, int64_t count, const char* op) {
   TORCH_CHECK_VALUE(x.dim() == 5 && x.scalar_type() == at::kFloat && x.is_contiguous(), op,
                     ": x must be [b, c, T, H, W], float32 and dense, got ", x.sizes(), " of ", x.scalar_type());
-  TORCH_CHECK_VALUE(first >= 0 && count >= 0 && first + count <= x.size(2), op, ": frames must be of the ", x.size(2),
-                    " of x, got ", first, " to ", first + count);
+  TORCH_CHECK_VALUE(first >= 0 && count >= 0 && first <= x.size(2) && count <= x.size(2) - first, op, ": frames must be of the ",
+                    x.size(2), " of x, got ", count, " from ", first);
   MotionShape shape;
   shape.batch = x.size(0);
   shape.channels = x.size(1);
