@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 import davsr
-from davsr import config
 from davsr.cli import COMMANDS
-from davsr.options import Options
+from davsr.options import Options, load_options
 from tests import snippets
 from tests.videos import pattern, write_video
 
@@ -69,7 +68,7 @@ def test_a_command_is_taken_by_what_it_calls(page, line):
     args = parser.parse_args(rest)
     if getattr(args, "opt", None) == "FILE.yml":
         return
-    config.build(Options, config.read_tree(getattr(args, "opt", None), getattr(args, "set", [])))
+    load_options(getattr(args, "opt", None), getattr(args, "set", None) or [])
 
 
 def test_there_are_commands_of_every_kind_on_the_pages():
