@@ -27,6 +27,12 @@ FLATTENING = 0.005  # step down the total variation
 FLAT = 0.02  # gradient up to which total variation counts quadratically
 NOISE = 0.1  # the noise at which the data step takes a value's own error for as large as the noise's
 _SUPPORT = 3.0  # about what the weights of a frame and its neighbours sum to
+# Units in which the small networks see, so that what is usual is about 1, and in which they answer.
+_CONTRAST = 4  # differences and textures are about a quarter of full scale at most
+_FAR = 50  # pixels from frame to frame: fast motion
+_TRUST = 0.3  # of the logarithm of a factor, so that Adam's first steps change weights by tens of percent
+_TRUSTED = (-24, 6)  # in that unit: a neighbour counts 1300 times less or 6 times more at most
+_DETAIL = 0.01  # of full scale, a few levels: Adam's first steps, as large in every weight, would else add too much
 _CELLS = 2**16  # of one pass of the small networks: their activations stay in the cache
 
 
@@ -163,9 +169,9 @@ class Trust(nn.Module):
         distance = error.new_tensor(STEPS).abs()[:, None, None, None]
         features = torch.stack(
             [
-                4 * (error + 1e-8).sqrt(),
-                (4 * texture)[:, None].expand_as(error),
-                distance * (speed / 50)[:, None],
+                _CONTRAST * (error + 1e-8).sqrt(),  # the root's slope stays finite
+                (_CONTRAST * texture)[:, None].expand_as(error),
+                distance * (speed / _FAR)[:, None],
                 (distance / REACH).expand_as(error),
             ],
             dim=-1,
@@ -175,7 +181,7 @@ class Trust(nn.Module):
             hidden = layer(hidden, slope=0.0)
         weight, bias = self.layers[-1].parameters()  # a 1x1 convolution to one channel: ten times as fast as a product
         factor = F.linear(hidden.permute(0, 2, 3, 1), weight.flatten(1), bias)
-        return 0.3 * factor.to(error.dtype).view(error.shape).clamp(-24, 6)
+        return _TRUST * factor.to(error.dtype).view(error.shape).clamp(*_TRUSTED)
 
 
 class Detail(nn.Module):
@@ -195,13 +201,12 @@ class Detail(nn.Module):
     def forward(self, mean: Tensor, support: Tensor, frames: slice, k: int) -> Tensor:
         """Cells [b * n, h, w, 16 c] to add to n frames of mean [b, c, T, H, W] in round k; support [b, T, H, W]: its weights."""
         inputs = like_weights(to_cells(mean, support, frames=frames, level=_SUPPORT), self).permute(0, 3, 1, 2)
-        # The network sees 4 (pixels - their mean): linear, so the first layer's weights do it.
+        # The network sees _CONTRAST (pixels - their mean): linear, so the first layer's weights do it.
         first_weight, first_bias, last_weight, last_bias = self.layers.parameters()
         of_cells, of_count = first_weight.split([first_weight.shape[1] - 1, 1], dim=1)
-        centred = torch.cat([4 * (of_cells - of_cells.mean(dim=1, keepdim=True)), of_count], dim=1)
+        centred = torch.cat([_CONTRAST * (of_cells - of_cells.mean(dim=1, keepdim=True)), of_count], dim=1)
         hidden = conv3x3(inputs, centred, first_bias, slope=0.0)
-        # In units of a few levels: Adam's first steps, as large in every weight, would else add more than there is to gain.
-        unit = 0.01 * self.strength[k]
+        unit = _DETAIL * self.strength[k]
         return conv3x3(hidden, unit * last_weight, unit * last_bias).to(mean.dtype).permute(0, 2, 3, 1)
 
 
@@ -226,4 +231,6 @@ def texture(x: Tensor, cell: tuple[int, int]) -> Tensor:
     """Standard deviation of the brightness of x [b, c, T, H, W] in cells: [b, T, H / cell, W / cell]."""
     grey = x.mean(dim=1)
     square = in_cells(grey.square(), cell) - in_cells(grey, cell).square()
-    return (square.clamp(min=0) + 1e-6).sqrt()
+    return (
+        square.clamp(min=0) + 1e-6
+    ).sqrt()  # a quarter of an 8-bit level where nothing is: the root's slope stays finite
