@@ -21,6 +21,7 @@ from davsr.models.davsr import DAVSR
 from davsr.models.flow import SPyNet
 from davsr.models.layers import ResidualBlocks
 from davsr.models.motion import Motion
+from davsr.models.recurrent_prior import RecurrentPrior
 from davsr.models.rve import RVE
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
@@ -56,6 +57,9 @@ class VideoTask:
         if fresh and options.model.weights:
             for line in load_weights(self.model, options.model.weights).report():
                 logger.info(f"{options.model.weights}: {line}")
+        newer_trunk = options.model.enhancement.trunk_weights
+        if fresh and options.model.weights and newer_trunk and isinstance(self.model.enhance, RecurrentPrior):
+            load_weights(self.model.enhance.trunk, newer_trunk)  # the part that is named counts over the whole
         if isinstance(self.model.enhance, RVE):
             self.model.enhance.gradient_checkpointing = options.train.gradient_checkpointing
         if options.train.interpolation_frozen:
