@@ -23,6 +23,25 @@ class Backend(NamedTuple):
         return f"ops backend: {self.name} ({self.reason})"
 
 
+# What csrc/schema.cpp registers. An extension of another version lacks some of it, and is not used at all.
+_REGISTERED = (
+    "deform_align",
+    "deform_align_backward",
+    "fourier_division",
+    "fourier_division_backward",
+    "motion_mismatch",
+    "motion_mismatch_backward",
+    "motion_blend",
+    "motion_blend_backward",
+    "flatten",
+    "flatten_backward",
+    "to_cells",
+    "add_cells_",
+    "conv3x3",
+    "cpu_levels",
+    "has_cuda",
+    "built_for",
+)
 _AGAIN = "build it again: pip install --no-build-isolation --force-reinstall --no-deps ."
 
 
@@ -38,10 +57,10 @@ def _load() -> str:
         torch.ops.load_library(str(found[0]))
     except OSError as error:  # built against another torch, typically: an undefined symbol
         return f"{found[0].name} does not load into torch {torch.__version__}: {error}; {_AGAIN}"
-    try:
-        built_for = torch.ops.davsr.built_for()
-    except AttributeError:
-        return f"{found[0].name} is of an older davsr; {_AGAIN}"
+    absent = [name for name in _REGISTERED if not hasattr(torch.ops.davsr, name)]
+    if absent:
+        return f"{found[0].name} is of another davsr and lacks {', '.join(absent)}; {_AGAIN}"
+    built_for = torch.ops.davsr.built_for()
     if built_for.split(".")[:2] != torch.__version__.split(".")[:2]:  # torch promises no binary interface between them
         return f"{found[0].name} was built for torch {built_for}, this is {torch.__version__}; {_AGAIN}"
     return ""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from davsr.ops import backend
+from davsr.ops._extension import _REGISTERED
 
 
 def run(code: str, **environment: str) -> str:
@@ -56,3 +59,20 @@ def test_levels_are_those_of_this_processor():
     assert levels[-2:] == ["baseline", "serial"] and backend().name == f"cpu-{levels[0]}"
     capability = torch.backends.cpu.get_cpu_capability()
     assert ("avx2" in levels) == (capability in ("AVX2", "AVX512"))
+
+
+def test_the_names_that_are_looked_for_are_those_of_the_schema():
+    schema = (Path(__file__).parents[2] / "csrc" / "schema.cpp").read_text(encoding="utf-8")
+    assert list(_REGISTERED) == re.findall(r'"([a-z_0-9]+)\(', schema)
+
+
+@pytest.mark.skipif(backend().name == "reference", reason="no extension")
+def test_an_extension_of_another_version_is_named_and_not_used(tmp_path):
+    folder = Path(os.environ.get("DAVSR_EXTENSION_FOLDER", Path(__file__).parents[2] / "davsr"))
+    built = next(folder.glob("_C*.so"))
+    other = built.read_bytes().replace(b"flatten_backward(", b"another_backward(")
+    (tmp_path / built.name).write_bytes(other)
+    said = run("from davsr.ops import backend; print(backend())", DAVSR_EXTENSION_FOLDER=str(tmp_path))
+    assert (
+        f"ops backend: reference ({built.name} is of another davsr and lacks flatten_backward; build it again" in said
+    )
