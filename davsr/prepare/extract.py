@@ -36,7 +36,7 @@ def extract_frames(
         if output.complete:
             try:
                 return tuple((int(a), int(b)) for a, b in output.facts["shots"])
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 raise InputError(
                     f"{target} has lost its list of shots: delete it, or choose another --output"
                 ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import zipfile
 from pathlib import Path
 
@@ -10,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from davsr import config
 from davsr.checkpoints.files import load_state
 from davsr.checkpoints.fit import load_strictly
 from davsr.cli import main
+from davsr.data.clips import open_clips
 from davsr.errors import InputError
-from davsr.options import DegradationOptions, load_options
+from davsr.options import DegradationOptions, ModelOptions, load_options
 from davsr.physics.degradation import Degradation
+from davsr.prepare.extract import extract_frames
 from davsr.training.optimizer import make_optimizer, restore_optimizer
 from davsr.training.state import restored
-from tests.runs import options
+from tests.runs import moving_frames, options, write_clip
 
 
 def trained() -> tuple[torch.nn.Module, torch.optim.Adam, dict]:
@@ -131,6 +135,22 @@ def test_options_that_describe_too_large_a_network_are_refused() -> None:
     ):
         with pytest.raises(InputError):
             load_options(None, [change, "model.enhancement.blocks=256"] if "channels=1024" in change else [change])
+
+
+@pytest.mark.parametrize("section", [5, "text", [1], None, float("inf")])
+def test_a_section_that_is_none_is_refused(section: object) -> None:
+    with pytest.raises(InputError, match="options: model must be a section with keys"):
+        config.build(ModelOptions, section, "model.")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shots", [None, 5, [[0]], [["a", 1]], [[0, float("inf")]], [[0, float("nan")]]])
+def test_a_list_of_shots_that_is_none_is_refused(tmp_path: Path, shots: object) -> None:
+    (clip,) = open_clips(write_clip(tmp_path / "in", moving_frames(2, 16, 16)))
+    extract_frames(clip, tmp_path / "out", workers=1)
+    record = json.loads((tmp_path / "out" / "prepared.json").read_text())
+    (tmp_path / "out" / "prepared.json").write_text(json.dumps({**record, "shots": shots}))
+    with pytest.raises(InputError, match="has lost its list of shots"):
+        extract_frames(clip, tmp_path / "out", workers=1)
 
 
 @pytest.mark.parametrize(
