@@ -50,7 +50,7 @@ for wheel in "$work"/wheels/*.whl; do
   davsr weights inspect experiments/davsr_tiny/checkpoints/step_0000002.pt
   sample="$("$bin/python" -c 'from davsr.settings.presets import PACKAGE; print(PACKAGE / "assets" / "sample.mp4")')"
   davsr prepare degrade --input "$sample" --output lq
-  davsr restore lq out.mp4 --window 3 --model training-free
+  davsr restore lq out.mp4 --rate 24 --window 3 --model training-free
   davsr polish out.mp4 --input lq --output better.mp4
   "$bin/python" "$checkout/tests/snippets.py" "$checkout/README.md"
   step "every command runs from $kind"
