@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import tempfile
@@ -17,6 +18,7 @@ from davsr.serving.workshop import Job, Limits, Workshop
 HOST = "127.0.0.1"
 PAGE = Path(__file__).parent.parent / "assets" / "serve.html"
 _PART = 2**20  # bytes of an upload that are in memory at once
+_DISCARDED = 2**30  # bytes of a refused upload that are read all the same
 _POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
 
@@ -37,6 +39,7 @@ class Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: Server
+    unread = 0  # bytes of the request's body that are still to come
 
     def do_GET(self) -> None:
         """`/`, `/jobs/N`, `/jobs/N/before|after/FRAME.png`, `/jobs/N/result.mp4`."""
@@ -68,6 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         settings = dict(parse_qsl(parts.query))
         length = self.headers.get("Content-Length", "")
+        self.unread = int(length) if length.isdigit() else 0
         limit = self.server.workshop.limits.megabytes
         if parts.path != "/jobs":
             self._problem(404, "there is nothing here")
@@ -90,6 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
                     raise InputError("the upload ended before the clip did")
                 file.write(part)
                 length -= len(part)
+                self.unread -= len(part)
         return self.server.workshop.start(place, settings)
 
     def _picture(self, job: Job, found: re.Match[str]) -> bytes:
@@ -112,8 +117,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._problem(400, str(error))
 
     def _problem(self, status: int, sentence: str) -> None:
-        self.close_connection = True  # what is left of an upload is not read
+        self.close_connection = True
         self._json(status, {"problem": sentence})
+        # A browser that still sends its clip would meet a closed door instead of the sentence.
+        left = min(self.unread, _DISCARDED)
+        with contextlib.suppress(OSError):  # or it has gone
+            while left > 0 and (part := self.rfile.read(min(left, _PART))):
+                left -= len(part)
 
     def _json(self, status: int, tree: object) -> None:
         self._answer(status, "application/json", json.dumps(tree).encode())

@@ -271,7 +271,7 @@ def one_line(capsys) -> str:
         (["--set", "test.border=two"], "test.border must be a whole number"),
         (["-opt", "twice.yml"], "border is given twice"),
         (["-opt", "none.yml"], "none.yml does not exist"),
-        (["--set", "model.iterations=2"], "model.weights must name a checkpoint"),
+        (["--set", "model.enhancement.kind=rve"], "model.weights must name a checkpoint"),
         (["--set", "degradation.psf=blob"], "psf"),
         (["--set", "device=cuda"], "device: cuda is not available here"),
         (["--set", "precision=float16", "--set", "device=cpu"], "precision: float16 must run on a GPU"),
