@@ -75,10 +75,22 @@ def _built(section: Mapping[str, Any], source: str) -> NetworkSection:
         return NetworkSection(
             config.build(ModelOptions, section.get("model") or {}, "model."),
             config.build(DegradationOptions, section.get("degradation") or {}, "degradation."),
-            config.build(TrainedRange, section["trained"], "trained.") if section.get("trained") else None,
+            _trained(section.get("trained")),
         )
     except InputError as error:
         raise InputError(f"weights: {source}: {error}") from None
+
+
+def _trained(stored: object) -> TrainedRange | None:
+    """What the model learned from; nothing where that is not known."""
+    if not stored:
+        return None
+    if not isinstance(stored, Mapping):
+        raise InputError(f"trained must be a section with keys, got {type(stored).__name__}")
+    missing = [field.name for field in dataclasses.fields(TrainedRange) if field.name not in stored]
+    if missing:
+        raise InputError(f"trained.{missing[0]} is missing")
+    return config.build(TrainedRange, stored, "trained.")
 
 
 def _from_version_1(section: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -78,6 +78,10 @@ def restore_optimizer(optimizer: torch.optim.Adam, stored: Any, source: str) -> 
     own = optimizer.state_dict()["param_groups"]
     groups = stored.get("param_groups")
     need(isinstance(groups, list) and all(isinstance(group, dict) for group in groups), "it holds no groups")
+    # Anything may stand there, a tensor too, which does not compare to a single truth.
+    indices = [group.get("params") for group in groups]
+    need(all(isinstance(i, list) and all(type(n) is int for n in i) for i in indices), "its groups hold no numbers")
+    need(all(isinstance(group.get("name"), str | None) for group in groups), "its groups have no names")
     need(
         [(group.get("name"), group.get("params")) for group in groups] == [(g["name"], g["params"]) for g in own],
         "its groups of parameters are others",

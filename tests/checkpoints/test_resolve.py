@@ -121,7 +121,18 @@ def test_a_file_of_a_newer_program_says_so(tmp_path: Path) -> None:
         load_model(saved(tmp_path / "new.pt", version=VERSION + 1))
 
 
-@pytest.mark.parametrize("section", [3, {}, {"version": "two"}, {"version": 0}, {"version": 2, "model": {"qqq": 1}}])
+@pytest.mark.parametrize(
+    "section",
+    [
+        3,
+        {},
+        {"version": "two"},
+        {"version": 0},
+        {"version": VERSION, "model": {"qqq": 1}},
+        {"version": VERSION, "trained": 3},
+        {"version": VERSION, "trained": {"scale": [5, 4, 4]}},
+    ],
+)
 def test_a_damaged_section_is_one_sentence(tmp_path: Path, section: object) -> None:
     tree = load_state(saved(tmp_path / "ours.pt"))
     torch.save({**tree, KEY: section}, tmp_path / "damaged.pt")

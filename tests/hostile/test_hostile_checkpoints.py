@@ -60,6 +60,8 @@ def test_moments_come_back_bit_for_bit_and_in_the_parameters_layout() -> None:
         lambda s: s.pop("param_groups"),
         lambda s: s["param_groups"].append(s["param_groups"][0]),
         lambda s: s["param_groups"][0].update(name="flow"),
+        lambda s: s["param_groups"][0].update(params=torch.zeros(3)),
+        lambda s: s["param_groups"][0].update(name=torch.zeros(2)),
     ],
 )
 def test_moments_that_do_not_fit_are_refused(damage) -> None:
