@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,15 +16,24 @@ from davsr.models.hyper import FixedHyper, HyPaNet
 from davsr.models.interpolation import Interpolation
 from davsr.models.motion import Motion
 from davsr.models.precision import working_dtype
-from davsr.models.recurrent_prior import RecurrentPrior, helps
+from davsr.models.prior import Observation, Prior
+from davsr.models.recurrent_prior import RecurrentPrior
 from davsr.models.rounds import MotionPrior
 from davsr.models.rve import RVE
 from davsr.models.trained_range import TrainedRange
-from davsr.models.trunk import CELL, PictureEnhancement
+from davsr.models.trunk import PictureEnhancement
 from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions, Options, RoundsOptions
 from davsr.physics.degradation import Degradation
 from davsr.physics.operator import Operator
 from davsr.pixels import as_clip
+
+
+class Start(NamedTuple):
+    """Where the alternation starts: x_0 [b, c, T, H, W] and the motion of the clip; `before`: what x_0 was made from."""
+
+    x0: Tensor
+    motion: Motion
+    before: dict[str, Tensor]
 
 
 @dataclass
@@ -40,6 +49,12 @@ class Stages:
     z: list[Tensor] = field(default_factory=list)
     x: list[Tensor] = field(default_factory=list)
     before: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, z: Tensor, x: Tensor | None = None) -> None:
+        """A data step and, but for a last one, the enhancement behind it."""
+        self.z.append(z)
+        if x is not None:
+            self.x.append(x)
 
     def named(self) -> dict[str, Tensor]:
         """(interpolated, r_0,) x_0, z_1, x_1, ..., z_K, x_K(, z_K+1) in the order in which they were made.
@@ -84,7 +99,7 @@ class DAVSR(nn.Module):
         sigma: float | Tensor = 0.0,
         *,
         degradation: Operator | None = None,
-        before: tuple[Tensor, Motion] | None = None,
+        start: Start | None = None,
         return_stages: bool = False,
     ) -> Tensor | tuple[Tensor, Stages]:
         """Restore a clip.
@@ -96,7 +111,7 @@ class DAVSR(nn.Module):
             lq: observed frames [b, t, c, h, w], RGB in [0, 1]; also [t, c, h, w], uint8, and arrays (see `as_clip`).
             sigma: standard deviation of the noise, fraction of full scale, a number or [b].
             degradation: the observation model of this clip, if not the network's own.
-            before: x_0 [b, c, T, H, W] and the motion of this clip, if they are known: interpolation and rounds do not run then.
+            start: x_0 and the motion of this clip, if they are known.
             return_stages: also return x_0 and every z_k and x_k.
 
         Returns:
@@ -108,44 +123,47 @@ class DAVSR(nn.Module):
         lq, batched = as_clip(lq, "DAVSR: lq")
         given = lq.dtype
         lq = lq.to(working_dtype(lq, *self.parameters()))
-        A = degradation or self.degradation
-        y = lq.transpose(1, 2)
-        noise = per_sample(sigma, lq)
+        y, A, noise = lq.transpose(1, 2), degradation or self.degradation, per_sample(sigma, lq)
+
+        start = start or self.start(lq, A, noise, keep=return_stages)
+        clip = Observation(lq, A, noise, start.motion)
+        prior = self.enhance if self.enhance is not None and self.applies(A, noise) else without_prior
         alpha, beta = self.hyper(noise, A)
-        earlier: dict[str, Tensor] = {}
-        if before is not None:
-            x, motion = before
-        else:
-            motion = self.interpolate.motion(lq, A)
-            x = self.interpolate(lq, A, motion)
-            if self.rounds is not None:
-                if return_stages:
-                    earlier["interpolated"] = x
-                x = self.rounds(x, y, motion.of_hr_frames(A.scale, x), A, noise, earlier if return_stages else None)
-        stages = Stages(x, alpha, beta, before=earlier)
-        enhance = self.enhance if self.applies(A, noise) else None
+        x, stages = start.x0, Stages(start.x0, alpha, beta, before=start.before)
         for k in range(self.options.iterations):
+            # z_k = argmin_z ||y - A z||^2 + alpha_k ||z - x_k-1||^2, then x_k = prior(z_k, beta_k)
             z = A.data_step(x, y, alpha[:, k]) if self.options.data_step else x
-            if isinstance(enhance, RecurrentPrior):
-                x = enhance(z, lq, motion, A, alpha[:, k], noise)
-            else:
-                x = enhance(z, beta[:, k]) if enhance is not None else z
+            x = prior(z, beta[:, k], alpha[:, k], clip)
             if return_stages:
-                stages.z.append(z)
-                stages.x.append(x)
-        if self.options.final_data_step and enhance is not None:
+                stages.add(z, x)
+        if self.options.final_data_step and x is not z:
             x = A.data_step(x, y, alpha[:, -1])
             if return_stages:
-                stages.z.append(x)
+                stages.add(x)
+
         frames = x.transpose(1, 2).to(given)
         frames = frames if batched else frames[0]
         return (frames, stages) if return_stages else frames
 
+    def start(self, lq: Tensor, A: Operator, sigma: Tensor, *, keep: bool = False) -> Start:
+        """x_0 of a clip [b, t, c, h, w]: interpolated, then in rounds along the motion where the options have them.
+
+        Args:
+            sigma: noise [b].
+            keep: also what the rounds start from, as (interpolated, r_0).
+        """
+        motion = self.interpolate.motion(lq, A)
+        x = self.interpolate(lq, A, motion)
+        if self.rounds is None:
+            return Start(x, motion, {})
+        before = {"interpolated": x} if keep else {}
+        along = motion.of_hr_frames(A.scale, x)
+        x = self.rounds(x, lq.transpose(1, 2), along, A, sigma, before if keep else None)
+        return Start(x, motion, before)
+
     def applies(self, degradation: Operator, sigma: float | Tensor = 0.0) -> bool:
-        """Whether the enhancement takes part: a recurrent prior does where it helps, elsewhere the rounds run alone."""
-        if isinstance(self.enhance, RecurrentPrior):  # while it learns, it learns from whatever it is shown
-            return degradation.scale[1:] == (CELL, CELL) if self.training else helps(degradation, sigma)
-        return self.enhance is not None
+        """Whether there is an enhancement and it takes part: elsewhere interpolation, rounds and data steps run alone."""
+        return self.enhance is not None and self.enhance.applies(degradation, sigma)
 
     def beyond_training(self, degradation: Operator, sigma: float) -> str:
         """What happens where this lies outside of what the model was trained for, as the end of a sentence."""
@@ -179,6 +197,11 @@ class DAVSR(nn.Module):
         }
 
 
+def without_prior(z: Tensor, beta: Tensor, alpha: Tensor, clip: Observation) -> Tensor:
+    """In the place of a `Prior` where there is none, or it does not apply: x_k = z_k."""
+    return z
+
+
 def per_sample(sigma: float | Tensor, lq: Tensor) -> Tensor:
     """The noise level as a tensor [b] in the clip's precision and on its device.
 
@@ -197,7 +220,7 @@ def _rounds(options: RoundsOptions) -> MotionPrior | None:
     return MotionPrior(options.count, options.channels) if options.count else None
 
 
-def _enhancement(options: EnhancementOptions) -> RVE | FrameEnhancement | PictureEnhancement | RecurrentPrior | None:
+def _enhancement(options: EnhancementOptions) -> Prior | None:
     if options.kind == "none":
         return None
     if options.kind == "recurrent":

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from davsr.models.layers import Conv3x3, ResidualBlock, weights_channels_last
 from davsr.models.precision import like_weights
+from davsr.models.prior import Observation, Prior
 from davsr.options import EnhancementOptions
 
 CELL = 4  # pixels a side, whose values are the channels that the network works on
 _PIXELS = 2**18  # HR pixels of one pass
 
 
-class FrameEnhancement(nn.Module):
+class FrameEnhancement(Prior):
     """A residual network on cells of 4x4 pixels: entry, residual blocks, and what is added to the frame.
 
     It sees the deviations of a cell from its mean colour, so that a shade that is not there cannot be added, and starts as the
@@ -32,7 +33,9 @@ class FrameEnhancement(nn.Module):
             nn.init.zeros_(parameter)
         weights_channels_last(self)
 
-    def forward(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, beta: Tensor | None = None, alpha: Tensor | None = None, clip: Observation | None = None
+    ) -> Tensor:
         """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape and dtype.
 
         Raises:

@@ -21,6 +21,7 @@ from davsr.models.interpolation import resize_bicubic
 from davsr.models.layers import Conv3x3, ResidualBlocks, weights_channels_last
 from davsr.models.motion import Motion, Times, uniform_motion
 from davsr.models.precision import like_weights
+from davsr.models.prior import Observation, Prior
 from davsr.models.rounds import NOISE
 from davsr.models.trunk import CELL, PictureTrunk, cell_deviations, pixels_of_cells
 from davsr.models.warp import warp
@@ -35,7 +36,7 @@ HALF = 0.5  # of the detail is added where nothing is known yet: by hand the bes
 _PIXELS = 2**19  # HR pixels of one pass
 
 
-class RecurrentPrior(nn.Module):
+class RecurrentPrior(Prior):
     """Enhances the frames z of the rounds by what the LR frames show; before training it adds half of the trunk's detail.
 
     Of the options, `channels` and `blocks` are those of the picture trunk; the recurrence has the same width.
@@ -50,11 +51,9 @@ class RecurrentPrior(nn.Module):
     def forward(
         self,
         z: Tensor,
-        lq: Tensor,
-        motion: Motion,
-        degradation: Operator,
+        beta: Tensor | None,
         alpha: Tensor,
-        sigma: Tensor,
+        clip: Observation,
         *,
         chosen: Sequence[int] | None = None,
     ) -> Tensor:
@@ -62,16 +61,15 @@ class RecurrentPrior(nn.Module):
 
         Args:
             z: frames [b, 3, T, H, W] in agreement with the data.
-            lq: LR frames [b, t, 3, H / 4, W / 4].
-            motion: of the clip.
-            degradation: how lq came about.
+            beta: takes no part.
             alpha: of the data step that made z, [b].
-            sigma: noise of lq [b].
+            clip: with LR frames [b, t, 3, H / 4, W / 4].
             chosen: only these HR frames; None: all.
 
         Returns:
             [b, 3, T or len(chosen), H, W] in the dtype of z.
         """
+        lq, motion, degradation, sigma = clip.lq, clip.motion, clip.operator, clip.sigma
         b, t = lq.shape[:2]
         features = self.trunk(restore_pictures(lq, degradation, alpha, sigma).flatten(0, 1))
         if self.recurrence is not None:
@@ -89,6 +87,10 @@ class RecurrentPrior(nn.Module):
             noise = sigma.to(z).view(b, 1).expand(b, len(some)).flatten()
             parts.append(self.fusion(z[:, :, some].transpose(1, 2).flatten(0, 1), shown, noise).unflatten(0, (b, -1)))
         return torch.cat(parts, dim=1).transpose(1, 2)
+
+    def applies(self, operator: Operator, sigma: float | Tensor) -> bool:
+        """It takes part where it helps; while it learns, it learns from whatever it is shown."""
+        return operator.scale[1:] == (CELL, CELL) if self.training else helps(operator, sigma)
 
 
 def helps(degradation: Operator, sigma: float | Tensor) -> bool:

@@ -20,6 +20,7 @@ from davsr.models.alignment import FlowGuidedAlignment
 from davsr.models.flow import SPyNet
 from davsr.models.layers import Conv3x3, ResidualBlocks, upsample, weights_channels_last
 from davsr.models.precision import like_weights
+from davsr.models.prior import Observation, Prior
 from davsr.models.warp import warp
 from davsr.options import EnhancementOptions
 
@@ -34,7 +35,7 @@ class StepFlows(NamedTuple):
     flow_2: Tensor | None
 
 
-class RVE(nn.Module):
+class RVE(Prior):
     """The enhancement network; the same weights serve all K rounds.
 
     `gradient_checkpointing` keeps only the results of branch steps and of chunks of frames for the backward pass, and
@@ -70,7 +71,9 @@ class RVE(nn.Module):
                 parameter.mul_(0.1)  # training starts near the identity: what the data step made
         weights_channels_last(self)
 
-    def forward(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, beta: Tensor | None = None, alpha: Tensor | None = None, clip: Observation | None = None
+    ) -> Tensor:
         """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape and dtype.
 
         Raises:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from davsr.models.layers import Conv3x3, ResidualBlock, weights_channels_last
 from davsr.models.precision import like_weights
+from davsr.models.prior import Observation, Prior
 
 CELL = 4  # pixels a side
 _GAIN = 4.0  # brings the deviations in a cell to about one
@@ -45,15 +46,17 @@ class PictureTrunk(nn.Module):
         return pixels_of_cells(self.last(features))
 
 
-class PictureEnhancement(nn.Module):
+class PictureEnhancement(Prior):
     """The trunk as an enhancement of frames by themselves: how it is taught, with s_t = 1 and clips of one frame."""
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
         self.trunk = PictureTrunk(channels, blocks)
 
-    def forward(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
-        """z [b, 3, T, H, W] of any size -> the same; beta takes no part."""
+    def forward(
+        self, z: Tensor, beta: Tensor | None = None, alpha: Tensor | None = None, clip: Observation | None = None
+    ) -> Tensor:
+        """z [b, 3, T, H, W] of any size -> the same; nothing else takes part."""
         H, W = z.shape[3:]
         frames = F.pad(z.transpose(1, 2).flatten(0, 1), (0, -W % CELL, 0, -H % CELL), mode="replicate")
         detail = self.trunk.detail(self.trunk(frames))[..., :H, :W].to(z.dtype)

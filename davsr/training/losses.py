@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from davsr.models.davsr import DAVSR
+from davsr.models.davsr import DAVSR, Start
 from davsr.models.flow import SPyNet, resize_flow
-from davsr.models.motion import Motion
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
 
@@ -40,10 +39,10 @@ class VideoObjective(nn.Module):
         gt: Tensor,
         sigma: Tensor,
         degradation: Degradation | None,
-        before: tuple[Tensor, Motion] | None = None,
+        start: Start | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """lq [b, t, c, h, w], gt [b, T, c, H, W], sigma [b] -> loss, and means over the batch to log (`before`: see `DAVSR`)."""
-        frames, stages = self.model(lq, sigma, degradation=degradation, before=before, return_stages=True)
+        """lq [b, t, c, h, w], gt [b, T, c, H, W], sigma [b] -> loss, and means over the batch to log (`start`: see `DAVSR`)."""
+        frames, stages = self.model(lq, sigma, degradation=degradation, start=start, return_stages=True)
         loss = self.loss(frames, gt)
         scalars = {"loss_final": loss.detach()}
         for name, values in (("alpha", stages.alpha), ("beta", stages.beta)):

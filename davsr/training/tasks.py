@@ -17,7 +17,7 @@ from davsr.checkpoints.loading import initial_model
 from davsr.errors import InputError
 from davsr.log import logger
 from davsr.models.alignment import FlowGuidedAlignment
-from davsr.models.davsr import DAVSR
+from davsr.models.davsr import DAVSR, Start
 from davsr.models.flow import SPyNet
 from davsr.models.layers import ResidualBlocks
 from davsr.models.motion import Motion
@@ -87,19 +87,20 @@ class VideoTask:
         return self._operators[exposure]
 
     def inputs(self, batch: VideoBatch, step: int) -> tuple[Any, ...]:
-        """(lq, gt, sigma, degradation, what was computed before)."""
+        """(lq, gt, sigma, degradation, start)."""
         degradation = self.operator(step)
         observed = observe(batch, degradation, self.options.seed, self.device)
-        return (*observed, degradation, self._before(batch, degradation))
+        return (*observed, degradation, self._start(batch, degradation))
 
-    def _before(self, batch: VideoBatch, degradation: Degradation) -> tuple[Tensor, Motion] | None:
+    def _start(self, batch: VideoBatch, degradation: Degradation) -> Start | None:
         """x_0 and the motion of samples that `CachedRounds` keeps."""
         known = [sample for sample in batch["before"] if sample is not None]
         if not known:
             return None
         kept = {name: torch.stack([sample[name] for sample in known]).to(self.device) for name in known[0]}
         times = self.model.interpolate.times(kept["there"].shape[1] + 1, degradation)
-        return to_unit(kept["x_0"]).transpose(1, 2), Motion(times, kept["there"].float(), kept["back"].float())
+        motion = Motion(times, kept["there"].float(), kept["back"].float())
+        return Start(to_unit(kept["x_0"]).transpose(1, 2), motion, {})
 
     def validate(self, model: nn.Module, ranks: Ranks, pictures: Path) -> dict[str, float]:
         """Mean PSNR over the cuts and that of each; every rank restores its share."""

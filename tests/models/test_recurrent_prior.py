@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from davsr.models.davsr import DAVSR
+from davsr.models.prior import Observation
 from davsr.models.recurrent_prior import HALF, RecurrentPrior, restore_pictures
 from davsr.models.trained_range import TrainedRange
 from davsr.options import DegradationOptions, EnhancementOptions, HyperOptions, ModelOptions, RoundsOptions
@@ -87,10 +88,10 @@ def test_frames_that_are_chosen_are_those_of_the_whole(monkeypatch: pytest.Monke
     motion = network.interpolate.motion(lq, A)
     z, alpha, sigma = network.interpolate(lq, A, motion), torch.tensor([0.001]), torch.zeros(1)
     with torch.no_grad():
-        whole = network.enhance(z, lq, motion, A, alpha, sigma)
-        chosen = network.enhance(z, lq, motion, A, alpha, sigma, chosen=[3, 4, 11])
+        whole = network.enhance(z, None, alpha, Observation(lq, A, sigma, motion))
+        chosen = network.enhance(z, None, alpha, Observation(lq, A, sigma, motion), chosen=[3, 4, 11])
         monkeypatch.setattr("davsr.models.recurrent_prior._PIXELS", 2 * z.shape[3] * z.shape[4])
-        in_parts = network.enhance(z, lq, motion, A, alpha, sigma)
+        in_parts = network.enhance(z, None, alpha, Observation(lq, A, sigma, motion))
     torch.testing.assert_close(chosen, whole[:, :, [3, 4, 11]])
     torch.testing.assert_close(in_parts, whole)
 
@@ -102,7 +103,9 @@ def test_a_shade_added_to_the_clip_is_added_to_the_result():
     motion = network.interpolate.motion(lq, A)
     z, alpha, sigma = network.interpolate(lq, A, motion), torch.tensor([0.001]), torch.zeros(1)
     with torch.no_grad():
-        dark, light = (network.enhance(z + shade, lq + shade, motion, A, alpha, sigma) for shade in (0.0, 0.2))
+        dark, light = (
+            network.enhance(z + shade, None, alpha, Observation(lq + shade, A, sigma, motion)) for shade in (0.0, 0.2)
+        )
     torch.testing.assert_close(light, dark + 0.2, rtol=0, atol=1e-5)  # 2e-6 of rounding was seen
 
 
@@ -120,7 +123,10 @@ def test_the_recurrence_carries_from_frame_to_frame_both_ways():
         )
         z = far.interpolate(lq, A, motion)
         with torch.no_grad():
-            pair = [enhance(z, y, motion, A, torch.tensor([0.001]), torch.zeros(1)) for y in (lq, changed)]
+            pair = [
+                enhance(z, None, torch.tensor([0.001]), Observation(y, A, torch.zeros(1), motion))
+                for y in (lq, changed)
+            ]
         moved = (pair[0] - pair[1]).abs().amax(dim=(0, 1, 3, 4))
         assert bool(moved[0] > 0) is reaches and bool(moved[-1] > 0) is reaches and moved[12] > 0
 

@@ -92,7 +92,7 @@ def test_what_is_kept_is_what_the_model_would_compute(pictures: Path, tmp_path: 
     lq, gt, sigma, A, before = task.inputs(task.samples[3], 3)
     assert before is not None
     with torch.no_grad():
-        kept, computed = (task.model(lq, sigma, degradation=A, before=b) for b in (before, None))
+        kept, computed = (task.model(lq, sigma, degradation=A, start=s) for s in (before, None))
     # x_0 is kept in 8 bits, a quarter of a level off on average; motion in half precision
     assert (kept - computed).abs().mean() < 0.3 / 255
     assert gt.shape == kept.shape
