@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.codec.context import Flags
 from av.stream import Disposition
 
 from davsr.data.frames import require_frame_size
@@ -91,12 +92,52 @@ class Clock:
             packet.dts = None if packet.dts is None else packet.dts + shift
 
 
-def decoded(container: Any, stream: Any) -> Iterator[Any]:
+class Decoder:
+    """Gives the pictures of a stream, packet by packet, from where its container stands.
+
+    A stream of HEVC that was cut begins with pictures whose references are missing. Newer FFmpeg leaves them out, and with
+    gradual refresh, which has no key pictures, the whole file. Players show what there is, and so does this, but for what the
+    standard leaves out: pictures that are stored behind the first key picture and shown before it (RASL).
+
+    Args:
+        sought: the container stands behind a seek: what lacks its references there is whole when it is read from the start.
+    """
+
+    def __init__(self, stream: Any, *, sought: bool = False) -> None:
+        self.unfounded = 0  # pictures so far of which what they refer to is missing
+        self._sought = sought
+        self._beginning = stream.codec_context.name == "hevc"  # no whole picture has come
+        self._key: int | None = None  # stamp of the first key picture
+        self._leading: set[int] = set()
+        if self._beginning:
+            stream.codec_context.flags |= Flags.output_corrupt
+
+    def pictures(self, packet: Any) -> Iterator[Any]:
+        """The frames that a packet lets out.
+
+        Raises:
+            av.FFmpegError: the packet cannot be decoded.
+        """
+        if self._beginning and packet.size and packet.pts is not None:
+            if self._key is None and packet.is_keyframe:
+                self._key = packet.pts
+            elif self._key is not None and packet.pts < self._key:
+                self._leading.add(packet.pts)
+        for frame in packet.decode():
+            self._beginning = self._beginning and frame.is_corrupt and (self._key is None or frame.pts != self._key)
+            if self._beginning and (self._sought or frame.pts in self._leading):
+                continue
+            self.unfounded += self._beginning
+            yield frame
+
+
+def decoded(container: Any, stream: Any, *, sought: bool = False) -> Iterator[Any]:
     """The frames from where the container stands; what cannot be decoded is passed over, as players do."""
+    decoder = Decoder(stream, sought=sought)
     try:
         for packet in container.demux(stream):
             try:
-                yield from packet.decode()
+                yield from decoder.pictures(packet)
             except av.FFmpegError:
                 continue
     except av.FFmpegError:  # the container ends in disorder

@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from davsr.data import colour
-from davsr.data.container import MICROSECOND, Clock, is_cut_short, open_container, origin, picture_stream
+from davsr.data.container import MICROSECOND, Clock, Decoder, is_cut_short, open_container, origin, picture_stream
 from davsr.data.timing import constant_rate, ordered
 
 _STILL = 0.5  # 8-bit levels: with less change on average, compression made it
@@ -33,6 +33,7 @@ class Pictures:
     keys: list[int] = field(default_factory=list)  # indices of pictures from which decoding can begin
     rates: list[Fraction] = field(default_factory=list)  # frames a second that the container states
     skipped: int = 0  # packets before the first picture, which show nothing without what came before them
+    unfounded: int = 0  # pictures at the beginning of which what they refer to is missing
     missing: int = 0  # packets that should show something and do not
     lost: list[int] = field(default_factory=list)  # for each packet that could not be decoded: pictures before it
     cut_short: bool = False  # the file ends before it says it does
@@ -82,7 +83,7 @@ def _look_through(path: Path, *, threads: bool) -> Pictures:
         found.base = Fraction(stream.time_base)
         stated = (stream.average_rate, stream.guessed_rate, stream.base_rate)
         found.rates = list(dict.fromkeys(Fraction(rate) for rate in stated if rate))
-        gathered = _Decoded(found)
+        gathered, decoder = _Decoded(found), Decoder(stream)
         clock, read, reach = Clock(container), 0, Fraction(0)
         for packet in _whole(container):
             clock.set(packet)
@@ -93,10 +94,11 @@ def _look_through(path: Path, *, threads: bool) -> Pictures:
             read += bool(packet.size)
             gathered.expect(packet)
             try:
-                for frame in packet.decode():
-                    gathered.add(frame)
+                for frame in decoder.pictures(packet):
+                    gathered.add(frame, lost=frame.is_corrupt and len(gathered.stamps) >= decoder.unfounded)
             except av.FFmpegError:
                 found.lost.append(len(gathered.stamps))
+        found.unfounded = decoder.unfounded
         lacking, half_empty = read < stream.frames, False
         if not stream.frames and container.duration:
             stated = container.duration * MICROSECOND  # from 0 on in the containers that can be cut short
@@ -139,12 +141,12 @@ class _Decoded:
         if packet.size and packet.pts is not None and not packet.is_discard:
             self.expected.append(packet.pts)
 
-    def add(self, frame: Any) -> None:
+    def add(self, frame: Any, *, lost: bool) -> None:
         found, i = self.found, len(self.stamps)
         if not self.stamps:
             self.size = (frame.height, frame.width)
         self.stamps.append(frame.pts)
-        if frame.is_corrupt:
+        if lost:
             found.lost.append(i)
         if frame.key_frame:
             found.keys.append(i)

@@ -226,7 +226,7 @@ class VideoReader:
                     self._container.seek(found.stamps[key] - before, stream=stream, backward=True)
                 except av.FFmpegError:  # a file without an index, which not every container searches
                     break
-                frames = ((self._index(f.pts), f) for f in decoded(self._container, stream))
+                frames = ((self._index(f.pts), f) for f in decoded(self._container, stream, sought=True))
                 known = ((index, f) for index, f in frames if index is not None)
                 first = next(known, None)
                 if first is not None and first[0] <= i:

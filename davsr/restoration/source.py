@@ -93,6 +93,12 @@ class VideoSource(VideoReader):
                 f"{self.path} begins in the middle: {found.skipped} frames that cannot be decoded without what came "
                 "before them are left out"
             )
+        if found.unfounded:
+            rest = f"; --frames {found.unfounded}: leaves them out" if found.unfounded < len(found) else ""
+            logger.info(
+                f"{self.path} begins in the middle: {found.unfounded} frames, which refer to what came before, are shown as "
+                f"far as they can be decoded{rest}"
+            )
         if found.lost:
             logger.warning(
                 f"{self.path}: {len(found.lost)} frames are damaged or missing, the first after frame {found.lost[0]}"

@@ -46,7 +46,7 @@ def through(tmp_path, model):
         ("time_stamps_restart.ts", 50),
         ("time_stamps_restart_3.ts", 65),
         ("open_gop_cut.ts", 28),
-        ("hevc_cra.mkv", 16),  # FFmpeg 5 shows 9 more, of which nothing but grey and debris is decoded
+        ("hevc_cra.mkv", 25),
         ("x264_bframes.avi", 12),
         ("cover_art_first.mp4", 10),
         ("opaque.gif", 10),
@@ -56,8 +56,11 @@ def through(tmp_path, model):
 )
 def test_every_frame_is_restored(through, case, frames):
     told = about(through(case, rate="25" if case.startswith("png") else ""))
-    assert told["frames"] == 5 * frames and told["rate"] == {"opaque.gif": 50}.get(case, 125)
-    assert len(told["steps"]) == 1
+    assert told["frames"] == 5 * frames
+    if case == "hevc_cra.mkv":  # one frame, which the standard leaves out, is missing between the others
+        assert max(told["steps"]) == 2 * min(told["steps"]) == Fraction(2, 125)
+    else:
+        assert told["rate"] == {"opaque.gif": 50}.get(case, 125) and len(told["steps"]) == 1
     assert case != "png_exif" or told["size"] == (64, 48)
 
 
