@@ -10,7 +10,7 @@ import davsr
 from davsr.pixels import to_uint8
 
 truth = pictures.sample(frames=15)
-lq = davsr.degrade(truth)  # what a camera of the standard setting makes of it: 3 frames of 64x64
+lq = davsr.degrade(truth)  # what a camera of the standard setting makes of it: 3 frames of 32x32
 print("observed", list(lq.shape), "of", list(truth.shape))
 
 model = davsr.load_model()

@@ -13,7 +13,7 @@ from davsr.pixels import to_uint8
 from davsr.prepare.verify import measure
 
 camera = davsr.Degradation(scale=(5, 4, 4), exposure=3, phase=1, psf="gaussian", psf_sigma=1.6)
-truth = pictures.sample(frames=45)
+truth = pictures.sample(frames=45, side=256)
 for number, frame in enumerate(to_uint8(davsr.degrade(truth, camera))):
     cv2.imwrite(f"{number:04d}.png", frame.permute(1, 2, 0).flip(2).numpy())
 

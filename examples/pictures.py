@@ -13,12 +13,15 @@ import davsr
 from davsr.data.clips import open_clip
 from davsr.pixels import as_image, as_tensor, to_uint8, to_unit
 
+_LARGER = 2  # than their pixels are pictures of small frames shown
 SAMPLE = Path(davsr.__file__).parent / "assets" / "sample.mp4"  # sharp, 45 frames of 256x256
 
 
-def sample(frames: int) -> Tensor:
-    """The first frames of the sample clip, [T, 3, H, W] in [0, 1]."""
-    return to_unit(as_tensor(open_clip(SAMPLE).frames(0, frames)))
+def sample(frames: int, side: int = 128) -> Tensor:
+    """The first frames of the sample clip, [T, 3, side, side] in [0, 1], from its centre: small, so that examples are quick."""
+    clip = open_clip(SAMPLE)
+    top, left = ((n - side) // 2 for n in clip.size)
+    return to_unit(as_tensor(clip.frames(0, frames)[:, top : top + side, left : left + side]))
 
 
 def as_image_of(frame: Tensor, size: tuple[int, int]) -> np.ndarray:
@@ -29,7 +32,8 @@ def as_image_of(frame: Tensor, size: tuple[int, int]) -> np.ndarray:
 
 def side_by_side(path: str, frames: Mapping[str, Tensor]) -> None:
     """Write frames [3, h, w] in [0, 1] as one PNG, each under its name, at the size of the largest."""
-    size = max(tuple(frame.shape[1:]) for frame in frames.values())
+    height, width = max(tuple(frame.shape[1:]) for frame in frames.values())
+    size = (height * _LARGER, width * _LARGER) if height <= 128 else (height, width)
     columns = []
     for name, frame in frames.items():
         title = np.full((24, size[1], 3), 255, np.uint8)
