@@ -32,7 +32,7 @@ op-calls: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check --diff davsr tests benchmarks train.py test.py setup.py
+	$(BIN)/ruff format --check --diff davsr tests benchmarks integrations examples train.py test.py setup.py
 	$(BIN)/mypy
 
 # What people install: sdist, wheels, fresh environments away from this folder.

@@ -37,7 +37,13 @@ class SpaceTimeCamera(deepinv.physics.LinearPhysics):  # type: ignore[misc]  # d
         """Observed [b, c, t, h, w] -> [b, c, T, H, W]."""
         return self.degradation.adjoint(y)
 
-    def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
-        """argmin_x gamma / 2 ||A x - y||^2 + 1 / 2 ||x - z||^2: the data step with alpha = 1 / gamma."""
+    def prox_l2(self, z: Tensor | float | None, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
+        """argmin_x gamma / 2 ||A x - y||^2 + 1 / 2 ||x - z||^2: the data step with alpha = 1 / gamma.
+
+        z: a video [b, c, T, H, W], a number for a constant one, or None for zero.
+        gamma: a number, or one for each clip of the batch.
+        """
+        if not isinstance(z, Tensor):
+            z = torch.full_like(self.A_adjoint(y), z or 0.0)
         gamma = torch.as_tensor(gamma, dtype=z.dtype, device=z.device)
         return self.degradation.data_step(z, y, 1 / (gamma.flatten() if gamma.numel() > 1 else gamma.reshape(())))

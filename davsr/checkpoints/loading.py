@@ -26,6 +26,7 @@ from davsr.options import (
 )
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "davsr_tiny.pt"
+FREE = "training-free"  # names the restoration without weights where a checkpoint is expected
 
 # One data step after interpolation: the baseline of every table.
 TRAINING_FREE = ModelOptions(
@@ -61,8 +62,9 @@ def load_model(
     """A model in eval mode.
 
     Args:
-        path: a checkpoint of ours, which says what network it is of, or in published names. None: the shipped model,
-            or where none is installed restoration along the motion, which needs no weights.
+        path: a checkpoint of ours, which says what network it is of, or in published names. `training-free`: interpolation
+            and one data step. None: the shipped model, or where none is installed restoration along the motion, which needs no
+            weights either.
         model: options of the network, where they are not to be the checkpoint's.
         degradation: the observation model to invert, where it is not to be the checkpoint's.
         device: where the model goes.
@@ -74,8 +76,9 @@ def load_model(
         path = SHIPPED
     if path is None and model is not None:
         path = model.weights
-    if path is None:
-        return build_model(None, model or ALONG_MOTION, degradation or DegradationOptions(), device)
+    if path is None or path == FREE:
+        model = model or (TRAINING_FREE if path == FREE else ALONG_MOTION)
+        return build_model(None, model, degradation or DegradationOptions(), device)
     checkpoint = read_checkpoint(path, described=model is not None and degradation is not None)
     section = checkpoint.section
     if section is not None:

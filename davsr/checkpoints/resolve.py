@@ -12,7 +12,15 @@ from typing import Any
 import torch
 
 from davsr import config
-from davsr.checkpoints.loading import ALONG_MOTION, SHIPPED, TRAINING_FREE, Checkpoint, build_model, read_checkpoint
+from davsr.checkpoints.loading import (
+    ALONG_MOTION,
+    FREE,
+    SHIPPED,
+    TRAINING_FREE,
+    Checkpoint,
+    build_model,
+    read_checkpoint,
+)
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.models.flow import SPyNet
@@ -21,8 +29,6 @@ from davsr.options import DegradationOptions, ModelOptions, Options
 from davsr.physics.degradation import Degradation
 from davsr.physics.operator import Operator
 from davsr.physics.response import LinearLight
-
-FREE = "training-free"  # names the restoration without weights where a checkpoint is expected
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ def checkpoint(path: Path, network: DAVSR, options: object) -> Path:
 
 
 def test_training_free_needs_no_weights() -> None:
-    model = davsr.load_model(model=TRAINING_FREE)
+    model = davsr.load_model("training-free")
+    assert model.options == davsr.load_model(model=TRAINING_FREE).options == TRAINING_FREE
     assert not model.training
     assert not list(model.parameters())
     lq = torch.rand(1, 2, 3, 16, 20, generator=torch.Generator().manual_seed(0))

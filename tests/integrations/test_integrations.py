@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent.parent.parent / "integrations"
 
 
 def test_physics_of_deepinv_agree_with_its_own_definitions():
-    pytest.importorskip("deepinv", reason="deepinv is not installed")
+    deepinv = pytest.importorskip("deepinv", reason="deepinv is not installed")
     camera = importlib.import_module("integrations.deepinv_physics").SpaceTimeCamera
     torch.manual_seed(0)
     physics = camera(davsr.Degradation((2, 2, 2), exposure=1.5))
@@ -29,41 +29,61 @@ def test_physics_of_deepinv_agree_with_its_own_definitions():
         weight = torch.as_tensor(gamma, dtype=torch.float64).view(-1, 1, 1, 1, 1)
         gradient = weight * physics.A_adjoint(physics.A(result) - y) + result - z  # zero at the minimum
         torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-10, rtol=0)
+    # deepinv's own conjugate gradients come to the same, and its data fidelity calls the closed form
+    iterative = deepinv.physics.LinearPhysics.prox_l2(physics, z, y, 0.7, max_iter=200, tol=1e-12)
+    torch.testing.assert_close(physics.prox_l2(z, y, 0.7), iterative, atol=1e-5, rtol=0)  # where they end
+    fidelity = deepinv.optim.data_fidelity.L2()
+    torch.testing.assert_close(fidelity.prox(z, y, physics, gamma=0.7), physics.prox_l2(z, y, 0.7))
+    torch.testing.assert_close(physics.prox_l2(None, y, 0.7), physics.prox_l2(torch.zeros_like(z), y, 0.7))
+    noisy = camera(physics.degradation, noise_model=deepinv.physics.GaussianNoise(0.1))(x)
+    assert 0.05 < float((noisy - y).std()) < 0.15
 
 
 def test_the_node_of_comfyui_restores_as_the_model_does():
     node = importlib.import_module("integrations.comfyui_davsr")
     kind = node.NODE_CLASS_MAPPINGS["DAVSRRestore"]
+    assert set(node.NODE_DISPLAY_NAME_MAPPINGS) == set(node.NODE_CLASS_MAPPINGS)
     fields = kind.INPUT_TYPES()
-    images = torch.rand(3, 16, 16, 4, generator=torch.Generator().manual_seed(0))  # with alpha, as some loaders give
+    images = torch.rand(2, 8, 8, 4, generator=torch.Generator().manual_seed(0))  # with alpha, as some loaders give
     given = {name: how[1]["default"] for name, how in fields["required"].items() if name != "images"}
     (result,) = getattr(kind(), kind.FUNCTION)(images=images, **given)
     model = davsr.load_model()
     with torch.inference_mode():
         expected = model(images[..., :3].permute(0, 3, 1, 2)).clamp(0, 1).permute(0, 2, 3, 1)
     torch.testing.assert_close(result, expected)
-    (longer,) = kind().restore(torch.rand(8, 8, 8, 3), 2, 2, 0.5, 0.01)
+
+
+def test_the_node_of_comfyui_joins_windows_of_a_long_batch():
+    node = importlib.import_module("integrations.comfyui_davsr")
+    (longer,) = node.RestoreVideo().restore(torch.rand(8, 8, 8, 3), 2, 2, 0.5, 0.01, checkpoint="training-free")
     assert longer.shape == (16, 16, 16, 3) and longer.min() >= 0 and longer.max() <= 1
 
 
 def test_the_function_of_vapoursynth():
     vs = pytest.importorskip("vapoursynth", reason="VapourSynth is not installed")
     restore = importlib.import_module("integrations.vapoursynth_davsr").restore
-    clip = vs.core.std.BlankClip(
-        width=16, height=8, length=4, format=vs.RGBS, fpsnum=24, fpsden=1, color=[0.2, 0.5, 0.8]
-    )
-    result = restore(clip, (2, 2, 2), step=3)
-    assert (result.width, result.height, result.num_frames, result.fps) == (32, 16, 8, 48)
-    for n in (0, 7):
+    blank = vs.core.std.BlankClip(width=16, height=8, length=5, format=vs.RGBS, fpsnum=24, fpsden=1)
+    frames = torch.rand(5, 3, 8, 16, generator=torch.Generator().manual_seed(0)).numpy()
+
+    def fill(n, f):
+        frame = f.copy()
+        for plane in range(3):
+            np.copyto(np.asarray(frame[plane]), frames[n, plane])
+        return frame
+
+    clip = blank.std.ModifyFrame(blank, fill)
+    result = restore(clip, (2, 2, 2), model="training-free", step=3, context=1)
+    assert (result.width, result.height, result.num_frames, result.fps) == (32, 16, 10, 48)
+    model = davsr.load_model("training-free", degradation=davsr.DegradationOptions(scale=(2, 2, 2)))
+    with torch.inference_mode():
+        expected = [model(frames[:4])[:6], model(frames[2:])[2:]]  # the two windows with a frame of context
+    for n, values in enumerate(torch.cat(expected).numpy()):
         frame = result.get_frame(n)
-        for plane, value in enumerate((0.2, 0.5, 0.8)):
-            np.testing.assert_allclose(np.asarray(frame[plane]), value, atol=0.02)  # a uniform clip stays what it is
+        np.testing.assert_allclose(np.stack([np.asarray(frame[plane]) for plane in range(3)]), values, atol=1e-6)
     with pytest.raises(davsr.InputError, match="RGBS"):
         restore(vs.core.std.BlankClip(format=vs.YUV420P8))
 
 
-@pytest.mark.parametrize(
-    "file", sorted((Path(__file__).parent.parent.parent / "integrations").glob("*.py")), ids=lambda f: f.name
-)
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.name)
 def test_an_adapter_is_a_page(file):
     assert len(file.read_text().splitlines()) <= 150
