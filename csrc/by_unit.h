@@ -37,8 +37,7 @@ struct ColumnTensors {
 };
 
 inline ColumnTensors column_tensors(const AlignShape& shape, const at::Tensor& features, const at::Tensor& raw,
-                                    const at::Tensor& flow_1, const std::optional<at::Tensor>& flow_2,
-                                    const at::Tensor& weight) {
+                                    const at::Tensor& flow_1, const std::optional<at::Tensor>& flow_2, const at::Tensor& weight) {
   ColumnTensors in;
   in.padded = at::zeros({shape.batch, shape.groups, shape.height + 3, shape.width + 3, shape.channels}, features.options());
   in.padded.narrow(2, 1, shape.height)
@@ -71,9 +70,8 @@ at::Tensor deform_align_by_columns(const AlignShape& shape, const at::Tensor& fe
       const int64_t count = std::min(in.chunk, rows - first);
       with_features(features.scalar_type(), shape.channels, [&](auto stored, auto n) {
         using Stored = decltype(stored);
-        Device::launch(count * shape.groups * 9,
-                       AlignSample<Device, Stored, n>{align_unit<Device, Stored, n>(shape, in, first),
-                                                      static_cast<Stored*>(in.columns.data_ptr())});
+        Device::launch(count * shape.groups * 9, AlignSample<Device, Stored, n>{align_unit<Device, Stored, n>(shape, in, first),
+                                                                                static_cast<Stored*>(in.columns.data_ptr())});
       });
       at::Tensor part = out.narrow(0, first, count);
       at::addmm_out(part, bias.to(features.scalar_type()), in.columns.narrow(0, 0, count), in.matrix);
@@ -89,8 +87,7 @@ AlignGradients deform_align_backward_by_columns(const AlignShape& shape, const a
   const int64_t rows = shape.batch * shape.pixels();
   const auto options = features.options().dtype(compute_type(features));
   const at::Tensor d_out = grad.permute({0, 2, 3, 1}).reshape({rows, shape.c_out}).to(features.scalar_type());
-  const at::Tensor d_padded =
-      at::zeros({shape.batch, shape.groups, shape.height + 3, shape.width + 3, shape.channels}, options);
+  const at::Tensor d_padded = at::zeros({shape.batch, shape.groups, shape.height + 3, shape.width + 3, shape.channels}, options);
   const at::Tensor d_flow = at::zeros({shape.batch, shape.groups, 2, shape.pixels()}, options);
   const at::Tensor d_weight = at::zeros({shape.columns(), shape.c_out}, options);
   at::Tensor d_raw = at::empty(raw.sizes(), raw.options(), at::MemoryFormat::ChannelsLast);
@@ -106,11 +103,10 @@ AlignGradients deform_align_backward_by_columns(const AlignShape& shape, const a
         using Stored = decltype(stored);
         using Real = typename RealOf<Stored>::type;
         Device::launch(count * shape.groups * 9,
-                       AlignGradient<Device, Stored, n>{align_unit<Device, Stored, n>(shape, in, first), planes(d_raw),
-                                                        static_cast<const Stored*>(d_columns.data_ptr()),
-                                                        static_cast<Stored*>(in.columns.data_ptr()),
-                                                        static_cast<Real*>(d_padded.data_ptr()),
-                                                        static_cast<Real*>(d_flow.data_ptr())});
+                       AlignGradient<Device, Stored, n>{
+                           align_unit<Device, Stored, n>(shape, in, first), planes(d_raw),
+                           static_cast<const Stored*>(d_columns.data_ptr()), static_cast<Stored*>(in.columns.data_ptr()),
+                           static_cast<Real*>(d_padded.data_ptr()), static_cast<Real*>(d_flow.data_ptr())});
       });
       d_weight.add_(at::mm(in.columns.narrow(0, 0, count).t(), d_rows));
     }
@@ -140,16 +136,17 @@ void divide_by_bins(const DivisionShape& shape, const DivisionTensors& in, bool 
   const auto* gram = static_cast<const Real*>(in.gram.data_ptr());
   const auto* alpha = static_cast<const Real*>(in.alpha.data_ptr());
   Device::launch(count, DivisionRows<Device, Real>{shape, complex(in.otf), complex(in.x), complex(rows)});
-  Device::launch(images * shape.lr_size(), DivisionQuotient<Device, Real>{shape, complex(rows), transposed ? nullptr : complex(in.y),
-                                                                          gram, alpha, complex(quotient)});
+  Device::launch(
+      images * shape.lr_size(),
+      DivisionQuotient<Device, Real>{shape, complex(rows), transposed ? nullptr : complex(in.y), gram, alpha, complex(quotient)});
   Device::launch(images * shape.hr_size(), DivisionUnfold<Device, Real>{shape, complex(in.otf), complex(in.x), complex(quotient),
                                                                         complex(out), transposed});
 }
 
 template <class Device>
-std::tuple<at::Tensor, at::Tensor> fourier_division_by_bins(const DivisionShape& shape, const at::Tensor& x,
-                                                            const at::Tensor& y, const at::Tensor& otf,
-                                                            const at::Tensor& gram, const at::Tensor& alpha) {
+std::tuple<at::Tensor, at::Tensor> fourier_division_by_bins(const DivisionShape& shape, const at::Tensor& x, const at::Tensor& y,
+                                                            const at::Tensor& otf, const at::Tensor& gram,
+                                                            const at::Tensor& alpha) {
   const DivisionTensors in = division_tensors(shape, x, y, otf, gram, alpha);
   at::Tensor quotient = at::empty_like(in.y), out = at::empty_like(in.x);
   if (in.x.scalar_type() == at::kDouble)
@@ -164,8 +161,8 @@ at::Tensor otf_gradient_by_bins(const DivisionShape& shape, const DivisionTensor
                                 const at::Tensor& d_quotient) {
   const auto complex = [](const at::Tensor& tensor) { return static_cast<Complex<Real>*>(tensor.data_ptr()); };
   const at::Tensor d_otf = at::empty_like(in.otf);
-  Device::launch(shape.hr_size(), DivisionOtf<Device, Real>{shape, complex(x), complex(in.x), complex(in.y),
-                                                            complex(d_quotient), complex(d_otf)});
+  Device::launch(shape.hr_size(),
+                 DivisionOtf<Device, Real>{shape, complex(x), complex(in.x), complex(in.y), complex(d_quotient), complex(d_otf)});
   return d_otf;
 }
 

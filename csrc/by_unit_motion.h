@@ -49,7 +49,8 @@ template <class Device>
 std::tuple<at::Tensor, at::Tensor> motion_blend_by_unit(const MotionShape& shape, const at::Tensor& a_in,
                                                         const at::Tensor& motion_in, const at::Tensor& weight_in) {
   const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), weight = weight_in.contiguous();
-  const at::Tensor mean = at::empty_like(a), support = at::empty({shape.batch, shape.frames, shape.height, shape.width}, a.options());
+  const at::Tensor mean = at::empty_like(a),
+                   support = at::empty({shape.batch, shape.frames, shape.height, shape.width}, a.options());
   with_reals(a, [&](auto real) {
     using Real = decltype(real);
     Device::launch(support.numel(), BlendPixel<Device, Real>{shape, reals<Real>(a), reals<Real>(motion), reals<Real>(weight),
@@ -59,19 +60,20 @@ std::tuple<at::Tensor, at::Tensor> motion_blend_by_unit(const MotionShape& shape
 }
 
 template <class Device>
-std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_blend_backward_by_unit(
-    const MotionShape& shape, const at::Tensor& d_mean, const at::Tensor& d_support, const at::Tensor& a_in,
-    const at::Tensor& motion_in, const at::Tensor& weight_in, const at::Tensor& mean, const at::Tensor& support,
-    bool motion_gradient) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_blend_backward_by_unit(const MotionShape& shape, const at::Tensor& d_mean,
+                                                                             const at::Tensor& d_support, const at::Tensor& a_in,
+                                                                             const at::Tensor& motion_in,
+                                                                             const at::Tensor& weight_in, const at::Tensor& mean,
+                                                                             const at::Tensor& support, bool motion_gradient) {
   const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), weight = weight_in.contiguous();
   const at::Tensor d_a = at::zeros_like(a), d_weight = at::zeros_like(weight);
   const at::Tensor d_motion = motion_gradient ? at::empty_like(motion) : at::empty({0}, motion.options());
   with_reals(a, [&](auto real) {
     using Real = decltype(real);
-    Device::launch(support.numel(),
-                   BlendGradient<Device, Real>{shape, reals<Real>(a), reals<Real>(motion), reals<Real>(weight), reals<Real>(mean),
-                                               reals<Real>(support), reals<Real>(d_mean), reals<Real>(d_support), reals<Real>(d_a),
-                                               reals<Real>(d_weight), motion_gradient ? reals<Real>(d_motion) : nullptr});
+    Device::launch(support.numel(), BlendGradient<Device, Real>{shape, reals<Real>(a), reals<Real>(motion), reals<Real>(weight),
+                                                                reals<Real>(mean), reals<Real>(support), reals<Real>(d_mean),
+                                                                reals<Real>(d_support), reals<Real>(d_a), reals<Real>(d_weight),
+                                                                motion_gradient ? reals<Real>(d_motion) : nullptr});
   });
   return {d_a, d_weight, d_motion};
 }

@@ -10,8 +10,8 @@ at::Tensor padded_rows(const at::Tensor& matrix, at::ScalarType type) {
   auto sizes = matrix.sizes().vec();
   const int64_t columns = sizes.back();
   sizes.back() = round_up(columns, kPad);
-  at::Tensor padded = sizes.back() == columns ? at::empty(sizes, matrix.options().dtype(type))
-                                              : at::zeros(sizes, matrix.options().dtype(type));
+  at::Tensor padded =
+      sizes.back() == columns ? at::empty(sizes, matrix.options().dtype(type)) : at::zeros(sizes, matrix.options().dtype(type));
   padded.narrow(-1, 0, columns).copy_(matrix);
   return padded;
 }
@@ -23,23 +23,14 @@ at::Tensor deform_align(const at::Tensor& features_in, const at::Tensor& raw_in,
   check_bias(shape, bias, features_in);
   if (is_serial(level)) return deform_align_by_columns<Serial>(shape, features_in, raw_in, flow_1_in, flow_2_in, weight, bias);
   at::Tensor features = features_in, raw = raw_in, flow_1 = flow_1_in, flow_2 = flow_2_in.value_or(flow_1_in);
-  at::Tensor out =
-      at::empty({shape.batch, shape.c_out, shape.height, shape.width}, features.options(), layout(features));
+  at::Tensor out = at::empty({shape.batch, shape.c_out, shape.height, shape.width}, features.options(), layout(features));
   if (out.numel() == 0) return out;
   const at::ScalarType type = compute_type(features);
   const at::Tensor matrix = padded_rows(by_column(weight, shape).reshape({-1, shape.c_out}), type);
   const at::Tensor row = padded_rows(bias, type);
   const at::Tensor padded = at::empty({shape.batch * shape.groups, shape.padded_plane()}, features.options().dtype(type));
-  const AlignForward op{shape,
-                        planes(features),
-                        planes(raw),
-                        planes(flow_1),
-                        planes(flow_2),
-                        planes(out),
-                        padded.data_ptr(),
-                        matrix.data_ptr(),
-                        row.data_ptr(),
-                        matrix.size(-1)};
+  const AlignForward op{shape,       planes(features),  planes(raw),       planes(flow_1), planes(flow_2),
+                        planes(out), padded.data_ptr(), matrix.data_ptr(), row.data_ptr(), matrix.size(-1)};
   choose(level).align_forward(op, type == at::kDouble, threads());
   return out;
 }
@@ -67,19 +58,10 @@ AlignGradients deform_align_backward(const at::Tensor& grad, const at::Tensor& f
     weight_t.narrow(1, 0, shape.c_out)
         .narrow(2, 0, depth)
         .copy_(by_column(weight, shape).reshape({shape.groups, depth, shape.c_out}).transpose(1, 2));
-    const AlignBackward op{shape,
-                           planes(features),
-                           planes(raw),
-                           planes(flow_1),
-                           planes(flow_2),
-                           planes(d_features),
-                           planes(d_raw),
-                           d_out.data_ptr(),
-                           weight_t.data_ptr(),
-                           d_flow.data_ptr(),
-                           d_weight.data_ptr(),
-                           c_pad,
-                           n_pad};
+    const AlignBackward op{
+        shape,         planes(features), planes(raw),         planes(flow_1),    planes(flow_2),      planes(d_features),
+        planes(d_raw), d_out.data_ptr(), weight_t.data_ptr(), d_flow.data_ptr(), d_weight.data_ptr(), c_pad,
+        n_pad};
     choose(level).align_backward(op, type == at::kDouble, threads());
   }
   const int64_t rest = shape.groups - shape.first_groups;
@@ -93,9 +75,8 @@ AlignGradients deform_align_backward(const at::Tensor& grad, const at::Tensor& f
 }
 
 std::tuple<at::Tensor, at::Tensor> fourier_division(const at::Tensor& x_in, const at::Tensor& y_in, const at::Tensor& otf_in,
-                                                    const at::Tensor& gram_in, const at::Tensor& alpha_in,
-                                                    at::IntArrayRef scale, int64_t width,
-                                                    std::optional<c10::string_view> level) {
+                                                    const at::Tensor& gram_in, const at::Tensor& alpha_in, at::IntArrayRef scale,
+                                                    int64_t width, std::optional<c10::string_view> level) {
   const DivisionShape shape = division_shape(x_in, scale, width);
   if (is_serial(level)) return fourier_division_by_bins<Serial>(shape, x_in, y_in, otf_in, gram_in, alpha_in);
   const DivisionTensors in = division_tensors(shape, x_in, y_in, otf_in, gram_in, alpha_in);
@@ -137,8 +118,8 @@ DivisionGradients fourier_division_backward(const at::Tensor& grad_in, const at:
   if (otf_gradient) {
     d_otf = at::empty_like(in.otf);
     const at::Tensor x = checked(x_in, in.x, in.x.sizes(), "x");
-    const DivisionOtfGradient gradient{shape,           x.data_ptr(),          in.x.data_ptr(), in.y.data_ptr(),
-                                       d_quotient.data_ptr(), d_otf.data_ptr()};
+    const DivisionOtfGradient gradient{shape,           x.data_ptr(),          in.x.data_ptr(),
+                                       in.y.data_ptr(), d_quotient.data_ptr(), d_otf.data_ptr()};
     choose(level).division_otf_gradient(gradient, doubles, threads());
   }
   return division_gradients(d_x, d_quotient, d_otf, in.y);
@@ -158,8 +139,8 @@ at::Tensor conv3x3(const at::Tensor& x_in, const at::Tensor& weight, const at::T
   at::Tensor residual;
   if (residual_in) {
     TORCH_CHECK_VALUE(residual_in->sizes() == out.sizes() && residual_in->scalar_type() == at::kFloat,
-                      "conv3x3: residual must be like the result, ", out.sizes(), " of float32, got ", residual_in->sizes(), " of ",
-                      residual_in->scalar_type());
+                      "conv3x3: residual must be like the result, ", out.sizes(), " of float32, got ", residual_in->sizes(),
+                      " of ", residual_in->scalar_type());
     residual = residual_in->contiguous(at::MemoryFormat::ChannelsLast);
   }
   if (out.numel() == 0) return out;

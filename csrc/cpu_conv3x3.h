@@ -8,10 +8,11 @@
 
 namespace davsr {
 
-constexpr int64_t kPoints = 36;                                  // 6x6
-constexpr int64_t kConvTiles = 24;                               // of a block; a multiple of every row count of product_panel
-constexpr int64_t kConvChannels = 64;                            // of a block, in and out
-constexpr int64_t kPoint = kConvTiles * kConvChannels + kPad;    // apart by an odd number of cache lines, or they would share few sets
+constexpr int64_t kPoints = 36;        // 6x6
+constexpr int64_t kConvTiles = 24;     // of a block; a multiple of every row count of product_panel
+constexpr int64_t kConvChannels = 64;  // of a block, in and out
+constexpr int64_t kPoint =
+    kConvTiles * kConvChannels + kPad;  // apart by an odd number of cache lines, or they would share few sets
 
 // B^T d, G g and A^T m of one column.
 template <class F>
@@ -163,9 +164,7 @@ static void conv3x3(const Conv3x3& op, const Parallel& threads) {
                                    op.transformed + (f * op.c_in + from) * op.c_pad + to, op.c_pad, out.data + f * kPoint,
                                    kConvChannels, from > 0);
         }
-        each([&](int64_t b, int64_t y, int64_t x, int64_t at) {
-          finish_tile<Device>(op, b, y, x, to, made, out.data + at);
-        });
+        each([&](int64_t b, int64_t y, int64_t x, int64_t at) { finish_tile<Device>(op, b, y, x, to, made, out.data + at); });
       }
     }
   });

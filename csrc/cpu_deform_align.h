@@ -225,8 +225,8 @@ static void align_backward(const AlignBackward& op, const Parallel& threads) {
                                 op.n_pad, false);
           tile.read(op, b, group, first, last - first);
           group_backward<Device, Real, N, Fixed>(shape, tile, d_tile, features.data + (group - g) * plane,
-                                                 gradients.data + (group - g) * plane, first, last, d_columns.data,
-                                                 columns.data, op.n_pad);
+                                                 gradients.data + (group - g) * plane, first, last, d_columns.data, columns.data,
+                                                 op.n_pad);
           d_tile.write(op, b, group, first, last - first);
           product<Device, Real>(depth, op.c_pad, last - first, columns.data, 1, op.n_pad, d_out, op.c_pad,
                                 d_weights + group * depth * op.c_pad, op.c_pad, true);

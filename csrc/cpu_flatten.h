@@ -34,7 +34,7 @@ static void flatten_rows(const Flatten& op, const Parallel& threads) {
         inverse_of[i] = at.inverse;
         if (gradient) turn_of[i] = at.turn;
       };
-DAVSR_NO_ALIAS
+      DAVSR_NO_ALIAS
       for (int64_t i = 0; i < width - 1; ++i) pixel(i, 1);
       pixel(width - 1, 0);
     };
@@ -63,29 +63,26 @@ DAVSR_NO_ALIAS
         const auto flux = [&](const Real* from, const Real* along, Real inverse_at, Real turn_at, int64_t far) {
           return Slopes<CpuPixel<Device>, Real>{inverse_at, turn_at}.flux(from, along, far);
         };
-DAVSR_NO_ALIAS
+        DAVSR_NO_ALIAS
         for (int64_t i = 0; i + 1 < width; ++i)
           across[i] = flux(here + i, gradient ? slope + i : nullptr, inverse[i], gradient ? turn[i] : 0, 1);
         across[width - 1] = 0;
-        if (y > 0)
-  DAVSR_NO_ALIAS
+        if (y > 0) DAVSR_NO_ALIAS
         for (int64_t i = 0; i < width; ++i) {
-            const Real down = flux(here + i, gradient ? slope + i : nullptr, inverse[i], gradient ? turn[i] : 0, below);
-            const Real came = flux(here + i + above, gradient ? slope + i + above : nullptr, above_inverse[i],
-                                   gradient ? above_turn[i] : 0, width);
-            to[i] = (gradient ? slope[i] : here[i]) + step * (across[i] + down - came);
-          }
-        else
-  DAVSR_NO_ALIAS
-        for (int64_t i = 0; i < width; ++i) {
-            const Real down = flux(here + i, gradient ? slope + i : nullptr, inverse[i], gradient ? turn[i] : 0, below);
-            to[i] = (gradient ? slope[i] : here[i]) + step * (across[i] + down);
-          }
-DAVSR_NO_ALIAS
+          const Real down = flux(here + i, gradient ? slope + i : nullptr, inverse[i], gradient ? turn[i] : 0, below);
+          const Real came = flux(here + i + above, gradient ? slope + i + above : nullptr, above_inverse[i],
+                                 gradient ? above_turn[i] : 0, width);
+          to[i] = (gradient ? slope[i] : here[i]) + step * (across[i] + down - came);
+        }
+        else DAVSR_NO_ALIAS for (int64_t i = 0; i < width; ++i) {
+          const Real down = flux(here + i, gradient ? slope + i : nullptr, inverse[i], gradient ? turn[i] : 0, below);
+          to[i] = (gradient ? slope[i] : here[i]) + step * (across[i] + down);
+        }
+        DAVSR_NO_ALIAS
         for (int64_t i = 1; i < width; ++i) to[i] -= step * across[i - 1];
       }
       if (gradient) {  // g . D^T (u / sqrt q) = (u . v) / sqrt q, and (u . v) / q is there
-DAVSR_NO_ALIAS
+        DAVSR_NO_ALIAS
         for (int64_t i = 0; i < width; ++i) sum -= turn[i] / inverse[i];
         static_cast<Real*>(op.d_step)[unit] = sum;
       }

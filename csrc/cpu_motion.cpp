@@ -39,11 +39,11 @@ std::tuple<at::Tensor, at::Tensor> motion_blend(const at::Tensor& a_in, const at
   const MotionShape shape = blend_shape(a_in, motion_in, weight_in, steps);
   if (is_serial(level)) return motion_blend_by_unit<Serial>(shape, a_in, motion_in, weight_in);
   const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), weight = weight_in.contiguous();
-  const at::Tensor mean = at::empty_like(a), support = at::empty({shape.batch, shape.frames, shape.height, shape.width}, a.options());
+  const at::Tensor mean = at::empty_like(a),
+                   support = at::empty({shape.batch, shape.frames, shape.height, shape.width}, a.options());
   if (a.numel() > 0)
-    choose(level).motion_blend(
-        {shape, a.data_ptr(), motion.data_ptr(), weight.data_ptr(), mean.data_ptr(), support.data_ptr()},
-        a.scalar_type() == at::kDouble, threads());
+    choose(level).motion_blend({shape, a.data_ptr(), motion.data_ptr(), weight.data_ptr(), mean.data_ptr(), support.data_ptr()},
+                               a.scalar_type() == at::kDouble, threads());
   return {mean, support};
 }
 
@@ -113,11 +113,12 @@ at::Tensor to_cells(const at::Tensor& x_in, const at::Tensor& support_in, int64_
   const MotionShape shape = cells_shape(x, first, count, "to_cells");
   TORCH_CHECK_VALUE(support.sizes() == at::IntArrayRef({shape.batch, shape.frames, shape.height, shape.width}) &&
                         support.scalar_type() == at::kFloat,
-                    "to_cells: support must be [b, T, H, W] like x, float32, got ", support.sizes(), " of ", support.scalar_type());
+                    "to_cells: support must be [b, T, H, W] like x, float32, got ", support.sizes(), " of ",
+                    support.scalar_type());
   const at::Tensor cells = at::empty({shape.batch * count, shape.cells_h, shape.cells_w, 16 * shape.channels + 1}, x.options());
   if (cells.numel() > 0 && x.numel() > 0)
-    choose({}).to_cells({shape, first, count, x.const_data_ptr<float>(), support.const_data_ptr<float>(),
-                         cells.data_ptr<float>(), static_cast<float>(level)},
+    choose({}).to_cells({shape, first, count, x.const_data_ptr<float>(), support.const_data_ptr<float>(), cells.data_ptr<float>(),
+                         static_cast<float>(level)},
                         threads());
   return cells;
 }
@@ -128,7 +129,8 @@ void add_cells_(at::Tensor& x, const at::Tensor& cells_in, int64_t first) {
   const MotionShape shape = cells_shape(x, first, count, "add_cells_");
   TORCH_CHECK_VALUE(cells.sizes() == at::IntArrayRef({shape.batch * count, shape.cells_h, shape.cells_w, 16 * shape.channels}) &&
                         cells.scalar_type() == at::kFloat,
-                    "add_cells_: cells must be [b * count, h, w, 16 c] of x, float32, got ", cells.sizes(), " of ", cells.scalar_type());
+                    "add_cells_: cells must be [b * count, h, w, 16 c] of x, float32, got ", cells.sizes(), " of ",
+                    cells.scalar_type());
   if (cells.numel() > 0)
     choose({}).add_cells({shape, first, count, x.data_ptr<float>(), cells.const_data_ptr<float>()}, threads());
 }

@@ -36,8 +36,10 @@ struct MotionRow {
   int64_t y;
 
   DAVSR_FN MotionRow(const MotionShape& of, const void* motion, int64_t b, int64_t p, int64_t row)
-      : shape(of), motion_x(static_cast<const Real*>(motion) + of.motion_at(b, p) + row * of.width),
-        motion_y(motion_x + of.pixels()), y(row) {}
+      : shape(of),
+        motion_x(static_cast<const Real*>(motion) + of.motion_at(b, p) + row * of.width),
+        motion_y(motion_x + of.pixels()),
+        y(row) {}
 
   // visit(x, count, place) for the places that a step leads to. One step goes along the whole row: the rows of two or more
   // neighbours, whose sizes are often powers of two, would push each other out of the first-level cache.
@@ -65,8 +67,12 @@ struct CellRows {
   int64_t kept[2] = {-1, -1};  // number of the frame's row of cells in each half of the buffer
 
   CellRows(const MotionShape& of, const void* weight, const Parallel& threads)
-      : shape(of), cells(static_cast<const Real*>(weight)), row(of.width + pad), buffer(threads, 2 * of.steps * row),
-        beyond(threads, of.width), column(threads, 2 * of.width) {
+      : shape(of),
+        cells(static_cast<const Real*>(weight)),
+        row(of.width + pad),
+        buffer(threads, 2 * of.steps * row),
+        beyond(threads, of.width),
+        column(threads, 2 * of.width) {
     Clear<Device, Real>::run(buffer.data, 2 * of.steps * row);
     for (int64_t x = 0; x < of.width; ++x) {
       const Between<Real> at = between<Real>(x, of.width, of.cells_w);
@@ -199,7 +205,8 @@ static void motion_blend(const MotionBlend& op, const Parallel& threads) {
       const WeightRow<Device, Real> weights(cells, b, p, y);
       for (int64_t x = 0; x < room; ++x) sums.data[x] = 1;
       for (int64_t c = 0; c < shape.channels; ++c)
-        __builtin_memcpy(sums.data + (c + 1) * room, a + first + c * shape.plane(), static_cast<size_t>(shape.width) * sizeof(Real));
+        __builtin_memcpy(sums.data + (c + 1) * room, a + first + c * shape.plane(),
+                         static_cast<size_t>(shape.width) * sizeof(Real));
       for (int k = 0; k < shape.steps; ++k) {
         if (!shape.has(p + shape.step[k])) continue;
         MotionRow<Device, Real>(shape, op.motion, b, p, y).blocks(shape.step[k], [&](int64_t x, int, const auto& at) {
@@ -222,7 +229,7 @@ static void motion_blend(const MotionBlend& op, const Parallel& threads) {
       for (int64_t c = 0; c < shape.channels; ++c) {
         Real* to = static_cast<Real*>(op.mean) + first + c * shape.plane();
         const Real *total = sums.data + (c + 1) * room, *weight = sums.data;
-DAVSR_NO_ALIAS
+        DAVSR_NO_ALIAS
         for (int64_t x = 0; x < shape.width; ++x) to[x] = total[x] / weight[x];
       }
     }

@@ -8,8 +8,8 @@ namespace davsr {
 
 // Adds value times the bilinear weights to the pixels that a sample came from.
 template <class Device, class Real>
-static DAVSR_FN void scatter(const MotionShape& shape, const Place<Device, Real>& at,
-                             typename Device::template Lanes<Real> value, int count, Real* image) {
+static DAVSR_FN void scatter(const MotionShape& shape, const Place<Device, Real>& at, typename Device::template Lanes<Real> value,
+                             int count, Real* image) {
   using F = typename Device::template Lanes<Real>;
   constexpr int wide = Device::template lanes<Real>;
   const F low = value * at.down, top = value - low, low_right = low * at.right, top_right = top * at.right;
@@ -71,7 +71,7 @@ static void motion_blend_backward(const MotionBlendBackward& op, const Parallel&
         const int64_t row = (b * shape.frames + f) * shape.pixels() + y * shape.width;
         for (int64_t c = 0; c < shape.channels; ++c) {
           const int64_t own = shape.at(b, f) + c * shape.plane() + y * shape.width;
-DAVSR_NO_ALIAS
+          DAVSR_NO_ALIAS
           for (int64_t x = 0; x < shape.width; ++x) d_a[own + x] = d_mean[own + x] / support[row + x];
         }
         for (int k = 0; k < shape.steps; ++k) {

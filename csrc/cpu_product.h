@@ -34,8 +34,8 @@ static DAVSR_FN void product_block(int64_t depth, const Real* a, int64_t a_row, 
 }
 
 template <class Device, class Real, int Vectors>
-static void product_panel(int64_t rows, int64_t depth, const Real* a, int64_t a_row, int64_t a_step, const Real* b,
-                          int64_t b_row, Real* c, int64_t c_row, bool accumulate) {
+static void product_panel(int64_t rows, int64_t depth, const Real* a, int64_t a_row, int64_t a_step, const Real* b, int64_t b_row,
+                          Real* c, int64_t c_row, bool accumulate) {
   constexpr int tall = Device::registers >= 32 ? 12 : 6;
   int64_t i = 0;
   for (; i + tall <= rows; i += tall)

@@ -7,15 +7,14 @@
 
 namespace davsr {
 
-constexpr int64_t kTile = 48;              // pixels; a multiple of every row count of product_panel
-constexpr int64_t kPlaneBytes = 5 << 18;   // of a second-level cache of 2 MiB
+constexpr int64_t kTile = 48;             // pixels; a multiple of every row count of product_panel
+constexpr int64_t kPlaneBytes = 5 << 18;  // of a second-level cache of 2 MiB
 constexpr int64_t kTileRow = kTile + 16;  // room for the lanes that a last vector reads and writes past its pixels
 
 template <class Device, class Body>
 static void parallel(const Parallel& threads, int64_t n, const Body& body) {
-  threads.run(n, const_cast<void*>(static_cast<const void*>(&body)), [](void* context, int64_t begin, int64_t end) {
-    (*static_cast<const Body*>(context))(begin, end);
-  });
+  threads.run(n, const_cast<void*>(static_cast<const void*>(&body)),
+              [](void* context, int64_t begin, int64_t end) { (*static_cast<const Body*>(context))(begin, end); });
 }
 
 template <class Device, class Real>
@@ -119,22 +118,19 @@ static DAVSR_FN void transpose(typename Device::template Lanes<Real>* rows) {
 
 // from[pixel * from_pixel + channel] in float or double to planes at `at`.
 template <class Device, class Real, class Stored>
-static void put_planes(const Planes& to, int64_t at, const Real* from, int64_t from_pixel, int64_t count,
-                       int64_t channels) {
+static void put_planes(const Planes& to, int64_t at, const Real* from, int64_t from_pixel, int64_t count, int64_t channels) {
   Stored* data = static_cast<Stored*>(to.data) + at;
   if (to.channel == 1) {
     for (int64_t p = 0; p < count; ++p)
       for (int64_t c = 0; c < channels; ++c) data[p * to.pixel + c] = narrow<Stored>(from[p * from_pixel + c]);
   } else {
     for (int64_t c = 0; c < channels; ++c)
-      for (int64_t p = 0; p < count; ++p)
-        data[c * to.channel + p * to.pixel] = narrow<Stored>(from[p * from_pixel + c]);
+      for (int64_t p = 0; p < count; ++p) data[c * to.channel + p * to.pixel] = narrow<Stored>(from[p * from_pixel + c]);
   }
 }
 
 template <class Device, class Real>
-static void put_planes(const Planes& to, int64_t at, const Real* from, int64_t from_pixel, int64_t count,
-                       int64_t channels) {
+static void put_planes(const Planes& to, int64_t at, const Real* from, int64_t from_pixel, int64_t count, int64_t channels) {
   switch (to.kind) {
     case Kind::float32:
       return put_planes<Device, Real, float>(to, at, from, from_pixel, count, channels);
@@ -218,15 +214,13 @@ static void get_tile(const Planes& from, int64_t at, int64_t count, Real* tile) 
         for (int l = 0; l < part; ++l) Device::template put<Real, width>(tile + (begin + l) * kTileRow + p, rows[l]);
       }
       for (int c = most; c < Channels; ++c)
-        for (int l = 0; l < width; ++l)
-          tile[c * kTileRow + p + l] = static_cast<Real>(widen(data[(p + l) * from.pixel + c]));
+        for (int l = 0; l < width; ++l) tile[c * kTileRow + p + l] = static_cast<Real>(widen(data[(p + l) * from.pixel + c]));
     }
     for (; p < count; ++p)
       for (int c = 0; c < Channels; ++c) tile[c * kTileRow + p] = static_cast<Real>(widen(data[p * from.pixel + c]));
   } else {
     for (int c = 0; c < Channels; ++c)
-      for (p = 0; p < count; ++p)
-        tile[c * kTileRow + p] = static_cast<Real>(widen(data[c * from.channel + p * from.pixel]));
+      for (p = 0; p < count; ++p) tile[c * kTileRow + p] = static_cast<Real>(widen(data[c * from.channel + p * from.pixel]));
   }
 }
 
@@ -248,8 +242,7 @@ static void put_tile(const Planes& to, int64_t at, int64_t count, const Real* ti
         for (int l = 0; l < width; ++l) narrow_lanes<Device, Real, part>(data + (p + l) * to.pixel + begin, rows[l]);
       }
       for (int l = 0; l < width; ++l)
-        for (int c = most; c < Channels; ++c)
-          data[(p + l) * to.pixel + c] = narrow<Stored>(tile[c * kTileRow + p + l]);
+        for (int c = most; c < Channels; ++c) data[(p + l) * to.pixel + c] = narrow<Stored>(tile[c * kTileRow + p + l]);
     }
     for (; p < count; ++p)
       for (int c = 0; c < Channels; ++c) data[p * to.pixel + c] = narrow<Stored>(tile[c * kTileRow + p]);

@@ -23,8 +23,8 @@ namespace {
 using Level = std::optional<c10::string_view>;  // of the CPU; nothing to choose here
 
 at::Tensor deform_align(const at::Tensor& features, const at::Tensor& raw, const at::Tensor& flow_1,
-                        const std::optional<at::Tensor>& flow_2, const at::Tensor& weight, const at::Tensor& bias,
-                        int64_t groups, double max_residue, Level) {
+                        const std::optional<at::Tensor>& flow_2, const at::Tensor& weight, const at::Tensor& bias, int64_t groups,
+                        double max_residue, Level) {
   const c10::cuda::CUDAGuard guard(features.device());
   const AlignShape shape = align_shape(features, raw, flow_1, flow_2, weight, groups, max_residue);
   check_bias(shape, bias, features);
@@ -32,8 +32,8 @@ at::Tensor deform_align(const at::Tensor& features, const at::Tensor& raw, const
 }
 
 AlignGradients deform_align_backward(const at::Tensor& grad, const at::Tensor& features, const at::Tensor& raw,
-                                     const at::Tensor& flow_1, const std::optional<at::Tensor>& flow_2,
-                                     const at::Tensor& weight, int64_t groups, double max_residue, Level) {
+                                     const at::Tensor& flow_1, const std::optional<at::Tensor>& flow_2, const at::Tensor& weight,
+                                     int64_t groups, double max_residue, Level) {
   const c10::cuda::CUDAGuard guard(features.device());
   at::globalContext().alertNotDeterministic("davsr::deform_align_backward");  // atomic sums
   const AlignShape shape = align_shape(features, raw, flow_1, flow_2, weight, groups, max_residue);

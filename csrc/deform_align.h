@@ -14,7 +14,7 @@ template <class Device, class Real>
 struct Tap {
   using F = typename Device::template Lanes<Real>;
   F tanh_y, tanh_x, mask;
-  F down, right;  // fractions of a cell
+  F down, right;                                 // fractions of a cell
   typename Device::template Index<Real> corner;  // upper left cell of the padded plane
 };
 
@@ -124,7 +124,7 @@ static DAVSR_FN CornerDots<Real> sample_backward(const Stored* cell, Real* d_cel
 // The chain rule from the corner dots to the raw channels; returns the gradients of the coordinates, which the flow shares.
 template <class F>
 struct TapGradient {
-  F y, x;                    // of the coordinate, in pixels
+  F y, x;                       // of the coordinate, in pixels
   F offset_y, offset_x, logit;  // of the raw channels
 };
 

@@ -24,9 +24,7 @@ static DAVSR_FN Complex<Real> conj(Complex<Real> v) {
 struct DivisionRow {
   int64_t p, r;  // LR frequency along t and h
 
-  DAVSR_FN DivisionRow mirror(const DivisionShape& shape) const {
-    return {p ? shape.t - p : 0, r ? shape.h - r : 0};
-  }
+  DAVSR_FN DivisionRow mirror(const DivisionShape& shape) const { return {p ? shape.t - p : 0, r ? shape.h - r : 0}; }
   DAVSR_FN int64_t index(const DivisionShape& shape) const { return p * shape.h + r; }
 };
 
@@ -97,9 +95,9 @@ static DAVSR_FN void unfold(const DivisionShape& shape, DivisionRow row, int64_t
                             const Complex<Real>* otf, const Complex<Real>* x, typename Device::template Bins<Real> spread,
                             Complex<Real>* out) {
   const int64_t at = hr_row(shape, row, i, j) + q;
-  Device::template put_bins<Real>(
-      out + at, Device::template multiply_conj_add<Real>(Device::template bins<Real>(x + at),
-                                                         Device::template bins<Real>(otf + at), spread));
+  Device::template put_bins<Real>(out + at,
+                                  Device::template multiply_conj_add<Real>(Device::template bins<Real>(x + at),
+                                                                           Device::template bins<Real>(otf + at), spread));
 }
 
 // d B = conj(d Z) spread(quotient) + conj(X) spread_transposed(d quotient), one HR bin of one sample and channel.

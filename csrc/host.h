@@ -142,8 +142,7 @@ inline DivisionTensors division_tensors(const DivisionShape& shape, const at::Te
   const int64_t b = shape.batch, c = shape.channels, T = shape.s_t * shape.t, H = shape.s_h * shape.h;
   return {checked(x, x, {b, c, T, H, shape.hr_columns(), 2}, "x"),
           checked(y, x, {b, c, shape.t, shape.h, shape.lr_columns(), 2}, "y"),
-          checked(otf, x, {T, H, shape.hr_columns(), 2}, "otf"),
-          checked(gram, x, {shape.t, shape.h, shape.lr_columns()}, "gram"),
+          checked(otf, x, {T, H, shape.hr_columns(), 2}, "otf"), checked(gram, x, {shape.t, shape.h, shape.lr_columns()}, "gram"),
           checked(alpha, x, {b}, "alpha")};
 }
 

@@ -15,8 +15,8 @@ inline MotionShape motion_shape(const at::Tensor& a, const at::Tensor& motion, a
                     ": a must be [b, c, T, H, W], got ", a.sizes());
   TORCH_CHECK_VALUE(a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble, op, ": a must be float32 or float64, got ",
                     a.scalar_type());
-  TORCH_CHECK_VALUE(a.size(3) < (int64_t{1} << 24) && a.size(4) < (int64_t{1} << 24), op,
-                    ": a must have sides below 2^24, got ", a.sizes());
+  TORCH_CHECK_VALUE(a.size(3) < (int64_t{1} << 24) && a.size(4) < (int64_t{1} << 24), op, ": a must have sides below 2^24, got ",
+                    a.sizes());
   TORCH_CHECK_VALUE(motion.sizes() == at::IntArrayRef({a.size(0), a.size(2), 2, a.size(3), a.size(4)}), op,
                     ": motion must be [b, T, 2, H, W] like a, ", a.sizes(), ", got ", motion.sizes());
   TORCH_CHECK_VALUE(motion.scalar_type() == a.scalar_type() && motion.device() == a.device(), op, ": motion must be ",
@@ -31,7 +31,8 @@ inline MotionShape motion_shape(const at::Tensor& a, const at::Tensor& motion, a
   shape.width = a.size(4);
   shape.steps = static_cast<int>(steps.size());
   for (size_t k = 0; k < steps.size(); ++k) {
-    TORCH_CHECK_VALUE(steps[k] > -(int64_t{1} << 20) && steps[k] < (int64_t{1} << 20), op, ": steps must be below 2^20, got ", steps);
+    TORCH_CHECK_VALUE(steps[k] > -(int64_t{1} << 20) && steps[k] < (int64_t{1} << 20), op, ": steps must be below 2^20, got ",
+                      steps);
     shape.step[k] = static_cast<int32_t>(steps[k]);
   }
   return shape;
@@ -62,10 +63,10 @@ inline MotionShape blend_shape(const at::Tensor& a, const at::Tensor& motion, co
 }
 
 inline at::Tensor like(const at::Tensor& tensor, const at::Tensor& other, const char* name) {
-  TORCH_CHECK_VALUE(tensor.sizes() == other.sizes() && tensor.scalar_type() == other.scalar_type() &&
-                        tensor.device() == other.device(),
-                    name, " must be ", other.sizes(), " of ", other.scalar_type(), " on ", other.device(), ", got ",
-                    tensor.sizes(), " of ", tensor.scalar_type(), " on ", tensor.device());
+  TORCH_CHECK_VALUE(
+      tensor.sizes() == other.sizes() && tensor.scalar_type() == other.scalar_type() && tensor.device() == other.device(), name,
+      " must be ", other.sizes(), " of ", other.scalar_type(), " on ", other.device(), ", got ", tensor.sizes(), " of ",
+      tensor.scalar_type(), " on ", tensor.device());
   return tensor.contiguous();
 }
 
@@ -74,13 +75,13 @@ inline at::Tensor cells_like(const at::Tensor& a, const MotionShape& shape) {
 }
 
 inline MotionShape flatten_shape(const at::Tensor& x, const at::Tensor& step) {
-  TORCH_CHECK_VALUE(x.dim() == 5 && x.size(1) > 0 && x.size(3) > 0 && x.size(4) > 0,
-                    "flatten: x must be [b, c, T, H, W], got ", x.sizes());
-  TORCH_CHECK_VALUE(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble, "flatten: x must be float32 or float64, got ",
-                    x.scalar_type());
+  TORCH_CHECK_VALUE(x.dim() == 5 && x.size(1) > 0 && x.size(3) > 0 && x.size(4) > 0, "flatten: x must be [b, c, T, H, W], got ",
+                    x.sizes());
+  TORCH_CHECK_VALUE(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble,
+                    "flatten: x must be float32 or float64, got ", x.scalar_type());
   TORCH_CHECK_VALUE(step.numel() == 1 && step.scalar_type() == x.scalar_type() && step.device() == x.device(),
-                    "flatten: step must be one number of ", x.scalar_type(), " on ", x.device(), ", like x, got ", step.sizes(), " of ",
-                    step.scalar_type());
+                    "flatten: step must be one number of ", x.scalar_type(), " on ", x.device(), ", like x, got ", step.sizes(),
+                    " of ", step.scalar_type());
   MotionShape shape;
   shape.batch = x.size(0);
   shape.channels = x.size(1);

@@ -24,16 +24,16 @@ void run_units(int64_t count, const Unit& unit, cudaStream_t stream) {
 }
 
 #define DAVSR_RUN(...) template void run_units<__VA_ARGS__>(int64_t, const __VA_ARGS__&, cudaStream_t);
-#define DAVSR_ALIGN(Stored, N)          \
+#define DAVSR_ALIGN(Stored, N)            \
   DAVSR_RUN(AlignSample<Cuda, Stored, N>) \
   DAVSR_RUN(AlignGradient<Cuda, Stored, N>)
-#define DAVSR_DIVISION(Real)             \
+#define DAVSR_DIVISION(Real)              \
   DAVSR_RUN(DivisionRows<Cuda, Real>)     \
   DAVSR_RUN(DivisionQuotient<Cuda, Real>) \
   DAVSR_RUN(DivisionUnfold<Cuda, Real>)   \
   DAVSR_RUN(DivisionOtf<Cuda, Real>)
 
-#define DAVSR_MOTION(Real)               \
+#define DAVSR_MOTION(Real)                \
   DAVSR_RUN(MismatchCell<Cuda, Real>)     \
   DAVSR_RUN(MismatchGradient<Cuda, Real>) \
   DAVSR_RUN(BlendPixel<Cuda, Real>)       \

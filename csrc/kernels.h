@@ -44,9 +44,9 @@ struct AlignUnit {
                             Device::template load<Real>(flow, flow.at(at.b, 0, at.pixel))};
     const int64_t offset = raw.at(at.b, 18 * at.group + 2 * at.k, at.pixel);
     const int64_t logit = raw.at(at.b, 18 * shape.groups + 9 * at.group + at.k, at.pixel);
-    at.tap = align_tap<Device, Real>(shape, block, at.k, Device::template load<Real>(raw, offset),
-                                     Device::template load<Real>(raw, offset + raw.channel),
-                                     Device::template load<Real>(raw, logit));
+    at.tap =
+        align_tap<Device, Real>(shape, block, at.k, Device::template load<Real>(raw, offset),
+                                Device::template load<Real>(raw, offset + raw.channel), Device::template load<Real>(raw, logit));
     return at;
   }
 
@@ -91,8 +91,8 @@ struct AlignGradient {
     const CornerDots<Real> dot = sample_backward<Device, Real, Stored, N>(
         at.padded + cell, d_padded + cell, shape.channels, shape.padded_row(), corner_weights<Real>(tap.down, tap.right),
         tap.mask, d_columns + place.column, columns + place.column);
-    const TapGradient<Real> d = tap_gradient<Real>(dot, tap.down, tap.right, tap.mask, tap.tanh_y, tap.tanh_x,
-                                                   static_cast<Real>(shape.max_residue));
+    const TapGradient<Real> d =
+        tap_gradient<Real>(dot, tap.down, tap.right, tap.mask, tap.tanh_y, tap.tanh_x, static_cast<Real>(shape.max_residue));
     const int64_t offset = d_raw.at(place.b, 18 * place.group + 2 * place.k, place.pixel);
     Device::template store<Real>(d_raw, offset, d.offset_y);
     Device::template store<Real>(d_raw, offset + d_raw.channel, d.offset_x);

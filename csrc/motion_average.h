@@ -61,8 +61,7 @@ static DAVSR_FN typename Device::template Lanes<Real> hold(typename Device::temp
 
 template <class Device, class Real>
 static DAVSR_FN Place<Device, Real> place(const MotionShape& shape, typename Device::template Lanes<Real> y,
-                                          typename Device::template Lanes<Real> x,
-                                          typename Device::template Lanes<Real> motion_y,
+                                          typename Device::template Lanes<Real> x, typename Device::template Lanes<Real> motion_y,
                                           typename Device::template Lanes<Real> motion_x, int step) {
   Place<Device, Real> at;
   const Real far = static_cast<Real>(step);

@@ -43,7 +43,7 @@ struct CellWeights {
   }
   DAVSR_FN Real value(const Real* cells) const {
     Real sum = 0;
-DAVSR_UNROLL
+    DAVSR_UNROLL
     for (int i = 0; i < 4; ++i) sum += weight[i] * cells[at[i]];
     return sum;
   }
@@ -184,7 +184,7 @@ struct BlendGradient {
         slope_x += g * w * around.slope_x(at.down) * at.free_x * static_cast<Real>(step);
         slope_y += g * w * around.slope_y(at.right) * at.free_y * static_cast<Real>(step);
       }
-DAVSR_UNROLL
+      DAVSR_UNROLL
       for (int i = 0; i < 4; ++i) Device::add_one(d_weight + of_step + cells.at[i], d_w * cells.weight[i]);
     }
     if (d_motion) {
@@ -208,7 +208,8 @@ struct FlattenPixel {
     const int64_t own = shape.at(pixel.b, pixel.p) + pixel.y * shape.width + pixel.x;
     const int64_t right = pixel.x + 1 < shape.width ? 1 : 0, below = pixel.y + 1 < shape.height ? shape.width : 0;
     const auto slopes = [&](int64_t at, int64_t to_right, int64_t to_below) {
-      return Slopes<Device, Real>::of(x + at, grad ? grad + at : nullptr, shape.channels, shape.plane(), to_right, to_below, flat);
+      return Slopes<Device, Real>::of(x + at, grad ? grad + at : nullptr, shape.channels, shape.plane(), to_right, to_below,
+                                      flat);
     };
     const Slopes<Device, Real> here = slopes(own, right, below);
     Slopes<Device, Real> left{0, 0}, above{0, 0};

@@ -16,21 +16,21 @@ struct Channels {
 template <class Real, int N>
 static DAVSR_FN Channels<Real, N> operator+(const Channels<Real, N>& a, const Channels<Real, N>& b) {
   Channels<Real, N> sum;
-DAVSR_UNROLL
+  DAVSR_UNROLL
   for (int c = 0; c < N; ++c) sum.value[c] = a.value[c] + b.value[c];
   return sum;
 }
 template <class Real, int N>
 static DAVSR_FN Channels<Real, N> operator*(const Channels<Real, N>& a, const Channels<Real, N>& b) {
   Channels<Real, N> product;
-DAVSR_UNROLL
+  DAVSR_UNROLL
   for (int c = 0; c < N; ++c) product.value[c] = a.value[c] * b.value[c];
   return product;
 }
 template <class Real, int N>
 static DAVSR_FN Channels<Real, N> operator*(const Channels<Real, N>& a, Real factor) {
   Channels<Real, N> product;
-DAVSR_UNROLL
+  DAVSR_UNROLL
   for (int c = 0; c < N; ++c) product.value[c] = a.value[c] * factor;
   return product;
 }
@@ -120,7 +120,7 @@ struct OneLane {
                                Corners<Real>* out) {
     const Real* left = image + row * width + column;
     const int64_t right = column + 1 < width ? 1 : 0, low = row + 1 < height ? width : 0;
-DAVSR_UNROLL
+    DAVSR_UNROLL
     for (int c = 0; c < Colours; ++c, left += plane) out[c] = {left[0], left[right], left[low], left[low + right]};
   }
   template <class Real>
@@ -134,26 +134,26 @@ DAVSR_UNROLL
     alignas(N * sizeof(Stored)) Stored stored[N];
     Self::template copy<N * sizeof(Stored)>(stored, from);
     Channels<Real, N> value;
-DAVSR_UNROLL
+    DAVSR_UNROLL
     for (int c = 0; c < N; ++c) value.value[c] = static_cast<Real>(widen(stored[c]));
     return value;
   }
   template <class Real, int N, class Stored>
   static DAVSR_FN void put(Stored* to, const Channels<Real, N>& value) {
     alignas(N * sizeof(Stored)) Stored stored[N];
-DAVSR_UNROLL
+    DAVSR_UNROLL
     for (int c = 0; c < N; ++c) stored[c] = narrow<Stored>(value.value[c]);
     Self::template copy<N * sizeof(Stored)>(to, stored);
   }
   template <class Real, int N>
   static DAVSR_FN void add(Real* to, const Channels<Real, N>& value) {
-DAVSR_UNROLL
+    DAVSR_UNROLL
     for (int c = 0; c < N; ++c) Self::add_one(to + c, value.value[c]);
   }
   template <class Real, int N>
   static DAVSR_FN void add_dots(CornerDots<Real>& dots, const Channels<Real, N>& top_left, const Channels<Real, N>& top_right,
                                 const Channels<Real, N>& low_left, const Channels<Real, N>& low_right) {
-DAVSR_UNROLL
+    DAVSR_UNROLL
     for (int c = 0; c < N; ++c) {
       dots.top_left += top_left.value[c];
       dots.top_right += top_right.value[c];

@@ -153,8 +153,7 @@ struct Cpu {
       for (int c = 0; c < Colours; ++c, top += plane) {
         const Lanes<Real> a = pack<Real, wide>(top), b = pack<Real, wide>(top + wide);
         const Lanes<Real> d = pack<Real, wide>(top + low), e = pack<Real, wide>(top + low + wide);
-        const Corners<Lanes<Real>> here{shuffle(a, b, first), shuffle(a, b, second),
-                                        shuffle(d, e, first), shuffle(d, e, second)};
+        const Corners<Lanes<Real>> here{shuffle(a, b, first), shuffle(a, b, second), shuffle(d, e, first), shuffle(d, e, second)};
         if (first_found) {  // what others of the lanes hold is replaced below
           out[c] = here;
         } else {
@@ -256,8 +255,8 @@ struct Cpu {
   }
 
   template <class Real, int N>
-  static DAVSR_FN void add_dots(CornerDots<Real>& dots, Pack<Real, N> top_left, Pack<Real, N> top_right,
-                                Pack<Real, N> low_left, Pack<Real, N> low_right) {
+  static DAVSR_FN void add_dots(CornerDots<Real>& dots, Pack<Real, N> top_left, Pack<Real, N> top_right, Pack<Real, N> low_left,
+                                Pack<Real, N> low_right) {
     dots.top_left += sum<Real, N>(top_left);
     dots.top_right += sum<Real, N>(top_right);
     dots.low_left += sum<Real, N>(low_left);
