@@ -94,6 +94,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _reds(args: argparse.Namespace) -> int:
+    if args.frames < reds.SCALE[0] or any(n < s for n, s in zip(args.size, reds.SCALE[1:], strict=True)):
+        h, w = args.size
+        raise InputError(
+            f"--frames, --size: must be at least {reds.SCALE[0]} frames of {reds.SCALE[2]}x{reds.SCALE[1]}, of which an LR "
+            f"clip is made, got {args.frames} of {w}x{h}"
+        )
     download = reds.check_download(args.input, args.frames, args.size, args.workers)
     for line in download.missing + download.faults:
         print(line, file=sys.stderr)

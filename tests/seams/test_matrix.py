@@ -6,11 +6,6 @@ is right, with all frames there, or answered in one sentence with exit code 2.
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import importlib
-import typing
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +15,12 @@ import torch
 from davsr import config
 from davsr.checkpoints.files import FORMAT
 from davsr.checkpoints.network import KEY, network_section
-from davsr.cli import COMMANDS, main
 from davsr.data.clips import open_clip
 from davsr.data.frames import write_image
 from davsr.models.davsr import DAVSR
 from davsr.options import Options, load_options
 from davsr.restoration.flags import stated_options
+from tests.seams.matrix import choices_of, flags_of, parser_of, run
 
 SCALE = (5, 4, 4)  # of the defaults
 SIZE = (3, 12, 16)  # LR frames, rows, columns
@@ -34,76 +29,6 @@ RVE = (
     "flow: {levels: 2, channels: [8], kernel: 3}}"
 )
 MODELS = ("shipped", "training-free", "rounds", "rve")
-# A value for every flag that takes one; a flag that is not here and has no choices fails the test below.
-VALUES: dict[str, list[list[str]]] = {
-    "--scale": [["2", "4", "4"], ["5", "2", "2"], ["1", "1", "1"]],
-    "--exposure": [["3"], ["5"], ["2.5"], ["7"]],
-    "--phase": [["-2"], ["1"]],
-    "--psf": [["gaussian"], ["box"], ["delta"], ["john's.npy"], ["nothing.npy"]],
-    "--psf-sigma": [["1.2"]],
-    "--sigma": [["0.02"]],
-    "--window": [["2"], ["0"], ["auto"]],
-    "--overlap": [["1"], ["auto"]],
-    "--tile": [["12"], ["0"], ["auto"]],
-    "--margin": [["2"], ["auto"]],
-    "--memory": [["2"]],
-    "--rate": [["24000/1001"], ["0"], ["text"]],
-    "--crf": [["20"]],
-    "--preset": [["fast"]],
-    "--model": [["training-free"], ["nothing.pt"]],
-    "--device": [["auto"], ["cpu"], ["cuda"], ["mps"]],
-    "--frames": [["0:2"], ["1:9"], ["nothing"]],
-    "--interpolate": [["2"]],
-    "--upscale": [["2"]],
-    "--alpha": [["0.1"], ["0"]],
-    "--set": [["restore.crf=20"], ["nothing.at_all=1"]],
-    "-opt": [["nothing.yml"]],
-}
-NEEDS = {"--margin": ["--tile", "12"], "--overlap": ["--window", "2"]}  # what a value of VALUES has a meaning with
-COVERED = {
-    "-h",
-    "--help",
-    "--dry-run",
-    "--output",
-    "--input",
-    "--truth",
-    "--name",
-    "--preview",
-}  # help, the printed options, places, and what is written beside them
-
-
-def parser_of(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=command)
-    importlib.import_module(COMMANDS[command][0]).add_arguments(parser)
-    return parser
-
-
-def flags_of(command: str) -> Iterator[list[str]]:
-    """Every flag of a command with every value that is tried."""
-    for action in parser_of(command)._actions:
-        if not action.option_strings or action.option_strings[0] in COVERED:
-            continue
-        flag = action.option_strings[0]
-        if action.nargs == 0:
-            yield [flag]
-        elif action.choices:
-            yield from ([flag, str(choice)] for choice in action.choices)
-        else:
-            assert flag in VALUES, f"{command} {flag}: give it values in VALUES of this test"
-            yield from ([*NEEDS.get(flag, []), flag, *values] for values in VALUES[flag])
-
-
-def choices_of(cls: type, prefix: str = "") -> Iterator[str]:
-    """`section.key=value` for every choice in options.py, sections that describe a restoration."""
-    for field, kind in ((f, typing.get_type_hints(cls)[f.name]) for f in dataclasses.fields(cls)):
-        dotted = f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(kind):
-            if prefix or field.name in ("degradation", "model", "restore"):
-                yield from choices_of(typing.cast(type, kind), f"{dotted}.")
-        elif typing.get_origin(kind) is typing.Literal:
-            yield from (f"{dotted}={choice}" for choice in typing.get_args(kind))
-        elif kind is bool:
-            yield from (f"{dotted}=true", f"{dotted}=false")
 
 
 @pytest.fixture(scope="module")
@@ -134,25 +59,6 @@ def model_arguments(name: str) -> list[str]:
     if name == "rve":
         return ["--set", "restore.model=rve.pt"]
     return ["-opt", str(Path(__file__).parents[2] / "options/test/motion.yml")]
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command; the sentence with which it was refused, or nothing where it went right."""
-    capsys.readouterr()
-    try:
-        code = main(arguments)
-    except SystemExit as error:  # argparse: a usage line, then the sentence
-        code = int(error.code or 0)
-        last = capsys.readouterr().err.strip().splitlines()[-1]
-        assert code == 2 and "error:" in last, arguments
-        return last
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.err + captured.out, arguments
-    if code == 0:
-        return ""
-    sentences = [line for line in captured.err.splitlines() if not line.endswith("; expect less")]
-    assert code == 2 and len(sentences) == 1 and sentences[0].startswith("davsr: "), (arguments, captured.err)
-    return sentences[0]
 
 
 def restored_right(folder: Path, arguments: list[str]) -> None:
