@@ -1,21 +1,20 @@
 """All options, in the order in which data flows: degradation -> model -> data -> train -> test.
 
 A YAML file names only what differs from the defaults here. Unknown keys, wrong types and values out of range are
-refused with their dotted path (see `davsr.config`).
+refused with their dotted path (see `davsr.config`); what a network's options must fulfil together is asked before it is built
+(`davsr.models.buildable`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from davsr import config
 from davsr.config import option
 from davsr.errors import InputError
-from davsr.guards.limits import require_below
 from davsr.guards.names import require_device_name, require_run_name
 from davsr.settings.migration import today
 
@@ -62,10 +61,6 @@ class RoundsOptions:
     channels: int = option(0, minimum=0, maximum=1024)  # width of what they learn; 0: they go by constants
     weights: str | None = None  # a checkpoint of a model with such rounds, to start from
 
-    def __post_init__(self) -> None:
-        if self.channels and not self.count:
-            raise InputError(f"channels must be 0 where count is 0: it is the width of the rounds; got {self.channels}")
-
 
 @dataclass(frozen=True)
 class HyperOptions:
@@ -88,15 +83,6 @@ class FlowNetOptions:
     passes: int = option(1, minimum=1, maximum=16)  # corrections per level
     dilated: bool = False  # the taps of hidden convolution n lie 2^n pixels apart: a wide view for few weights
     weights: str | None = None  # a SPyNet checkpoint to start from
-
-    def __post_init__(self) -> None:
-        if self.kernel % 2 == 0:
-            raise InputError(f"kernel must be odd, got {self.kernel}")
-        if len(self.channels) > 16:
-            raise InputError(f"channels must be at most 16 widths, got {len(self.channels)}")
-        widths = (8 + (2 * self.matching + 1) ** 2, *self.channels, 2)
-        weights = self.levels * self.kernel**2 * sum(a * b for a, b in pairwise(widths))
-        require_below("PARAMETERS", weights, "channels, kernel and levels make a network of about")
 
 
 @dataclass(frozen=True)
@@ -123,17 +109,6 @@ class EnhancementOptions:
     )
     flow: FlowNetOptions = FlowNetOptions()
 
-    def __post_init__(self) -> None:
-        if self.kind == "rve" and (self.groups % 2 or (2 * self.channels) % self.groups):
-            raise InputError(f"groups must be even and divide 2 * channels = {2 * self.channels}, got {self.groups}")
-        m, n = self.channels, self.hr_channels
-        # 3x3 convolutions: of the residual blocks, of what lies between them, of the offsets, and at full resolution.
-        blocks = 2 * (4 * self.blocks + self.feature_blocks + self.reconstruction_blocks)
-        blocks += 4 * self.recurrent_blocks
-        weights = 9 * (m * m * (blocks + 60) + 4 * 27 * self.groups * m + n * (4 * m + n))
-        weights += 18 * self.fusion_blocks * self.fusion_channels**2
-        require_below("PARAMETERS", weights, "channels, blocks and groups make a network of about")
-
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -147,16 +122,6 @@ class ModelOptions:
     hyper: HyperOptions = HyperOptions()
     enhancement: EnhancementOptions = EnhancementOptions()
     weights: str | None = None  # a checkpoint, ours or in published names; null: the initialisation
-
-    def __post_init__(self) -> None:
-        if self.interpolation.method == "flow":
-            return
-        if self.rounds.count:
-            raise InputError(f"rounds.count must be 0 unless interpolation.method is flow, got {self.rounds.count}")
-        if self.enhancement.kind == "recurrent":
-            raise InputError(
-                f"enhancement.kind: recurrent needs interpolation.method flow, got {self.interpolation.method}"
-            )
 
 
 @dataclass(frozen=True)

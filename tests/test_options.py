@@ -63,7 +63,6 @@ def test_shipped_option_files_are_valid(path: Path) -> None:
         ("degradation: {scale: [5, 4, 0]}", "degradation.scale[2] must be at least 1, got 0"),
         ("degradation: {scale: 4}", "degradation.scale must be a list, got 4"),
         ("degradation: 4", "degradation must be a section with keys, got 4"),
-        ("model: {enhancement: {groups: 7}}", "model.enhancement.groups must be even and divide"),
         ("data: {sources: [{kind: film}]}", "data.sources[0].kind must be one of"),
         ("test: {num_frame_overlap: 10}", "test.num_frame_overlap must be below num_frame_testing = 10, got 10"),
         ("restore: {num_frame_testing: 2, num_frame_overlap: 7}", "restore.num_frame_overlap must be below"),

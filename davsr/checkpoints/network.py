@@ -14,6 +14,7 @@ from davsr import config
 from davsr.checkpoints.convert import Conversion, model_tree
 from davsr.checkpoints.files import FORMAT
 from davsr.errors import InputError
+from davsr.models.buildable import require_buildable
 from davsr.models.trained_range import TrainedRange
 from davsr.options import DataOptions, DegradationOptions, ModelOptions, Options
 from davsr.settings.migration import today
@@ -72,8 +73,10 @@ def read_network_section(tree: Mapping[str, Any], conversion: Conversion, source
 
 def _built(section: Mapping[str, Any], source: str) -> NetworkSection:
     try:
+        model = config.build(ModelOptions, section.get("model") or {}, "model.")
+        require_buildable(model)
         return NetworkSection(
-            config.build(ModelOptions, section.get("model") or {}, "model."),
+            model,
             config.build(DegradationOptions, section.get("degradation") or {}, "degradation."),
             _trained(section.get("trained")),
         )

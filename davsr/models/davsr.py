@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from davsr import config
+from davsr.models.buildable import require_buildable
 from davsr.models.frame_enhancement import FrameEnhancement
 from davsr.models.hyper import FixedHyper, HyPaNet
 from davsr.models.interpolation import Interpolation
@@ -80,6 +81,7 @@ class DAVSR(nn.Module):
     def __init__(self, options: ModelOptions | None = None, degradation: DegradationOptions | None = None) -> None:
         super().__init__()
         self.options = options or ModelOptions()
+        require_buildable(self.options)
         self.degradation_options = degradation or DegradationOptions()
         self.degradation = Degradation.from_options(self.degradation_options)
         self.interpolate = Interpolation(self.options.interpolation)

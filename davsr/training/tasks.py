@@ -17,6 +17,7 @@ from davsr.checkpoints.loading import initial_model
 from davsr.errors import InputError
 from davsr.log import logger
 from davsr.models.alignment import FlowGuidedAlignment
+from davsr.models.buildable import require_flow_network
 from davsr.models.davsr import DAVSR, Start
 from davsr.models.flow import SPyNet
 from davsr.models.layers import ResidualBlocks
@@ -130,6 +131,7 @@ class FlowTask:
     def __init__(self, options: Options, device: torch.device, fresh: bool) -> None:
         self.options, self.device = options, device
         flow = options.model.enhancement.flow
+        require_flow_network(flow)
         self.samples = FlowSamples(options)
         self.shifts = known_shifts(options)
         self.model = SPyNet.from_options(flow)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
 from davsr.checkpoints.loading import ALONG_MOTION
-from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.models.motion import motion_between
 from davsr.models.rounds import FLAT, FLATTENING, MotionPrior
 from davsr.ops import flatten
-from davsr.options import InterpolationOptions, ModelOptions, RoundsOptions, load_options
+from davsr.options import RoundsOptions, load_options
 from davsr.physics.degradation import Degradation
 from davsr.restoration.planning import bytes_per_pixel, default_margin, default_overlap
 
@@ -112,11 +110,6 @@ def test_rounds_take_any_clip():
         assert x.shape == (1, 1, 3, 64, 68) and x.isfinite().all()
 
 
-def test_rounds_need_the_flow():
-    with pytest.raises(InputError, match=r"rounds.count must be 0 unless interpolation.method is flow"):
-        ModelOptions(interpolation=InterpolationOptions(method="linear"), rounds=RoundsOptions(count=3))
-
-
 def test_windows_and_memory_are_planned_for_the_rounds():
     options = load_options("options/test/motion.yml")
     plain = DAVSR.from_options(load_options("options/test/training_free.yml"))
@@ -164,8 +157,3 @@ def test_every_weight_of_the_rounds_learns():
     assert losses[-1] < 0.95 * losses[0]
     for name, parameter in prior.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
-
-
-def test_width_needs_rounds():
-    with pytest.raises(InputError, match="channels must be 0 where count is 0"):
-        RoundsOptions(channels=8)
