@@ -1,9 +1,11 @@
-"""Builds the compiled extension davsr._C, and puts the option files into the package; all else is said in pyproject.toml.
+"""Builds the compiled extension davsr._C, and puts the option files into the package.
+
+All else is said in pyproject.toml.
 
     pip install .       pip install --no-build-isolation .       python setup.py build_ext --inplace
 
-Where the extension cannot be built, the reason is printed and the package runs on its references in plain PyTorch, with the
-same results.
+Where the extension cannot be built, the reason is printed and the package runs on its references in plain PyTorch, with
+the same results.
 
 Environment:
     DAVSR_NO_EXT=1         leave the extension out: a wheel for every machine
@@ -53,7 +55,9 @@ class CannotBuildError(Exception):
 
 
 class BuildExtension(build_ext):
-    """Compiles the torch-free kernels, each with the flags of its instruction set, then the files that register them."""
+    """Compiles the torch-free kernels, each with the flags of its instruction set, then the files that register
+    them.
+    """
 
     def run(self) -> None:
         for extension in self.extensions:
@@ -177,7 +181,10 @@ def wants_cuda(torch_cuda: str | None, cuda_home: str | None) -> bool:
 
 
 def architectures() -> list[str]:
-    """nvcc's flags for TORCH_CUDA_ARCH_LIST, names such as Ampere included; unset: the cards of this machine, or 8.0;9.0+PTX."""
+    """nvcc's flags for TORCH_CUDA_ARCH_LIST, names such as Ampere included.
+
+    Unset: the cards of this machine, or 8.0;9.0+PTX.
+    """
     import torch
     from torch.utils.cpp_extension import (
         _get_cuda_arch_flags,

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Compiles the CUDA side where nvcc is, without a GPU and without a CUDA build of torch: the kernels for sm_80 and sm_90 with
-# warnings as errors, registers and spills reported, no spills in a forward kernel; then the launching file on the host.
+# Compiles the CUDA side where nvcc is, without a GPU and without a CUDA build of torch: the kernels for sm_80 and sm_90
+# with warnings as errors, registers and spills reported, no spills in a forward kernel; then the launching file on the
+# host.
 #
 #     .ci/cuda_compile.sh [python]        the Python whose torch headers the launching file is compiled against
 set -euo pipefail

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What half an hour with a GPU is used for, within about nine minutes: build for it, compare with the CPU, check memory accesses,
-# measure, and train for what is left. Stops at the first failure of the first two. Without a GPU, but with a CUDA build of torch and
-# nvcc, it builds, links and imports the whole extension and says that nothing ran.
+# What half an hour with a GPU is used for, within about nine minutes: build for it, compare with the CPU, check memory
+# accesses, measure, and train for what is left. Stops at the first failure of the first two. Without a GPU, but with a
+# CUDA build of torch and nvcc, it builds, links and imports the whole extension and says that nothing ran.
 #
 #     make gpu            PYTHON=python3 OUT=results/gpu MINUTES=9 OPTIONS=options/train/davsr_tiny_pack.yml
 set -euo pipefail
@@ -13,7 +13,7 @@ end=$(($(date +%s) + 60 * ${MINUTES:-9}))
 left() { echo $((end - $(date +%s))); }
 mkdir -p "$out"
 
-# -- build -------------------------------------------------------------------------------------------------------------------
+# -- build -------------------------------------------------------------------------------------------------------------
 facts="$("$python" -c '
 import torch
 from torch.utils import cpp_extension
@@ -43,7 +43,7 @@ if [ "$card" = - ]; then
   exit 0
 fi
 
-# -- right, clean ------------------------------------------------------------------------------------------------------------
+# -- right, clean ------------------------------------------------------------------------------------------------------
 "$python" -m pytest -q -p no:cacheprovider tests/ops/test_ops_cuda.py | tee "$out/tests.log"
 if command -v compute-sanitizer > /dev/null; then
   timeout 120 compute-sanitizer --tool memcheck --error-exitcode 1 "$python" -m pytest -q -p no:cacheprovider \
@@ -55,14 +55,14 @@ if command -v compute-sanitizer > /dev/null; then
   }
 fi
 
-# -- fast --------------------------------------------------------------------------------------------------------------------
+# -- fast --------------------------------------------------------------------------------------------------------------
 for suite in data_step deform_align fourier_division rounds network training; do
   [ "$(left)" -gt 60 ] || break
   timeout "$(left)" "$python" -m benchmarks --device cuda --only "$suite" --json "$out/$card-$suite.json" \
     | tee "$out/$suite.txt" || echo "gpu: $suite was not measured"
 done
 
-# -- trains ------------------------------------------------------------------------------------------------------------------
+# -- trains ------------------------------------------------------------------------------------------------------------
 if [ ! -d data/pack ]; then
   echo "gpu: no data/pack (make pack): nothing was trained"
 elif [ "$(left)" -gt 30 ]; then

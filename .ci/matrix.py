@@ -2,8 +2,8 @@
 
     python .ci/matrix.py [--torch 2.6.0 newest] [--use NAME=PYTHON ...] [--keep]
 
-Each pair gets an environment of its own under .matrix/, with the extension built for it, and is removed again afterwards (a torch
-may take 5 GB) unless --keep is given. `--use` tests an environment as it is, torch and all.
+Each pair gets an environment of its own under .matrix/, with the extension built for it, and is removed again
+afterwards (a torch may take 5 GB) unless --keep is given. `--use` tests an environment as it is, torch and all.
 """
 
 from __future__ import annotations

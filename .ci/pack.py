@@ -2,8 +2,9 @@
 
     python .ci/pack.py -opt options/train/davsr_tiny_frames.yml --out data/pack --megabytes 55
 
-Two thirds are runs of frames cropped from the moving sources, those that change most of a few; one third pieces of photographs.
-What is written is read like any folder of clips and any folder of photographs: options/train/davsr_tiny_pack.yml.
+Two thirds are runs of frames cropped from the moving sources, those that change most of a few; one third pieces of
+photographs. What is written is read like any folder of clips and any folder of photographs:
+options/train/davsr_tiny_pack.yml.
 """
 
 from __future__ import annotations

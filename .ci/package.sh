@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What people install: sdist -> wheels -> fresh environments away from the checkout, where every command must work.
 #
-#     .ci/package.sh [python]       its packages (torch, numpy, ...) serve the fresh environments, so that nothing is downloaded
+#     .ci/package.sh [python]       its packages (torch, numpy, ...) serve the fresh environments, so that nothing is
+#     downloaded
 set -euo pipefail
 cd "$(dirname "$0")/.."
 checkout="$PWD"
@@ -36,7 +37,8 @@ for wheel in "$work"/wheels/*.whl; do
   kind="$(basename "$wheel")"
   "$python" -m venv "$work/$kind"
   bin="$work/$kind/bin"
-  # Plain lines of a .pth name folders; the editable davsr in that folder is reached by a .pth of its own, which is not followed.
+  # Plain lines of a .pth name folders; the editable davsr in that folder is reached by a .pth of its own, which is not
+  # followed.
   echo "$packages" > "$("$bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
   "$bin/python" -m pip install --quiet --no-index --no-deps --force-reinstall "$wheel"
   mkdir "$work/$kind/away" && cd "$work/$kind/away"

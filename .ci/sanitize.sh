@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the extension with AddressSanitizer and UndefinedBehaviorSanitizer in a temporary folder and runs the op tests on it.
-# `sanitize.sh calls N SEED` makes random calls of the ops instead.
+# Builds the extension with AddressSanitizer and UndefinedBehaviorSanitizer in a temporary folder and runs the op tests
+# on it. `sanitize.sh calls N SEED` makes random calls of the ops instead.
 # Also proves that no file compiled for one instruction set offers a function that another could be linked to.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -35,8 +35,8 @@ DAVSR_CUDA=0 DAVSR_CXXFLAGS="$flags" DAVSR_LDFLAGS="-fsanitize=address,undefined
   exit 1
 }
 
-# Python itself keeps memory to its end: leaks are watched by the flat-memory tests instead. torch's own libraries report
-# nothing, as only the extension is instrumented; compilers that a test would start are left out.
+# Python itself keeps memory to its end: leaks are watched by the flat-memory tests instead. torch's own libraries
+# report nothing, as only the extension is instrumented; compilers that a test would start are left out.
 preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
 export DAVSR_EXTENSION_FOLDER="$work/davsr" OMP_NUM_THREADS=2
 checked() { LD_PRELOAD="$preload" ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 "$python" "$@"; }

@@ -24,7 +24,10 @@ ALPHA = 0.003  # where training starts: 0.24 of the largest eigenvalue of A A^T
 
 
 def all_cases(quick: bool = False) -> list[Case]:
-    """Every case in the order of the table; `quick` ones are small, and their ratios are not those that must be reached."""
+    """Every case in the order of the table.
+
+    `quick` ones are small, and their ratios are not those that must be reached.
+    """
     return [
         *data_step_cases(quick),
         *align_cases(quick),
@@ -139,7 +142,9 @@ def align_cases(quick: bool) -> list[Case]:
 
 
 def inside_cells(raw: Tensor, groups: int) -> Tensor:
-    """Raw offsets whose samples keep a tenth of a pixel from the borders of cells, where rounding changes the gradient."""
+    """Raw offsets whose samples keep a tenth of a pixel from the borders of cells, where rounding changes the
+    gradient.
+    """
     offsets = 10 * torch.tanh(raw[:, : 18 * groups])
     offsets = (offsets.floor() + 0.1 + 0.8 * (offsets - offsets.floor())) / 10
     return torch.cat([torch.atanh(offsets), raw[:, 18 * groups :]], dim=1)
@@ -196,7 +201,10 @@ def division_cases(quick: bool) -> list[Case]:
     def real(
         wrap: Callable[..., Run], function: Callable[..., Tensor], *inputs: Tensor, columns: slice = slice(None)
     ) -> Run:
-        """A run on spectra; of its results the forward one is compared, as reals: gradients on half spectra are other ones."""
+        """A run on spectra.
+
+        Of its results the forward one is compared, as reals: gradients on half spectra are other ones.
+        """
         run = wrap(function, *inputs)
 
         def compared() -> Tensor:

@@ -1,9 +1,12 @@
-"""What each difference between our defaults and the published behaviour is worth on a clip: the table of docs/differences.md.
+"""What each difference between our defaults and the published behaviour is worth on a clip.
+
+The table of docs/differences.md.
 
     python benchmarks/differences.py CLIP [--start 0] [--psf PSF.npy]
 
-A crop of the clip is degraded in the standard setting (scale (5, 4, 4), exposure 5, bicubic PSF, reflect, 8-bit), then brought
-back without learning. A row changes one thing of the initial interpolation x_0 or of the data step that makes z_1 of it.
+A crop of the clip is degraded in the standard setting (scale (5, 4, 4), exposure 5, bicubic PSF, reflect, 8-bit), then
+brought back without learning. A row changes one thing of the initial interpolation x_0 or of the data step that makes
+z_1 of it.
 """
 
 from __future__ import annotations
@@ -100,7 +103,9 @@ def main() -> None:
 
 
 def closed_form_errors(x: Tensor, y: Tensor, alpha: float) -> tuple[float, float]:
-    """Largest float32 error of the residual form (ours) and of the published spectral form, both circular, against float64."""
+    """Largest float32 error of the residual form (ours) and of the published spectral form, both circular, against
+    float64.
+    """
     circular = Degradation(boundary="circular")
     exact = circular.data_step(x.double(), y.double(), alpha)
     # the adjoint spreads an LR impulse to the PSF, mirrored

@@ -96,8 +96,8 @@ def disagreement(ours: Any, peer: Any) -> float:
 def take_turns(runs: dict[str, Run], repeats: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each run; the contestants take turns, so that a busy machine slows all of them.
 
-    A short run is called over and over in its turn, first once untimed: it is then measured as it repeats, not as the other
-    contestant left caches and allocator. A long one is called once.
+    A short run is called over and over in its turn, first once untimed: it is then measured as it repeats, not as the
+    other contestant left caches and allocator. A long one is called once.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):

@@ -1,9 +1,9 @@
 """The peer of the benchmarks: the network as one writes it from its description.
 
-The same layers and weights as ours, plain PyTorch throughout: NCHW, eager, float32, one frame after another, absent neighbours
-as zeros, torchvision's `deform_conv2d` with its elementwise steps, and the data step on full HR spectra with its transfer
-function computed once. What implementations of this family do is done here too: features and flows of all frames in one
-batch, flows once for a direction, no gradients kept at inference.
+The same layers and weights as ours, plain PyTorch throughout: NCHW, eager, float32, one frame after another, absent
+neighbours as zeros, torchvision's `deform_conv2d` with its elementwise steps, and the data step on full HR spectra with
+its transfer function computed once. What implementations of this family do is done here too: features and flows of all
+frames in one batch, flows once for a direction, no gradients kept at inference.
 """
 
 from __future__ import annotations

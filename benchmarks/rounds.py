@@ -1,4 +1,7 @@
-"""The rounds along the motion: ours against their composition of PyTorch's operations, and against what the machine can do."""
+"""The rounds along the motion.
+
+Ours against their composition of PyTorch's operations, and against what the machine can do.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +122,10 @@ def texture(x: Tensor) -> Tensor:
 
 
 def rounds_cases(quick: bool, passes: dict[str, Callable[..., Run]]) -> list[Case]:
-    """The shipped model's rounds and the training-free ones; backward on a smaller clip, as the peer keeps 2 GB a round."""
+    """The shipped model's rounds and the training-free ones.
+
+    Backward on a smaller clip, as the peer keeps 2 GB a round.
+    """
     whole, small_clip = ((1, 8, 8), (1, 8, 8)) if quick else ((9, 64, 64), (2, 32, 32))
 
     def build(
@@ -179,12 +185,14 @@ def moving_clip(t: int, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def floor(frames: int, height: int, width: int) -> dict[str, float]:
-    """Seconds that one learned round needs at least: its numbers read and written once at the speed of a copy, its arithmetic at
-    that of a matrix product, both measured here, one after the other.
+    """Seconds that one learned round needs at least.
 
-    Numbers a pixel: the average 3 + 2 + 3, momentum 3 + 3 + 3, flattening 3 + 3, detail 3 + 3, data step 3 + 3; cells beside.
-    Operations a pixel: the average 150, flattening 40, data step 2 (16 + 5) 3 2 / 4, the small networks' products a quarter
-    (Winograd) of 2 9 (49 16 + 16 48) / 16 and, for each of four neighbours, of 2 9 (4 8 + 8 8) / 16.
+    Its numbers read and written once at the speed of a copy, its arithmetic at that of a matrix product, both measured
+    here, one after the other.
+
+    Numbers a pixel: the average 3 + 2 + 3, momentum 3 + 3 + 3, flattening 3 + 3, detail 3 + 3, data step 3 + 3; cells
+    beside. Operations a pixel: the average 150, flattening 40, data step 2 (16 + 5) 3 2 / 4, the small networks'
+    products a quarter (Winograd) of 2 9 (49 16 + 16 48) / 16 and, for each of four neighbours, of 2 9 (4 8 + 8 8) / 16.
     """
     pixels = frames * height * width
     source = torch.ones(2**25)

@@ -3,8 +3,9 @@
     apt-get download lomiri-wallpapers-16.04 redeclipse-data; dpkg -x FILE.deb DIR
     python -m benchmarks.stills DIR ... --output data/stills
 
-Every package says in usr/share/doc/*/copyright (Debian's machine-readable form) which file has which licence; what that does not
-grant by name is left out. Writes PNG files, and stills.tsv: where each comes from, its licence, how far it was scaled down.
+Every package says in usr/share/doc/*/copyright (Debian's machine-readable form) which file has which licence; what that
+does not grant by name is left out. Writes PNG files, and stills.tsv: where each comes from, its licence, how far it was
+scaled down.
 """
 
 from __future__ import annotations

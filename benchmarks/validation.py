@@ -1,9 +1,11 @@
-"""How good a model is on real clips: every cut of 45 frames at strides 1 and 3, whole frames, beside what needs no learning.
+"""How good a model is on real clips.
+
+Every cut of 45 frames at strides 1 and 3, whole frames, beside what needs no learning.
 
 python -m benchmarks.validation clip.mp4 ... [--model FILE | -opt options/test/motion.yml] [--json FILE]
 
-The protocol is that of test.py: LR frames are made by the operator and rounded to 8 bits; PSNR on RGB rounded to 8 bits,
-without the first and last two frames, mean over frames, then cuts.
+The protocol is that of test.py: LR frames are made by the operator and rounded to 8 bits; PSNR on RGB rounded to 8
+bits, without the first and last two frames, mean over frames, then cuts.
 """
 
 from __future__ import annotations
@@ -71,7 +73,10 @@ def cuts(clip: Clip, stride: int, length: int) -> Iterator[tuple[int, np.ndarray
 
 @torch.inference_mode()
 def score(model: DAVSR, free: DAVSR, gt: np.ndarray) -> dict[str, float]:
-    """PSNR, dB, of the baseline, of one data step after interpolation, and of every stage of the model; and seconds of it."""
+    """PSNR, dB, of the baseline, of one data step after interpolation, and of every stage of the model.
+
+    And seconds of it.
+    """
     A = model.degradation
     truth = torch.from_numpy(np.ascontiguousarray(gt.transpose(0, 3, 1, 2)))
     truth = truth[: len(truth) - len(truth) % A.scale[0]]

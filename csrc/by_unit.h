@@ -11,7 +11,8 @@ namespace davsr {
 // Columns of at most this many bytes exist at a time.
 constexpr int64_t kColumnBytes = int64_t{1} << 28;
 
-// Calls run(Stored{}, std::integral_constant<int, N>{}) for the features' type; N channels fill 16 bytes where they can.
+// Calls run(Stored{}, std::integral_constant<int, N>{}) for the features' type; N channels fill 16 bytes where they
+// can.
 template <class Run>
 void with_features(at::ScalarType type, int64_t channels, const Run& run) {
   const auto packed = [&](auto stored) {

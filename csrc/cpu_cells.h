@@ -1,5 +1,5 @@
-// Videos [b, c, T, H, W] to cells of 4x4 pixels whose numbers lie side by side, channels-last, and back: what a small network at a
-// quarter of the side reads and writes. Copies alone.
+// Videos [b, c, T, H, W] to cells of 4x4 pixels whose numbers lie side by side, channels-last, and back: what a small
+// network at a quarter of the side reads and writes. Copies alone.
 #pragma once
 
 #include "cpu_tiles.h"
@@ -8,8 +8,8 @@ namespace davsr {
 
 constexpr int64_t kCell = 4;
 
-// Of the frames of `count`: every colour's 4x4 pixels, row by row, then the mean of the support less `level`. A cell that reaches
-// over the frame's end repeats its last pixels; only those inside count for the mean.
+// Of the frames of `count`: every colour's 4x4 pixels, row by row, then the mean of the support less `level`. A cell
+// that reaches over the frame's end repeats its last pixels; only those inside count for the mean.
 template <class Device>
 static void to_cells(const ToCells& op, const Parallel& threads) {
   const MotionShape& shape = op.shape;

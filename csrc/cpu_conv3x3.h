@@ -1,6 +1,6 @@
-// 3x3 convolution of channels-last images, padded by zeros, by Winograd's F(4x4, 3x3) (Lavin and Gray, CVPR 2016): in the basis of the
-// points 0, 1, -1, 2, -2 and infinity a tile of 4x4 results costs 36 products for each pair of channels instead of 144. Blocks of
-// tiles go through all three steps while they are in the second-level cache.
+// 3x3 convolution of channels-last images, padded by zeros, by Winograd's F(4x4, 3x3) (Lavin and Gray, CVPR 2016): in
+// the basis of the points 0, 1, -1, 2, -2 and infinity a tile of 4x4 results costs 36 products for each pair of
+// channels instead of 144. Blocks of tiles go through all three steps while they are in the second-level cache.
 #pragma once
 
 #include "cpu_product.h"

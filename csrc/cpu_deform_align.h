@@ -1,5 +1,6 @@
-// The loops around deform_align.h on a CPU. Forward: tiles of pixels, group by group: the columns of one stay in the first-level
-// cache until the product has read them. Backward: every (sample, group) has one owner, who walks its tiles in order: no sum depends on the threads.
+// The loops around deform_align.h on a CPU. Forward: tiles of pixels, group by group: the columns of one stay in the
+// first-level cache until the product has read them. Backward: every (sample, group) has one owner, who walks its tiles
+// in order: no sum depends on the threads.
 #pragma once
 
 #include "cpu_product.h"
@@ -167,7 +168,8 @@ static void align_forward(const AlignForward& op, const Parallel& threads) {
   });
 }
 
-// The gradients of one group at pixels [first, last): d_columns in, columns out, corners' and coordinates' gradients added.
+// The gradients of one group at pixels [first, last): d_columns in, columns out, corners' and coordinates' gradients
+// added.
 template <class Device, class Real, int N, bool Fixed>
 static void group_backward(const AlignShape& shape, const AlignTile<Device, Real>& tile, AlignTile<Device, Real>& d_tile,
                            const Real* plane, Real* d_plane, int64_t first, int64_t last, const Real* d_columns, Real* columns,

@@ -1,4 +1,5 @@
-// The loops around flatten.h on a CPU: row by row, with the slopes of the row above kept. Plain loops, which the compiler makes vectors of.
+// The loops around flatten.h on a CPU: row by row, with the slopes of the row above kept. Plain loops, which the
+// compiler makes vectors of.
 #pragma once
 
 #include "cpu_tiles.h"

@@ -1,5 +1,5 @@
-// The loops around fourier_division.h on a CPU. An LR row and its mirror image need each other and nothing else: a pair of them
-// reads the HR rows that alias to it once, divides, and writes them while they are still in the cache.
+// The loops around fourier_division.h on a CPU. An LR row and its mirror image need each other and nothing else: a pair
+// of them reads the HR rows that alias to it once, divides, and writes them while they are still in the cache.
 #pragma once
 
 #include "cpu_deform_align.h"
@@ -77,8 +77,8 @@ struct CpuBin {
   }
 };
 
-// One LR row of every pair of mirror images: rows 0 .. h/2 of the planes that are their own mirror, all rows of every other plane
-// of which the mirror comes later. As a plain count, so that threads get equal shares.
+// One LR row of every pair of mirror images: rows 0 .. h/2 of the planes that are their own mirror, all rows of every
+// other plane of which the mirror comes later. As a plain count, so that threads get equal shares.
 template <class Isa>
 struct LeadingRows {
   const DivisionShape& shape;

@@ -1,4 +1,5 @@
-// What the host files of the CPU share: the kernels that this processor can run, and torch's threads and memory for them.
+// What the host files of the CPU share: the kernels that this processor can run, and torch's threads and memory for
+// them.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -11,14 +12,16 @@
 
 namespace davsr {
 
-// Best first. "serial" is the GPU's code path on one lane of the CPU: it proves the bodies and the indices that the GPU runs.
+// Best first. "serial" is the GPU's code path on one lane of the CPU: it proves the bodies and the indices that the GPU
+// runs.
 inline std::vector<CpuKernels> cpu_kernels() {
   std::vector<CpuKernels> levels;
 #if defined(DAVSR_X86)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq"))
     levels.push_back(avx512_kernels());
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))  // F16C is older, and clang cannot be asked for it
+  // F16C is older, and clang cannot be asked for it
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
     levels.push_back(avx2_kernels());
 #endif
   levels.push_back(baseline_kernels());

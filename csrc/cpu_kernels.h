@@ -1,4 +1,5 @@
-// The functions that each instruction set offers, as plain pointers: what crosses between files compiled for different processors.
+// The functions that each instruction set offers, as plain pointers: what crosses between files compiled for different
+// processors.
 #pragma once
 
 #include "portable.h"
@@ -37,7 +38,8 @@ struct AlignBackward {
 
 struct Division {
   DivisionShape shape;
-  // Interleaved real pairs. forward: x = X, base = Y, out = Z. backward: x = the gradient of Z, base = null, out = that of X.
+  // Interleaved real pairs. forward: x = X, base = Y, out = Z. backward: x = the gradient of Z, base = null, out = that
+  // of X.
   const void *x, *base, *otf, *gram, *alpha;
   void *quotient, *out;
   bool transposed;  // the adjoint of the forward map

@@ -1,5 +1,5 @@
-// The loops around motion_average.h on a CPU: vectors of pixels, row by row. Threads share rows of cells or of pixels, so that the
-// rows that neighbours are sampled from stay in the second-level cache.
+// The loops around motion_average.h on a CPU: vectors of pixels, row by row. Threads share rows of cells or of pixels,
+// so that the rows that neighbours are sampled from stay in the second-level cache.
 #pragma once
 
 #include "cpu_tiles.h"
@@ -41,8 +41,8 @@ struct MotionRow {
         motion_y(motion_x + of.pixels()),
         y(row) {}
 
-  // visit(x, count, place) for the places that a step leads to. One step goes along the whole row: the rows of two or more
-  // neighbours, whose sizes are often powers of two, would push each other out of the first-level cache.
+  // visit(x, count, place) for the places that a step leads to. One step goes along the whole row: the rows of two or
+  // more neighbours, whose sizes are often powers of two, would push each other out of the first-level cache.
   template <class Visit>
   DAVSR_FN void blocks(int step, const Visit& visit) const {
     const F at_y = Device::template splat<Real>(static_cast<Real>(y));

@@ -1,5 +1,5 @@
-// The gradients of cpu_motion_average.h. Every frame has one owner, who also gathers what other frames sampled of it: no sum depends
-// on the threads.
+// The gradients of cpu_motion_average.h. Every frame has one owner, who also gathers what other frames sampled of it:
+// no sum depends on the threads.
 #pragma once
 
 #include "cpu_motion_average.h"

@@ -1,5 +1,5 @@
-// How tensors come into the layouts of the CPU kernels and back: padded planes of one group, and tiles of pixels in which the pixels
-// of one channel follow each other.
+// How tensors come into the layouts of the CPU kernels and back: padded planes of one group, and tiles of pixels in
+// which the pixels of one channel follow each other.
 #pragma once
 
 #include "cpu_kernels.h"
@@ -33,7 +33,8 @@ struct Clear {
   static void run(Real* from, int64_t count) { __builtin_memset(from, 0, static_cast<size_t>(count) * sizeof(Real)); }
 };
 
-// Calls visit(b, first group, last group) for [begin, end) of all (sample, group), at most `most` groups of one sample at a time.
+// Calls visit(b, first group, last group) for [begin, end) of all (sample, group), at most `most` groups of one sample
+// at a time.
 template <class Device, class Visit>
 static DAVSR_FN void samples(const AlignShape& shape, int64_t begin, int64_t end, int64_t most, const Visit& visit) {
   while (begin < end) {
@@ -64,7 +65,8 @@ static void pad_row(const AlignShape& shape, const Planes& from, int64_t b, int6
   }
 }
 
-// Groups [first, last) of sample b into padded planes, row by row: neighbouring groups share the lines of channels-last features.
+// Groups [first, last) of sample b into padded planes, row by row: neighbouring groups share the lines of channels-last
+// features.
 template <class Device, class Real>
 static void pad_planes(const AlignShape& shape, const Planes& from, int64_t b, int64_t first, int64_t last, Real* planes) {
   const int64_t channels = shape.channels, row = shape.padded_row(), plane = shape.padded_plane();

@@ -1,8 +1,9 @@
 // The arithmetic of deform_align, once for every device.
 //
-// `Device` is a type that knows how many pixels go together (Lanes<Real>: 1 on a GPU, a vector on a CPU), how packs of channels are
-// loaded, and how sums into shared memory are made. Features come in padded group planes, [b, groups, h + 3, w + 3, channels]:
-// the zero border (one cell before, two after) takes every sample that falls outside, so no corner is ever tested.
+// `Device` is a type that knows how many pixels go together (Lanes<Real>: 1 on a GPU, a vector on a CPU), how packs of
+// channels are loaded, and how sums into shared memory are made. Features come in padded group planes,
+// [b, groups, h + 3, w + 3, channels]: the zero border (one cell before, two after) takes every sample that falls
+// outside, so no corner is ever tested.
 #pragma once
 
 #include "portable.h"
@@ -18,9 +19,9 @@ struct Tap {
   typename Device::template Index<Real> corner;  // upper left cell of the padded plane
 };
 
-// Cell of the padded axis at or before `base + delta`, and the fraction of a cell beyond it. The fraction is taken from the small
-// displacement, not from the coordinate, so its error does not grow with the frame. What falls outside goes to the zero border;
-// what is not a number stays so in the fraction.
+// Cell of the padded axis at or before `base + delta`, and the fraction of a cell beyond it. The fraction is taken from
+// the small displacement, not from the coordinate, so its error does not grow with the frame. What falls outside goes
+// to the zero border; what is not a number stays so in the fraction.
 template <class Device, class Real>
 static DAVSR_FN typename Device::template Lanes<Real> split(typename Device::template Lanes<Real> delta,
                                                             typename Device::template Lanes<Real> base, int64_t size,
@@ -95,7 +96,8 @@ struct CornerDots {
   Real top_left, top_right, low_left, low_right;
 };
 
-// Adds the column's gradient to the corners' gradients, writes the column itself again (the weight's gradient reads it).
+// Adds the column's gradient to the corners' gradients, writes the column itself again (the weight's gradient reads
+// it).
 template <class Device, class Real, class Stored, int N>
 static DAVSR_FN CornerDots<Real> sample_backward(const Stored* cell, Real* d_cell, int64_t channels, int64_t row,
                                                  const CornerWeights<Real>& weight, Real mask, const Stored* d_column,
@@ -121,7 +123,8 @@ static DAVSR_FN CornerDots<Real> sample_backward(const Stored* cell, Real* d_cel
   return dots;
 }
 
-// The chain rule from the corner dots to the raw channels; returns the gradients of the coordinates, which the flow shares.
+// The chain rule from the corner dots to the raw channels; returns the gradients of the coordinates, which the flow
+// shares.
 template <class F>
 struct TapGradient {
   F y, x;                       // of the coordinate, in pixels

@@ -1,7 +1,8 @@
-// A step down the total variation of an image, smooth where it is flat, and the same step's derivative, once for every device:
+// A step down the total variation of an image, smooth where it is flat, and the same step's derivative, once for every
+// device:
 //
-//     u = D x,  q = |u|^2 + flat^2,  x - step D^T (u / sqrt q)                       D: differences to the right and below, of all colours
-//     the derivative is symmetric:   g - step D^T (v / sqrt q - u (u . v) / q^1.5)    v = D g
+//     u = D x,  q = |u|^2 + flat^2,  x - step D^T (u / sqrt q)                       D: differences to the right and
+//     below, of all colours the derivative is symmetric:   g - step D^T (v / sqrt q - u (u . v) / q^1.5)    v = D g
 #pragma once
 
 #include "portable.h"

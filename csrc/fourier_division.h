@@ -2,9 +2,9 @@
 //
 //     Z = X + conj(B) unfold( (Y - fold(B X)) / (fold(|B|^2) + alpha) )          on half spectra, columns 0 .. W/2
 //
-// and its adjoint, which is the same chain with fold replaced by the transpose of unfold and unfold by the transpose of fold
-// (`transposed`). They differ from each other only in the columns that are their own mirror image: a full spectrum meets such a
-// column and its mirror, a half spectrum stores one of them.
+// and its adjoint, which is the same chain with fold replaced by the transpose of unfold and unfold by the transpose of
+// fold (`transposed`). They differ from each other only in the columns that are their own mirror image: a full spectrum
+// meets such a column and its mirror, a half spectrum stores one of them.
 #pragma once
 
 #include "portable.h"

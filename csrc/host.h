@@ -146,8 +146,8 @@ inline DivisionTensors division_tensors(const DivisionShape& shape, const at::Te
           checked(alpha, x, {b}, "alpha")};
 }
 
-// Of x, y, otf, gram, alpha: quotient = (y - fold(B x)) / (gram + alpha), so d quotient / d alpha = -quotient / (gram + alpha),
-// and d_quotient already carries that division.
+// Of x, y, otf, gram, alpha: quotient = (y - fold(B x)) / (gram + alpha), so d quotient / d alpha = -quotient /
+// (gram + alpha), and d_quotient already carries that division.
 inline DivisionGradients division_gradients(const at::Tensor& d_x, const at::Tensor& d_quotient, const at::Tensor& d_otf,
                                             const at::Tensor& quotient) {
   const at::Tensor inner = (d_quotient * quotient).sum(-1).neg_();  // [b, c, t, h, w/2+1]

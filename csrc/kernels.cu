@@ -1,4 +1,5 @@
-// The one kernel, and its instantiation for every unit that cuda.cpp launches. No torch header: nvcc alone compiles and checks it.
+// The one kernel, and its instantiation for every unit that cuda.cpp launches. No torch header: nvcc alone compiles and
+// checks it.
 #include "cuda_device.h"
 #include "motion_units.h"
 

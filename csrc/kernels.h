@@ -14,8 +14,8 @@ struct RealOf<double> {
   using type = double;
 };
 
-// Unit = (row of the columns, group, tap), the tap fastest: neighbours read neighbouring channels of channels-last tensors and
-// write neighbouring columns.
+// Unit = (row of the columns, group, tap), the tap fastest: neighbours read neighbouring channels of channels-last
+// tensors and write neighbouring columns.
 template <class Device, class Stored, int N>
 struct AlignUnit {
   using Real = typename RealOf<Stored>::type;

@@ -37,8 +37,8 @@ struct Place {
   F free_y, free_x;  // 1 where the sample moves with the motion, 0 where the border holds it
 };
 
-// The pixel at or before base + delta on an axis of `size`, held inside it. The fraction is taken from the small displacement, so
-// that its error does not grow with the frame. What is not a number is held at the end.
+// The pixel at or before base + delta on an axis of `size`, held inside it. The fraction is taken from the small
+// displacement, so that its error does not grow with the frame. What is not a number is held at the end.
 template <class Device, class Real>
 static DAVSR_FN typename Device::template Lanes<Real> hold(typename Device::template Lanes<Real> base,
                                                            typename Device::template Lanes<Real> delta, int64_t size,

@@ -99,7 +99,8 @@ DAVSR_FN Half narrow<Half>(float value) {
   if (rest > 0x7f800000u) return Half{static_cast<uint16_t>(sign | 0x7e00u)};   // not a number
   if (rest >= 0x477ff000u) return Half{static_cast<uint16_t>(sign | 0x7c00u)};  // rounds to infinity
   if (rest < 0x38800000u) {
-    // Subnormal in half: adding 0.5 puts the bits that stay at the end of the float's mantissa, rounded by the addition.
+    // Subnormal in half: adding 0.5 puts the bits that stay at the end of the float's mantissa, rounded by the
+    // addition.
     const uint32_t placed = bit_cast<uint32_t>(bit_cast<float>(rest) + 0.5f) - 0x3f000000u;
     return Half{static_cast<uint16_t>(sign | placed)};
   }
@@ -149,7 +150,8 @@ struct DivisionShape {
   DAVSR_FN int64_t lr_size() const { return t * h * lr_columns(); }
 };
 
-// Videos [batch, channels, frames, height, width], sampled along a motion at `steps` frames; cells lie on a coarser grid.
+// Videos [batch, channels, frames, height, width], sampled along a motion at `steps` frames; cells lie on a coarser
+// grid.
 struct MotionShape {
   static constexpr int kMost = 16;  // steps
 

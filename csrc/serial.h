@@ -1,4 +1,5 @@
-// The GPU's path on the CPU, one unit after the other. It is no fast path: it proves the units that a GPU runs where there is none.
+// The GPU's path on the CPU, one unit after the other. It is no fast path: it proves the units that a GPU runs where
+// there is none.
 #pragma once
 
 #include "by_unit.h"

@@ -1,7 +1,8 @@
-// CPU devices: vectors of pixels or channels in the compiler's own vector types, so one source serves every instruction set.
+// CPU devices: vectors of pixels or channels in the compiler's own vector types, so one source serves every instruction
+// set.
 //
-// The instruction set is part of the device's *type*: the translation units that are compiled for different sets instantiate
-// different functions, and the linker cannot replace one by another.
+// The instruction set is part of the device's *type*: the translation units that are compiled for different sets
+// instantiate different functions, and the linker cannot replace one by another.
 #pragma once
 
 #include <cmath>
@@ -34,7 +35,8 @@ struct WordsOf {
   typedef uint32_t whole __attribute__((vector_size(4 * N)));
 };
 
-// Lane l of the result is lane from[l] of `a`, or of `a` followed by `b`; the compiler knows the indices once it has unrolled.
+// Lane l of the result is lane from[l] of `a`, or of `a` followed by `b`; the compiler knows the indices once it has
+// unrolled.
 template <class Vector, class Index>
 static DAVSR_FN Vector shuffle(const Vector& a, const Vector& b, const Index& from) {
 #if defined(__clang__)  // has no shuffle by a variable, and makes one of this
@@ -107,8 +109,8 @@ struct Cpu {
     }
   }
 
-  // The four neighbours of places in an image, of every colour. Lanes that lie in one row and close to each other, most often
-  // all of them, are picked from two vectors of it.
+  // The four neighbours of places in an image, of every colour. Lanes that lie in one row and close to each other, most
+  // often all of them, are picked from two vectors of it.
   template <class Real, int Colours>
   static DAVSR_FN void corners(const Real* image, int64_t plane, int64_t height, int64_t width, const Index<Real>& row,
                                const Index<Real>& column, Corners<Lanes<Real>>* out) {
@@ -174,7 +176,8 @@ struct Cpu {
            __builtin_convertvector(x, Index<Real>);
   }
 
-  // exp(value) - 1 = 2^n (exp(r) - 1) + (2^n - 1) with value = n ln 2 + r, for -87 <= value <= 88: exact at 0, 2 ulp elsewhere.
+  // exp(value) - 1 = 2^n (exp(r) - 1) + (2^n - 1) with value = n ln 2 + r, for -87 <= value <= 88: exact at 0, 2 ulp
+  // elsewhere.
   template <class Real>
   static DAVSR_FN Lanes<Real> expm1(const Lanes<Real>& value) {
     using F = Lanes<Real>;

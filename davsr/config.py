@@ -271,7 +271,7 @@ def _check_range(number: float, path: str, limits: Mapping[str, Any]) -> None:
 
 
 class _Short(reprlib.Repr):
-    """repr of what a user wrote, cut short: a list of lists of aliases has millions of entries in a few hundred bytes."""
+    """repr of what a user wrote, cut short: a few hundred bytes of aliases may stand for millions of entries."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -321,7 +321,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def stated_tree(options: Any) -> dict[str, Any]:
-    """What somebody has stated of options, as a plain tree: the names in `options.stated`, and all that is no default."""
+    """What is stated of options, as a plain tree: the names in `options.stated`, and all that is no default."""
     return _stated(to_tree(options), to_tree(type(options)()), frozenset(options.stated), "")
 
 

@@ -9,8 +9,8 @@ _LONGEST = 2000  # characters of a message: names and values that a file made up
 class InputError(ValueError):
     """Something the user gave is wrong: an option, a file, a size.
 
-    The message is one sentence that names the thing, its value and what is required, without control characters. The command
-    line prints it without a traceback and exits with code 2.
+    The message is one sentence that names the thing, its value and what is required, without control characters. The
+    command line prints it without a traceback and exits with code 2.
     """
 
     def __init__(self, message: str) -> None:

@@ -25,7 +25,10 @@ _CHECKSUM = "checksum"  # key of a record
 
 
 def partial_name(path: Path) -> Path:
-    """Where `path` is made until it is whole: hidden, so that no reader takes it for a frame, a clip or a checkpoint."""
+    """Where `path` is made until it is whole.
+
+    Hidden, so that no reader takes it for a frame, a clip or a checkpoint.
+    """
     return path.with_name(f".{path.name}.partial")
 
 
@@ -56,7 +59,10 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8; see `writing`. What is not text, in a name of a file, becomes an escape that JSON and YAML know."""
+    """Write text as UTF-8; see `writing`.
+
+    What is not text, in a name of a file, becomes an escape that JSON and YAML know.
+    """
     write_file(path, text.encode("utf-8", "backslashreplace"))
 
 
@@ -81,7 +87,10 @@ def write_record(path: Path, tree: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """What `write_record` wrote; None where it is absent or differs in a bit: work is done again rather than done wrong."""
+    """What `write_record` wrote.
+
+    None where it is absent or differs in a bit: work is done again rather than done wrong.
+    """
     tree = read_json(path)
     if not isinstance(tree, dict) or tree.pop(_CHECKSUM, None) != _checksum(tree):
         return None

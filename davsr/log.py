@@ -17,8 +17,8 @@ from davsr.guards.console import silence
 logger = logging.getLogger("davsr")
 
 
-# `logger.info(message, extra=BEGINS)`: the input is accepted and work begins. Until then a log file is not made, so that a
-# run which is refused leaves nothing behind.
+# `logger.info(message, extra=BEGINS)`: the input is accepted and work begins. Until then a log file is not made, so
+# that a run which is refused leaves nothing behind.
 BEGINS = {"davsr_begins": True}
 
 

@@ -1,8 +1,8 @@
 """All options, in the order in which data flows: degradation -> model -> data -> train -> test.
 
 A YAML file names only what differs from the defaults here. Unknown keys, wrong types and values out of range are
-refused with their dotted path (see `davsr.config`); what a network's options must fulfil together is asked before it is built
-(`davsr.models.buildable`).
+refused with their dotted path (see `davsr.config`); what a network's options must fulfil together is asked before it is
+built (`davsr.models.buildable`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ Preset = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
 ]  # the encoders' trade of time for size
 
-# Trust of a data step in what it is given, times the largest eigenvalue of A A^T (0.003 in all, in the standard setting): what A
-# sees best goes 1 / (1 + ALPHA), four fifths, of the way to the data. docs/differences.md has what another start costs.
+# Trust of a data step in what it is given, times the largest eigenvalue of A A^T (0.003 in all, in the standard
+# setting): what A sees best goes 1 / (1 + ALPHA), four fifths, of the way to the data. docs/differences.md has what
+# another start costs.
 ALPHA = 0.24
 
 
@@ -55,7 +56,10 @@ class InterpolationOptions:
 
 @dataclass(frozen=True)
 class RoundsOptions:
-    """Rounds along the motion between x_0 and the enhancement: averages over trajectories and data steps in alternation."""
+    """Rounds along the motion between x_0 and the enhancement.
+
+    Averages over trajectories and data steps in alternation.
+    """
 
     count: int = option(0, minimum=0, maximum=200)  # 12 is plenty; they follow the motion of method: flow
     channels: int = option(0, minimum=0, maximum=1024)  # width of what they learn; 0: they go by constants
@@ -87,9 +91,12 @@ class FlowNetOptions:
 
 @dataclass(frozen=True)
 class EnhancementOptions:
-    """The learned prior: `rve`, the paper's recurrent network; `frames`, a residual network on every frame by itself, of these
-    `channels` and `blocks`; `pictures`, the trunk that `recurrent` begins with, likewise; `recurrent`, that trunk on LR frames, a
-    recurrence, and their fusion with the rounds; `none` leaves interpolation and data step alone (training-free)."""
+    """The learned prior: `rve`, the paper's recurrent network.
+
+    `frames`, a residual network on every frame by itself, of these `channels` and `blocks`; `pictures`, the trunk that
+    `recurrent` begins with, likewise; `recurrent`, that trunk on LR frames, a recurrence, and their fusion with the
+    rounds; `none` leaves interpolation and data step alone (training-free).
+    """
 
     kind: Literal["none", "rve", "frames", "pictures", "recurrent"] = "rve"
     channels: int = option(64, minimum=1, maximum=1024)  # m
@@ -297,7 +304,8 @@ class Options:
     train: TrainOptions = TrainOptions()
     test: TestOptions = TestOptions()
     restore: RestoreOptions = RestoreOptions()
-    # Dotted names that a file or a flag states: they win over a checkpoint's conventions, also where they equal a default
+    # Dotted names that a file or a flag states: they win over a checkpoint's conventions, also where they equal a
+    # default
     stated: tuple[str, ...] = field(default=(), compare=False, repr=False, metadata={"internal": True})
 
     def __post_init__(self) -> None:

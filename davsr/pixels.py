@@ -34,8 +34,9 @@ def as_tensor(frames: np.ndarray) -> Tensor:
 def as_clip(frames: Tensor | np.ndarray, name: str = "lq") -> tuple[Tensor, bool]:
     """Frames as people have them -> (floating point [b, t, c, h, w], whether they were a batch).
 
-    Taken are tensors and arrays, uint8 (0 to 255) or floating point (0 to 1), [t, c, h, w] or [b, t, c, h, w], arrays also
-    with the colours last, as image libraries give them. Floating-point tensors [b, t, c, h, w] are returned as they are.
+    Taken are tensors and arrays, uint8 (0 to 255) or floating point (0 to 1), [t, c, h, w] or [b, t, c, h, w], arrays
+    also with the colours last, as image libraries give them. Floating-point tensors [b, t, c, h, w] are returned as
+    they are.
 
     Raises:
         InputError: they are none of these, with what is wanted.

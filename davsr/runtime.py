@@ -42,7 +42,9 @@ def setup(options: Options, *, rank: int = 0) -> torch.device:
 
 
 def choose_device(name: str | torch.device, rank: int = 0) -> torch.device:
-    """The device that an option names; `auto`: CUDA, then MPS, then CPU; `cuda`: that of process `rank`; `cuda:1`: that one.
+    """The device that an option names; `auto`: CUDA, then MPS, then CPU; `cuda`: that of process `rank`.
+
+    `cuda:1`: that one.
 
     Raises:
         InputError: there is no such device here.
@@ -87,8 +89,8 @@ def autocast(precision: Precision, device: torch.device | str) -> torch.autocast
 def keep_freed_memory() -> None:
     """From here on the C library (glibc) keeps memory that is freed, instead of returning it to the system.
 
-    A training step frees gigabytes that the next one takes again, and every page that comes fresh from the system costs a fault:
-    up to 8 % of the time on a CPU. Elsewhere, and with other allocators, nothing changes.
+    A training step frees gigabytes that the next one takes again, and every page that comes fresh from the system costs
+    a fault: up to 8 % of the time on a CPU. Elsewhere, and with other allocators, nothing changes.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 
-# About 20 microseconds: longer than from one operation of a network to the next, far shorter than a turn of the scheduler.
+# About 20 microseconds: longer than from one operation of a network to the next, far shorter than a turn of the
+# scheduler.
 _SPIN = "1000"
 
 
 def sleep_when_idle() -> None:
     """Let idle threads sleep soon instead of spinning for milliseconds; what the user has set in the environment stays.
 
-    A thread of OpenMP that waits for another spins, by default, up to 300000 times (libgomp) or 200 ms (libomp). Beside another
-    program it thereby uses up the time of the very thread it waits for: small operations then take ten to twenty times as long.
+    A thread of OpenMP that waits for another spins, by default, up to 300000 times (libgomp) or 200 ms (libomp). Beside
+    another program it thereby uses up the time of the very thread it waits for: small operations then take ten to
+    twenty times as long.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPIN)

@@ -1,7 +1,7 @@
 """Restore a clip
 
-A small, blurred, slow clip becomes a sharp, fast, large one. Here the clip is made from a sharp one, so that the result can
-be compared with the truth; yours goes straight into the last call.
+A small, blurred, slow clip becomes a sharp, fast, large one. Here the clip is made from a sharp one, so that the result
+can be compared with the truth; yours goes straight into the last call.
 """
 
 import pictures

@@ -1,7 +1,7 @@
 """The operator and its data step
 
-`y = A x + n`: exposure, blur and decimation are one linear operator. Its data step moves an estimate `x` to where it explains
-`y`, exactly, in closed form, and without any learned weights.
+`y = A x + n`: exposure, blur and decimation are one linear operator. Its data step moves an estimate `x` to where it
+explains `y`, exactly, in closed form, and without any learned weights.
 """
 
 import pictures

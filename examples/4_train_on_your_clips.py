@@ -1,7 +1,8 @@
 """Train on your own clips
 
-An option file and a few changes to it. `data.sources` names videos or folders of sharp frames, which are degraded on the fly.
-Here four steps on the sample clip; a real run takes hours, and `davsr train -opt finetune` starts from the shipped model.
+An option file and a few changes to it. `data.sources` names videos or folders of sharp frames, which are degraded on
+the fly. Here four steps on the sample clip; a real run takes hours, and `davsr train -opt finetune` starts from the
+shipped model.
 """
 
 import pictures

@@ -1,7 +1,8 @@
 """The prior with another operator
 
-What the camera does is not baked into the weights. The same model restores another scale and exposure: the data step takes the
-operator that it is told. Far from what the prior was trained for it helps less, and the log of `davsr restore` says so.
+What the camera does is not baked into the weights. The same model restores another scale and exposure: the data step
+takes the operator that it is told. Far from what the prior was trained for it helps less, and the log of
+`davsr restore` says so.
 """
 
 import pictures

@@ -1,7 +1,7 @@
 """Polish another program's result
 
-One data step on the output of any other program, given the video that it was made from: what contradicts the observation
-goes, the detail that the other program invented stays. For files there is `davsr polish`.
+One data step on the output of any other program, given the video that it was made from: what contradicts the
+observation goes, the detail that the other program invented stays. For files there is `davsr polish`.
 """
 
 import pictures

@@ -18,7 +18,10 @@ SAMPLE = Path(davsr.__file__).parent / "assets" / "sample.mp4"  # sharp, 45 fram
 
 
 def sample(frames: int, side: int = 128) -> Tensor:
-    """The first frames of the sample clip, [T, 3, side, side] in [0, 1], from its centre: small, so that examples are quick."""
+    """The first frames of the sample clip, [T, 3, side, side] in [0, 1], from its centre.
+
+    Small, so that examples are quick.
+    """
     clip = open_clip(SAMPLE)
     top, left = ((n - side) // 2 for n in clip.size)
     return to_unit(as_tensor(clip.frames(0, frames)[:, top : top + side, left : left + side]))

@@ -49,7 +49,9 @@ class RestoreVideo:
         return (torch.cat(parts).clamp(0, 1).permute(0, 2, 3, 1).contiguous(),)
 
     def _part(self, model: davsr.DAVSR, lq: Tensor, start: int, noise: float) -> Tensor:
-        """The HR frames of LR frames start ... start + 5, from a window that reaches two frames beyond on either side."""
+        """The HR frames of LR frames start ... start + 5, from a window that reaches two frames beyond on either
+        side.
+        """
         stop, context = min(start + _WINDOW - _SHARED, len(lq)), _SHARED // 2
         first, last = max(start - context, 0), min(stop + context, len(lq))
         frames = model(lq[first:last], noise)

@@ -58,7 +58,9 @@ def restore(
     kept: OrderedDict[int, Any] = OrderedDict()
 
     def window(number: int) -> Any:
-        """A clip as long as the result whose frames of window `number` are restored, together, when the first is asked for."""
+        """A clip as long as the result whose frames of window `number` are restored, together, when the first is asked
+        for.
+        """
         start, stop = number * step, min((number + 1) * step, clip.num_frames)
         first, last = max(start - context, 0), min(stop + context, clip.num_frames)
         restored: list[np.ndarray] = []
@@ -76,7 +78,8 @@ def restore(
                 np.copyto(np.asarray(frame[plane]), values)
             return frame
 
-        # VapourSynth fetches what a frame needs before `fill` is called: each LR frame of the window stands still in a clip.
+        # VapourSynth fetches what a frame needs before `fill` is called: each LR frame of the window stands still in a
+        # clip.
         still = [clip[i].std.Loop(blank.num_frames) for i in range(first, last)]
         return blank.std.ModifyFrame([blank, *still], fill)
 

@@ -79,7 +79,8 @@ def test_contestants_take_turns_and_short_runs_repeat_in_theirs():
 def test_peak_memory_is_that_of_the_run():
     """The data step in the published form holds several complex spectra; ours holds z.
 
-    Ours is measured at full size: there the pages of libraries that a run touches first, a megabyte or so, count for nothing.
+    Ours is measured at full size: there the pages of libraries that a run touches first, a megabyte or so, count for
+    nothing.
     """
     full, small = (
         next(case for case in cases.data_step_cases(quick=quick) if case.name == "forward") for quick in (False, True)

@@ -21,9 +21,12 @@ from davsr.runtime import widest_float
 
 
 class NoFloat64(TorchDispatchMode):
-    """Stands for a GPU without float64: refuses every operation that takes or makes such a tensor of more than one value.
+    """Stands for a GPU without float64.
 
-    What the host computes by itself, NumPy's arrays on their way to the device, comes in by `aten::lift_fresh` and a copy.
+    Refuses every operation that takes or makes such a tensor of more than one value.
+
+    What the host computes by itself, NumPy's arrays on their way to the device, comes in by `aten::lift_fresh` and a
+    copy.
     """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -89,7 +92,8 @@ def test_positions_moved_to_the_border_sample_as_a_padding_by_it():
         torch.testing.assert_close(a, b)
 
 
-# What Windows' Python does not have; the package must import, say its memory, and prepare its loader's workers all the same.
+# What Windows' Python does not have; the package must import, say its memory, and prepare its loader's workers all the
+# same.
 WITHOUT = """
 import importlib, os, pkgutil, signal, sys, types
 import davsr

@@ -36,7 +36,10 @@ def test_every_requirement_has_its_lower_bound_and_its_sentence():
 
 
 def test_modules_import_at_their_top_only_what_an_installation_brings():
-    """pytest, scikit-image, lmdb and the like are for development or for one feature: nothing asks for them at import."""
+    """pytest, scikit-image, lmdb and the like are for development or for one feature.
+
+    Nothing asks for them at import.
+    """
     allowed = set(sys.stdlib_module_names) | set(MODULES.values()) | {"davsr", "__future__"}
     foreign = set()
     for file in (ROOT / "davsr").rglob("*.py"):

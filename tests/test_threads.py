@@ -12,7 +12,8 @@ import pytest
 from davsr.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
-# Runs what follows it as Python would, up to the moment when torch is to be loaded; then tells what OpenMP will be told.
+# Runs what follows it as Python would, up to the moment when torch is to be loaded; then tells what OpenMP will be
+# told.
 UP_TO_TORCH = """
 import os, runpy, sys
 

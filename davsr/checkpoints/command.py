@@ -113,7 +113,10 @@ def _convert(args: argparse.Namespace, conversion: Conversion) -> int:
 
 
 def network_options(path: Path, conversion: Conversion, file: str | None, changes: list[str]) -> Options:
-    """Options of the network that a converted checkpoint is of: from the file given, or else from the checkpoint itself."""
+    """Options of the network that a converted checkpoint is of.
+
+    From the file given, or else from the checkpoint itself.
+    """
     stated = load_options(file, changes)
     if file is not None:
         return stated

@@ -1,4 +1,7 @@
-"""Checkpoints of ours and of published namings, converted by name: every key is used, or named with the reason why not."""
+"""Checkpoints of ours and of published namings, converted by name.
+
+Every key is used, or named with the reason why not.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +121,8 @@ def convert_davsr(tensors: Mapping[str, Tensor]) -> Conversion:
 def convert_basicvsr_plus_plus(tensors: Mapping[str, Tensor]) -> Conversion:
     """BasicVSR++ names, with or without `generator.`, to those of `DAVSR`.
 
-    The published x4 model reads LR frames: its first convolution takes RGB where ours takes features, so it has no counterpart.
+    The published x4 model reads LR frames: its first convolution takes RGB where ours takes features, so it has no
+    counterpart.
     """
     result = Conversion("basicvsr++")
     first = next((t for _, t, short in _stripped(tensors) if short == "feat_extract.main.0.weight"), None)
@@ -161,7 +165,8 @@ def convert_superslomo(tree: Mapping[str, Any]) -> Conversion:
 
 
 def model_tree(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The `model` options that a conversion of kind `published davsr` or `basicvsr++` shows in its shapes, as a plain tree.
+    """The `model` options that a conversion of kind `published davsr` or `basicvsr++` shows in its shapes, as a plain
+    tree.
 
     Raises:
         davsr.errors.InputError: the tensors that tell the sizes are not there.
@@ -225,7 +230,9 @@ def _tensors(value: Any, source: str) -> dict[str, Tensor]:
 
 
 def _stripped(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor, str]]:
-    """(name, tensor, name without what wrappers add: DataParallel, torch.compile, Lightning modules, averaged models)."""
+    """(name, tensor, name without what wrappers add: DataParallel, torch.compile, Lightning modules, averaged
+    models).
+    """
     return [(name, tensor, _ADDED.sub("", name)) for name, tensor in tensors.items() if name not in _COUNTERS]
 
 

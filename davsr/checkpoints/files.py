@@ -97,7 +97,8 @@ def load_state(path: str | Path) -> dict[str, Any]:
     """The dict that a checkpoint file holds, on the CPU. No code in the file can run.
 
     Raises:
-        davsr.errors.InputError: the file is missing, truncated, corrupt, carries code, holds no dict, or tensors that are not
+        davsr.errors.InputError: the file is missing, truncated, corrupt, carries code, holds no dict, or tensors that
+        are not
             plain arrays of numbers.
     """
     path = Path(path)
@@ -127,7 +128,10 @@ def load_state(path: str | Path) -> dict[str, Any]:
 
 
 def _require_plain_archive(path: Path) -> None:
-    """Raise InputError where unpacking would take more memory than the file is long: torch stores tensors as they are."""
+    """Raise InputError where unpacking would take more memory than the file is long.
+
+    Torch stores tensors as they are.
+    """
     size = path.stat().st_size
     require_below("CHECKPOINT_BYTES", size, f"weights: {path} has")
     if not zipfile.is_zipfile(path):
@@ -145,7 +149,9 @@ def _require_plain_archive(path: Path) -> None:
 
 
 def _require_plain(tree: dict[Any, Any], path: Path) -> None:
-    """Raise InputError where the tree holds a tensor that is not a plain array in memory, or names that are not text."""
+    """Raise InputError where the tree holds a tensor that is not a plain array in memory, or names that are not
+    text.
+    """
     seen: set[int] = set()
     waiting: list[tuple[str, Any]] = [("", tree)]
     while waiting:

@@ -33,8 +33,8 @@ class WeightsError(InputError):
 def load_into(module: nn.Module, conversion: Conversion, source: str = "the checkpoint") -> Conversion:
     """Copy converted tensors into `module`: a `DAVSR`, or the `SPyNet` or `SuperSloMo` that they are of.
 
-    A flow network goes to the enhancement's place in a `DAVSR`, Super SloMo to the interpolation's. What a file of this kind has
-    no counterpart for stays as it is and is named in `initial` of the returned conversion.
+    A flow network goes to the enhancement's place in a `DAVSR`, Super SloMo to the interpolation's. What a file of this
+    kind has no counterpart for stays as it is and is named in `initial` of the returned conversion.
 
     Raises:
         WeightsError: names are missing, unexpected or misshaped. Nothing is written then.
@@ -104,8 +104,8 @@ def load_strictly(module: nn.Module, tensors: Any, source: str) -> None:
 def _to_iterations(conversion: Conversion, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors with HyPaNet's last layer brought to the network's number of iterations K.
 
-    All rounds share the enhancement, so K may change between a checkpoint and the network that it starts: further rounds get
-    the alpha and beta of the file's last one, and rounds too many are dropped.
+    All rounds share the enhancement, so K may change between a checkpoint and the network that it starts: further
+    rounds get the alpha and beta of the file's last one, and rounds too many are dropped.
     """
     tensors = dict(conversion.tensors)
     names = [name for name in ("hyper.layers.4.weight", "hyper.layers.4.bias") if name in own and name in tensors]
@@ -126,7 +126,8 @@ def _to_iterations(conversion: Conversion, own: Mapping[str, Tensor]) -> dict[st
 def load_weights(module: nn.Module, path: str | Path) -> Conversion:
     """Read, convert and load a file of any known naming into `module` (see `load_into`).
 
-    A `SPyNet` also takes the flow network of a whole DAVSR or BasicVSR++ checkpoint, a `MotionPrior` the rounds of a DAVSR one.
+    A `SPyNet` also takes the flow network of a whole DAVSR or BasicVSR++ checkpoint, a `MotionPrior` the rounds of a
+    DAVSR one.
     """
     tree = load_state(path)
     conversion = convert(tree, str(path))

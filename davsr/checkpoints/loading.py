@@ -62,9 +62,9 @@ def load_model(
     """A model in eval mode.
 
     Args:
-        path: a checkpoint of ours, which says what network it is of, or in published names. `training-free`: interpolation
-            and one data step. None: the shipped model, or where none is installed restoration along the motion, which needs no
-            weights either.
+        path: a checkpoint of ours, which says what network it is of, or in published names. `training-free`:
+            interpolation and one data step. None: the shipped model, or where none is installed restoration along the
+            motion, which needs no weights either.
         model: options of the network, where they are not to be the checkpoint's.
         degradation: the observation model to invert, where it is not to be the checkpoint's.
         device: where the model goes.

@@ -1,4 +1,7 @@
-"""Published parameter names and ours: rules of (pattern of the whole name, replacement); the first one that matches counts."""
+"""Published parameter names and ours: rules of (pattern of the whole name, replacement).
+
+The first one that matches counts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The network section of a checkpoint: all that is needed to build its network, with a version; older ones are migrated.
+"""The network section of a checkpoint: all that is needed to build its network, with a version.
+
+Older ones are migrated.
 
 The options that a checkpoint holds beside it are a record of its training and never a condition for using it.
 """
@@ -97,7 +99,10 @@ def _trained(stored: object) -> TrainedRange | None:
 
 
 def _from_version_1(section: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Version 1 was the options of the training run alone; what is unknown or wrong in `data` says nothing about the range."""
+    """Version 1 was the options of the training run alone.
+
+    What is unknown or wrong in `data` says nothing about the range.
+    """
     options = section.get("options")
     if not isinstance(options, Mapping):
         raise InputError(f"weights: {source} holds no options, so its network cannot be built; name them with -opt")

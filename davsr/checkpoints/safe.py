@@ -1,4 +1,7 @@
-"""Checkpoints as safetensors, the format of the hub: weights, and what else a checkpoint says as JSON in the file's metadata."""
+"""Checkpoints as safetensors, the format of the hub.
+
+Weights, and what else a checkpoint says as JSON in the file's metadata.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ _KEPT = ("format", "step", "network", "options")  # the rest of a checkpoint ser
 
 
 def pack(tree: dict[str, Any]) -> bytes:
-    """A checkpoint's weights (the averaged ones, where it has them), options and step as the bytes of a safetensors file.
+    """A checkpoint's weights (the averaged ones, where it has them), options and step as the bytes of a safetensors
+    file.
 
     Raises:
         InputError: the package safetensors is missing.

@@ -1,8 +1,9 @@
 """Colours of video frames: what a file says about them, and exact conversion to RGB and back.
 
-The conversion is ours because swscale's was measured to read 10 and 12 bits half an 8-bit level too dark, to write full range
-chroma half a level off neutral, and to take chroma as centred between columns where video has it on them, which moves
-colours by 1.5 pixels at four times the size. Here the mean error is below 0.04 level, and grey stays exactly grey.
+The conversion is ours because swscale's was measured to read 10 and 12 bits half an 8-bit level too dark, to write full
+range chroma half a level off neutral, and to take chroma as centred between columns where video has it on them, which
+moves colours by 1.5 pixels at four times the size. Here the mean error is below 0.04 level, and grey stays exactly
+grey.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]  # [h, w, 3] RGB, full sc
 
 @dataclass(frozen=True)
 class Light:
-    """Static HDR metadata: what the mastering display could show, and how bright the content gets (ST 2086, CTA-861.3)."""
+    """Static HDR metadata.
+
+    What the mastering display could show, and how bright the content gets (ST 2086, CTA-861.3).
+    """
 
     display: tuple[
         int, ...
@@ -89,8 +93,8 @@ def thumbnail(frame: Any) -> npt.NDArray[np.float32]:
 def tags(stream: Any, frame: Any) -> dict[str, int]:
     """Matrix, range, transfer and primaries as H.273 numbers; what neither says stays unspecified.
 
-    The frame's own statement comes first, the container's second (HLG is often stated there alone). A matrix that nobody
-    states is taken as players do: BT.709 from 720 lines on, BT.601 below.
+    The frame's own statement comes first, the container's second (HLG is often stated there alone). A matrix that
+    nobody states is taken as players do: BT.709 from 720 lines on, BT.601 below.
     """
     context = stream.codec_context
 

@@ -95,12 +95,13 @@ class Clock:
 class Decoder:
     """Gives the pictures of a stream, packet by packet, from where its container stands.
 
-    A stream of HEVC that was cut begins with pictures whose references are missing. Newer FFmpeg leaves them out, and with
-    gradual refresh, which has no key pictures, the whole file. Players show what there is, and so does this, but for what the
-    standard leaves out: pictures that are stored behind the first key picture and shown before it (RASL).
+    A stream of HEVC that was cut begins with pictures whose references are missing. Newer FFmpeg leaves them out, and
+    with gradual refresh, which has no key pictures, the whole file. Players show what there is, and so does this, but
+    for what the standard leaves out: pictures that are stored behind the first key picture and shown before it (RASL).
 
     Args:
-        sought: the container stands behind a seek: what lacks its references there is whole when it is read from the start.
+        sought: the container stands behind a seek: what lacks its references there is whole when it is read from the
+            start.
     """
 
     def __init__(self, stream: Any, *, sought: bool = False) -> None:

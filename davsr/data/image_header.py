@@ -19,7 +19,9 @@ _LONGEST_HEADER = 4096  # bytes of a PNM header, comments included
 
 
 def header_size(data: bytes) -> Size | None:
-    """(h, w) that an encoded image claims; None where it is none of PNG, JPEG, BMP, WebP, TIFF, PNM, or cut in its header.
+    """(h, w) that an encoded image claims.
+
+    None where it is none of PNG, JPEG, BMP, WebP, TIFF, PNM, or cut in its header.
 
     A PNG is followed to its end: decoders take memory for every chunk that it claims.
     """

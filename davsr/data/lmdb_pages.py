@@ -1,8 +1,10 @@
-"""The pages of an LMDB, followed before the library is: it trusts every number in its file, and a wrong one ends the process.
+"""The pages of an LMDB, followed before the library is.
 
-LMDB maps its file into memory and walks from page to page by the numbers that it finds. Here the same walk is made with every
-number checked, over all pages of the main database; nothing is read but heads of pages and nodes, so that a store of 100 000
-frames takes a fraction of a second.
+It trusts every number in its file, and a wrong one ends the process.
+
+LMDB maps its file into memory and walks from page to page by the numbers that it finds. Here the same walk is made with
+every number checked, over all pages of the main database; nothing is read but heads of pages and nodes, so that a store
+of 100 000 frames takes a fraction of a second.
 
 Source of the layout: liblmdb's mdb.c (version 0.9 of the format, 64 bits, little-endian).
 """

@@ -64,8 +64,8 @@ class Pictures:
 def look_through(path: Path) -> Pictures:
     """Decode the whole file once.
 
-    Packets lie: some show nothing (cut groups of pictures, packed B-frames), others cannot be decoded. Only what the decoder
-    gives is counted.
+    Packets lie: some show nothing (cut groups of pictures, packed B-frames), others cannot be decoded. Only what the
+    decoder gives is counted.
 
     Raises:
         davsr.errors.InputError: the file cannot be opened.

@@ -18,8 +18,8 @@ JITTER = Fraction(1, 2)  # slack, frames: farther from its place a stamp means t
 def ordered(stamps: Sequence[int | None], period: int) -> list[int]:
     """Strictly increasing time stamps for frames in the order of display.
 
-    Stamps that are all there and distinct are right but for their order (AVI and others number frames as they are stored).
-    What is missing or repeated is laid evenly between its neighbours, or by `period` where there is no room.
+    Stamps that are all there and distinct are right but for their order (AVI and others number frames as they are
+    stored). What is missing or repeated is laid evenly between its neighbours, or by `period` where there is no room.
     """
     known = [stamp for stamp in stamps if stamp is not None]
     if len(set(known)) == len(stamps):

@@ -32,9 +32,9 @@ class VideoReader:
     """A video file as a clip (see `davsr.data.clips.Clip`).
 
     Opening reads nothing. The first question about length or times decodes the file once (`Pictures`): only the decoder
-    knows how many pictures there are. Frames come upright (the display matrix is applied) in RGB by the matrix and range
-    that the file states; a file that states none is taken as BT.709 from 720 lines on and as BT.601 below. HDR stays in its
-    code values. More than 8 bits are rounded to 8.
+    knows how many pictures there are. Frames come upright (the display matrix is applied) in RGB by the matrix and
+    range that the file states; a file that states none is taken as BT.709 from 720 lines on and as BT.601 below. HDR
+    stays in its code values. More than 8 bits are rounded to 8.
 
     Objects may be copied to other processes; each opens the file for itself.
 

@@ -138,7 +138,10 @@ class Degraded:
 
 
 def temporal_reach(degradation: Degradation) -> int:
-    """LR frames on either side whose HR frames an LR frame may integrate; 0 for exposures within the frame's own time."""
+    """LR frames on either side whose HR frames an LR frame may integrate.
+
+    0 for exposures within the frame's own time.
+    """
     s_t = degradation.scale[0]
     before, after = -degradation.phase, degradation.phase + degradation.exposure - s_t
     return max(math.ceil(max(before, after) / s_t), 0)

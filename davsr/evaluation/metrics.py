@@ -23,14 +23,18 @@ _C1, _C2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of uint8 frames [n, c, h, w] -> float64 [n] on the CPU; equal frames give inf."""
+    """Peak signal-to-noise ratio in dB of uint8 frames [n, c, h, w] -> float64 [n] on the CPU.
+
+    Equal frames give inf.
+    """
     _require_frames("psnr", a, b)
     squares = (a.short() - b.short()).int().square().sum(dim=(1, 2, 3))  # whole numbers: exact on every device
     return 10 * torch.log10(_PEAK**2 * a[0].numel() / squares.cpu().double())
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity of uint8 frames [n, c, h, w] -> float64 [n] on the CPU, the mean over covered windows and channels.
+    """Structural similarity of uint8 frames [n, c, h, w] -> float64 [n] on the CPU, the mean over covered windows and
+    channels.
 
     Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004, with their
     Gaussian window and constants, without their downsampling.

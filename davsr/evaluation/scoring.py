@@ -87,7 +87,8 @@ class Scorer:
 
 
 def open_lpips(network: str, device: torch.device) -> Callable[[Tensor, Tensor], list[float]]:
-    """The learned perceptual distance of Zhang et al., CVPR 2018, between uint8 frames [n, 3, h, w], by its own package.
+    """The learned perceptual distance of Zhang et al., CVPR 2018, between uint8 frames [n, 3, h, w], by its own
+    package.
 
     Raises:
         InputError: the package is not installed.

@@ -18,7 +18,8 @@ from davsr.files import read_json, write_text
 
 BASELINE = "bicubic + linear"
 TRUTH = "truth"
-# What a test leaves beside its clips; by the first one, which is written first and removed last, the others are known as ours.
+# What a test leaves beside its clips; by the first one, which is written first and removed last, the others are known
+# as ours.
 TABLES = ("metrics.json", "metrics.csv", "frames.csv", "options.yml", "index.html")
 METRICS = ("psnr", "ssim", "residual", "tof", "warping", "lpips")
 # PSNR / SSIM as published for REDS4, from the paper's table.
@@ -55,7 +56,10 @@ class ClipResult:
     stages: dict[str, StageScores]  # in the order in which they are made; the baseline first, the output last
 
     def mean(self, stage: str, metric: str) -> float:
-        """Mean over the scored frames and the transitions between them, residuals over all LR frames; nan without any."""
+        """Mean over the scored frames and the transitions between them, residuals over all LR frames.
+
+        Nan without any.
+        """
         values = getattr(self.stages[stage], metric)
         if metric != "residual":
             values = values[self.border : len(values) - self.border]

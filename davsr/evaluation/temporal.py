@@ -21,8 +21,9 @@ class TemporalScorer:
 
     * tOF, after Chu et al., "Learning Temporal Coherence via Self-Supervision for GAN-based Video Generation", 2020:
       the mean Euclidean distance between the flows.
-    * warping error, after Lai et al., "Learning Blind Video Temporal Consistency", 2018: the frame before, warped along the
-      truth's flow, against the frame; where the flow forth and back agree. The truth has one too, which is its floor.
+    * warping error, after Lai et al., "Learning Blind Video Temporal Consistency", 2018: the frame before, warped along
+      the truth's flow, against the frame; where the flow forth and back agree. The truth has one too, which is its
+      floor.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,10 @@ class TemporalScorer:
         self._last: dict[str, Image] = {}
 
     def push(self, truth: Image, versions: dict[str, Image]) -> dict[str, tuple[float, float]]:
-        """Take the next frame; returns (tOF, warping error) of the transition to it for each version, none for the first."""
+        """Take the next frame.
+
+        Returns (tOF, warping error) of the transition to it for each version, none for the first.
+        """
         scores = {}
         if self._truth is not None:
             back = self.flow(truth, self._truth)
@@ -74,7 +78,10 @@ def consistent(flow: Flow, reverse: Flow) -> npt.NDArray[np.bool_]:
 
 
 def warping_error(frame: Image, last: Image, flow: Flow, visible: npt.NDArray[np.bool_]) -> float:
-    """Root mean square difference in 8-bit levels between a frame and the one before it, warped; nan if nothing is visible."""
+    """Root mean square difference in 8-bit levels between a frame and the one before it, warped.
+
+    Nan if nothing is visible.
+    """
     if not visible.any():
         return float("nan")
     difference = frame.astype(np.float32) - warp_image(last, flow)

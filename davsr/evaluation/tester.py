@@ -60,7 +60,8 @@ def evaluate(options: Options, results: Path | None = None) -> list[ClipResult]:
     Under torchrun the processes share the clips; the first one writes the tables and the report.
 
     Raises:
-        InputError: something that the user gave is wrong; clips that were finished before stay, nothing half-written does.
+        InputError: something that the user gave is wrong; clips that were finished before stay, nothing half-written
+        does.
     """
     folder = (results or Path("results")) / options.name
     ranks = Ranks.from_environment()

@@ -1,7 +1,8 @@
 """How much a file may make this package take: every bound on what a file claims, in one place.
 
-A file is asked what it claims before memory is taken for it. Each bound may be raised, by an environment variable of its name
-such as DAVSR_FRAME_PIXELS=400000000, where a real file needs more; the sentence that refuses a file names the variable.
+A file is asked what it claims before memory is taken for it. Each bound may be raised, by an environment variable of
+its name such as DAVSR_FRAME_PIXELS=400000000, where a real file needs more; the sentence that refuses a file names the
+variable.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ _HELD_GUARD = threading.Lock()
 def locked(output: str | Path) -> Iterator[None]:
     """Hold `.name.lock` beside an output while it is made; folders above it are made, and go again if they stay empty.
 
-    The system frees the lock when its holder ends, however it ends, so that one left by a killed process is simply taken over:
-    there is nothing to wait for. The file names the holder's process and host.
+    The system frees the lock when its holder ends, however it ends, so that one left by a killed process is simply
+    taken over: there is nothing to wait for. The file names the holder's process and host.
 
     Raises:
         InputError: another process, or another thread of this one, is making the output.

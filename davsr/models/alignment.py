@@ -15,8 +15,8 @@ from davsr.ops import conv3x3, deform_align, one_source_channels
 class FlowGuidedAlignment(nn.Module):
     """Deformable convolution whose offsets are the flow plus a learned, bounded residue.
 
-    With `order` 2 half of the groups sample p1 along flow_1, the other half p2 along flow_2. With `order` 1 there is p1 alone,
-    and `groups / 2` groups, so that a group keeps its number of channels.
+    With `order` 2 half of the groups sample p1 along flow_1, the other half p2 along flow_2. With `order` 1 there is p1
+    alone, and `groups / 2` groups, so that a group keeps its number of channels.
 
     Args:
         channels: m, of each source and of the output.
@@ -60,13 +60,16 @@ class FlowGuidedAlignment(nn.Module):
 
         Args:
             p1, p2: features one and two steps ago. `p2=None` with order 2 stands for zeros, at half the work.
-            cond: p1 warped, current features, p2 warped (order 2); what the offsets are computed from, beside the flows.
-            flow_1, flow_2: in pixels (dx, dy), from the current frame to those of p1 and p2. `flow_2=None` stands for zeros.
+            cond: p1 warped, current features, p2 warped (order 2); what the offsets are computed from, beside the
+                flows.
+            flow_1, flow_2: in pixels (dx, dy), from the current frame to those of p1 and p2. `flow_2=None` stands for
+                zeros.
         """
         flows = [flow_1]
         if self.order == 2:
             flows.append(torch.zeros_like(flow_1) if flow_2 is None else flow_2)
-        # One cat of tensors that lie channels-last is a copy of rows; any other memory format makes the convolution convert.
+        # One cat of tensors that lie channels-last is a copy of rows; any other memory format makes the convolution
+        # convert.
         inputs = [x.to(p1.dtype, memory_format=torch.channels_last) for x in (*cond, *flows)]
         hidden = self.offset[:-1](torch.cat(inputs, dim=1))
         last = self.offset[-1]

@@ -1,6 +1,7 @@
 """What the options of a network must fulfil together, asked by the kinds in use: others may hold anything.
 
-It is asked before a network is built, not where options are read: until a checkpoint has had its say, which kind that is is open.
+It is asked before a network is built, not where options are read: until a checkpoint has had its say, which kind that
+is is open.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ _CONVOLUTIONS = 60  # about so many of channels x channels of an RVE lie between
 
 
 def require_buildable(options: ModelOptions) -> None:
-    """Raise InputError where a network cannot be built of these options, or would be larger than the bound PARAMETERS."""
+    """Raise InputError where a network cannot be built of these options, or would be larger than the bound
+    PARAMETERS.
+    """
     if options.rounds.channels and not options.rounds.count:
         raise InputError(
             "model.rounds.channels must be 0 where model.rounds.count is 0: it is the width of the rounds; "

@@ -30,7 +30,10 @@ from davsr.pixels import as_clip
 
 
 class Start(NamedTuple):
-    """Where the alternation starts: x_0 [b, c, T, H, W] and the motion of the clip; `before`: what x_0 was made from."""
+    """Where the alternation starts: x_0 [b, c, T, H, W] and the motion of the clip.
+
+    `before`: what x_0 was made from.
+    """
 
     x0: Tensor
     motion: Motion
@@ -106,8 +109,8 @@ class DAVSR(nn.Module):
     ) -> Tensor | tuple[Tensor, Stages]:
         """Restore a clip.
 
-        Images and the data step are computed in float32, or in float64 where the clip or the weights are; the networks in the
-        precision of their weights, or of autocast.
+        Images and the data step are computed in float32, or in float64 where the clip or the weights are; the networks
+        in the precision of their weights, or of autocast.
 
         Args:
             lq: observed frames [b, t, c, h, w], RGB in [0, 1]; also [t, c, h, w], uint8, and arrays (see `as_clip`).
@@ -117,7 +120,8 @@ class DAVSR(nn.Module):
             return_stages: also return x_0 and every z_k and x_k.
 
         Returns:
-            Sharp frames [b, T, c, H, W] (not clamped) in the dtype of `lq`, without b where it had none, or (frames, stages).
+            Sharp frames [b, T, c, H, W] (not clamped) in the dtype of `lq`, without b where it had none, or
+            (frames, stages).
 
         Raises:
             ValueError: lq is not such a clip, or sigma does not fit it.
@@ -164,7 +168,10 @@ class DAVSR(nn.Module):
         return Start(x, motion, before)
 
     def applies(self, degradation: Operator, sigma: float | Tensor = 0.0) -> bool:
-        """Whether there is an enhancement and it takes part: elsewhere interpolation, rounds and data steps run alone."""
+        """Whether there is an enhancement and it takes part.
+
+        Elsewhere interpolation, rounds and data steps run alone.
+        """
         return self.enhance is not None and self.enhance.applies(degradation, sigma)
 
     def beyond_training(self, degradation: Operator, sigma: float) -> str:

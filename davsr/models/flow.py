@@ -20,19 +20,21 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class SPyNet(nn.Module):
     """Residual flow from coarse to fine; every level sees the reference, the warped other image and the flow so far.
 
-    With `matching` it also sees how well every shift of up to so many pixels would match (cost volume: Sun et al., CVPR 2018),
-    which it then need not learn to compute: small networks learn many times faster. Where a level looks is then taken as given
-    (RAFT: Teed and Deng, ECCV 2020): gradients reach the flow through the sum of the corrections alone, at half the time.
+    With `matching` it also sees how well every shift of up to so many pixels would match (cost volume: Sun et al., CVPR
+    2018), which it then need not learn to compute: small networks learn many times faster. Where a level looks is then
+    taken as given (RAFT: Teed and Deng, ECCV 2020): gradients reach the flow through the sum of the corrections alone,
+    at half the time.
 
     Args:
-        levels: number of scales, each half as large as the next; input sides are resized to a multiple of 2^(levels - 1).
+        levels: number of scales, each half as large as the next; input sides are resized to a multiple of
+            2^(levels - 1).
         channels: widths of the hidden convolutions of a level.
         kernel: odd side of the convolutions.
         matching: radius of the search, pixels of the level; 0: none, as published.
         shared: whether all levels have the same weights.
         passes: how often a level corrects the flow.
-        dilated: the taps of hidden convolution n = 0, 1, ... lie 2^n pixels apart (context network: Sun et al., CVPR 2018), so
-            that a level sees beyond places without texture.
+        dilated: the taps of hidden convolution n = 0, 1, ... lie 2^n pixels apart (context network: Sun et al., CVPR
+            2018), so that a level sees beyond places without texture.
     """
 
     mean: Tensor
@@ -67,8 +69,8 @@ class SPyNet(nn.Module):
     def forward(self, reference: Tensor, support: Tensor) -> Tensor:
         """Flow [b, 2, h, w] in pixels (dx, dy) such that `warp(support, flow)` looks like `reference` [b, 3, h, w].
 
-        Only the convolutions run in the precision of the weights, or of autocast: the flow is summed, and images are sampled, in
-        float32, or float64 where the images are.
+        Only the convolutions run in the precision of the weights, or of autocast: the flow is summed, and images are
+        sampled, in float32, or float64 where the images are.
         """
         return resize_flow(self.coarse_to_fine(reference, support)[-1], reference.shape[2:])
 
@@ -119,8 +121,9 @@ def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
 def matching_cost(reference: Tensor, support: Tensor, radius: int) -> Tensor:
     """How badly support [b, c, h, w], shifted by up to `radius` pixels, matches: [b, (2 radius + 1)^2, h, w].
 
-    The mean absolute difference around a pixel, 3x3, less that of the best shift, over what the mean shift has: from 0 up, 1 on
-    average, whatever the contrast. Channel (radius + dy) (2 radius + 1) + radius + dx belongs to the flow (dx, dy).
+    The mean absolute difference around a pixel, 3x3, less that of the best shift, over what the mean shift has: from 0
+    up, 1 on average, whatever the contrast. Channel (radius + dy) (2 radius + 1) + radius + dx belongs to the flow
+    (dx, dy).
     """
     h, w = reference.shape[2:]
     padded = F.pad(support, (radius,) * 4, mode="replicate")

@@ -1,4 +1,7 @@
-"""The learned prior at its smallest: every frame by itself, after rounds along the motion gathered what its neighbours show."""
+"""The learned prior at its smallest.
+
+Every frame by itself, after rounds along the motion gathered what its neighbours show.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ _PIXELS = 2**18  # HR pixels of one pass
 class FrameEnhancement(Prior):
     """A residual network on cells of 4x4 pixels: entry, residual blocks, and what is added to the frame.
 
-    It sees the deviations of a cell from its mean colour, so that a shade that is not there cannot be added, and starts as the
-    identity.
+    It sees the deviations of a cell from its mean colour, so that a shade that is not there cannot be added, and starts
+    as the identity.
     """
 
     def __init__(self, options: EnhancementOptions) -> None:
@@ -36,7 +39,9 @@ class FrameEnhancement(Prior):
     def forward(
         self, z: Tensor, beta: Tensor | None = None, alpha: Tensor | None = None, clip: Observation | None = None
     ) -> Tensor:
-        """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape and dtype.
+        """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel.
+
+        Returns its shape and dtype.
 
         Raises:
             ValueError: z has no three channels, or beta is missing.

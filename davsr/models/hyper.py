@@ -17,8 +17,8 @@ FLOOR = 1e-6  # keeps the penalties positive, so that the data step stays well p
 class HyPaNet(nn.Module):
     """(alpha_1..K, beta_1..K) from (sigma, s_t, s_h): three pointwise layers and a softplus.
 
-    Starts at `alpha` and `beta` for sigma = 0 at `scale`: with a zero bias alpha would be 0.69, far above the eigenvalues of
-    A A^T, which switches the data step off for the first thousand steps of training.
+    Starts at `alpha` and `beta` for sigma = 0 at `scale`: with a zero bias alpha would be 0.69, far above the
+    eigenvalues of A A^T, which switches the data step off for the first thousand steps of training.
 
     Args:
         iterations: K.
@@ -44,7 +44,10 @@ class HyPaNet(nn.Module):
             last.bias.copy_(inverse_softplus.float() - last.weight @ hidden)
 
     def forward(self, sigma: Tensor, A: Operator) -> tuple[Tensor, Tensor]:
-        """alpha, beta, each [b, K], for the noise `sigma` [b], a fraction of full scale; in the precision of `sigma`, always."""
+        """alpha, beta, each [b, K], for the noise `sigma` [b], a fraction of full scale.
+
+        In the precision of `sigma`, always.
+        """
         s_t, s_h, _ = A.scale
         x = torch.stack([sigma, torch.full_like(sigma, s_t), torch.full_like(sigma, s_h)], dim=1)
         with torch.autocast(sigma.device.type, enabled=False):

@@ -105,8 +105,8 @@ def interpolate_along_flow(
     The motion at time f between frames 0 and 1 follows from the two flows F01, F10 by the linear-motion model of
     Super SloMo (Jiang et al., CVPR 2018): F_f0 = -f (1 - f) F01 + f^2 F10, F_f1 = (1 - f)^2 F01 - f (1 - f) F10.
 
-    lq [b, t, c, h, w], flows [b, t - 1, 2, h, w] -> [b, T, c, H, W]. Flow is estimated on LR frames; warping is done at HR,
-    where the frames are smooth and bilinear sampling loses nothing.
+    lq [b, t, c, h, w], flows [b, t - 1, 2, h, w] -> [b, T, c, H, W]. Flow is estimated on LR frames; warping is done at
+    HR, where the frames are smooth and bilinear sampling loses nothing.
     """
     b, _, c, h, w = lq.shape
     size = (h * scale[0], w * scale[1])

@@ -21,7 +21,10 @@ class Conv3x3(nn.Conv2d):
 
 
 def weights_channels_last(module: nn.Module) -> None:
-    """Keep the weights of convolutions channels-last, like what they are shown: they would else be converted at every call."""
+    """Keep the weights of convolutions channels-last, like what they are shown.
+
+    They would else be converted at every call.
+    """
     for parameter in module.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -30,8 +33,8 @@ def weights_channels_last(module: nn.Module) -> None:
 def upsample(conv: Conv3x3, x: Tensor) -> Tensor:
     """Convolution to 4c channels, pixel shuffle, LeakyReLU: [b, m, h, w] -> [b, c, 2h, 2w].
 
-    The convolution's channels are put in the order (row, column, c) first. Channels-last, the shuffle then moves runs of 2c
-    numbers instead of single ones.
+    The convolution's channels are put in the order (row, column, c) first. Channels-last, the shuffle then moves runs
+    of 2c numbers instead of single ones.
     """
     c = conv.out_channels // 4
     weight = conv.weight.unflatten(0, (c, 4)).transpose(0, 1).flatten(0, 1)

@@ -17,7 +17,8 @@ Times = npt.NDArray[np.float64]  # of HR frames, in LR frames from the first
 
 @dataclass(frozen=True)
 class Motion:
-    """The times of the HR frames, and flows [b, t - 1, 2, h, w] from every LR frame but the last to the next one, and back.
+    """The times of the HR frames, and flows [b, t - 1, 2, h, w] from every LR frame but the last to the next one, and
+    back.
 
     Flows are None where nothing estimates them, or there is one LR frame: all stands still.
     """
@@ -34,7 +35,8 @@ class Motion:
 
 
 def motion_between(times: Times, scale: tuple[int, int, int], flow_01: Tensor, flow_10: Tensor) -> Tensor:
-    """Motion of every HR frame, HR pixels per HR frame [b, T, 2, H, W], from the flows between LR frames [b, t - 1, 2, h, w].
+    """Motion of every HR frame, HR pixels per HR frame [b, T, 2, H, W], from the flows between LR frames
+    [b, t - 1, 2, h, w].
 
     Motion is uniform between two LR frames: at time f the two flows, each moved there along itself, are blended.
     """
@@ -49,7 +51,8 @@ def motion_between(times: Times, scale: tuple[int, int, int], flow_01: Tensor, f
 
 
 def uniform_motion(flow_01: Tensor, flow_10: Tensor, f: float | Tensor) -> Tensor:
-    """Motion at the time f between two frames, pixels from one to the other, from their flows there and back [n, 2, h, w].
+    """Motion at the time f between two frames, pixels from one to the other, from their flows there and back
+    [n, 2, h, w].
 
     f: a number, or [n, 1, 1, 1].
     """

@@ -46,7 +46,10 @@ class Prior(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
     def applies(self, operator: Operator, sigma: float | Tensor) -> bool:
-        """Whether it takes part in the restoration of clips like this (sigma: noise, a number or [b]); else it is left out."""
+        """Whether it takes part in the restoration of clips like this (sigma: noise, a number or [b]).
+
+        Else it is left out.
+        """
         return True
 
     if TYPE_CHECKING:  # torch types a call as anything

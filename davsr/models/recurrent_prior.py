@@ -1,9 +1,9 @@
 """The learned prior in two halves and their fusion with what the rounds along the motion gathered.
 
-Everything is done on the LR grid, in cells of 4x4 HR pixels. The *picture trunk* (`davsr.models.trunk`) sees every LR frame by
-itself, resized and in agreement with the data; the *recurrence* carries what it found through the clip, both ways, along the
-motion: so they know what is sharp at the t LR times. The *fusion* brings their detail to each of the s_t t HR times along the
-motion, and decides from place to place how much of it the frames of the rounds lack.
+Everything is done on the LR grid, in cells of 4x4 HR pixels. The *picture trunk* (`davsr.models.trunk`) sees every LR
+frame by itself, resized and in agreement with the data; the *recurrence* carries what it found through the clip, both
+ways, along the motion: so they know what is sharp at the t LR times. The *fusion* brings their detail to each of the
+s_t t HR times along the motion, and decides from place to place how much of it the frames of the rounds lack.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _PIXELS = 2**19  # HR pixels of one pass
 
 
 class RecurrentPrior(Prior):
-    """Enhances the frames z of the rounds by what the LR frames show; before training it adds half of the trunk's detail.
+    """Enhances the frames z of the rounds by what the LR frames show.
+
+    Before training it adds half of the trunk's detail.
 
     Of the options, `channels` and `blocks` are those of the picture trunk; the recurrence has the same width.
     """
@@ -109,7 +111,8 @@ def helps(degradation: Operator, sigma: float | Tensor) -> bool:
 def restore_pictures(lq: Tensor, degradation: Operator, alpha: Tensor, sigma: Tensor) -> Tensor:
     """Every LR frame by itself at HR size: resized, then a data step with the spatial part of A. [b, t, c, H, W].
 
-    alpha [b] is that of a step with the whole of A; it counts in largest eigenvalues, and noise adds to it as in the rounds.
+    alpha [b] is that of a step with the whole of A; it counts in largest eigenvalues, and noise adds to it as in the
+    rounds.
     """
     still = degradation.spatial()
     h, w = lq.shape[3:]
@@ -119,7 +122,10 @@ def restore_pictures(lq: Tensor, degradation: Operator, alpha: Tensor, sigma: Te
 
 
 class Recurrence(nn.Module):
-    """Features of LR frames, carried backwards and then forwards through the clip along the motion; starts as the identity."""
+    """Features of LR frames, carried backwards and then forwards through the clip along the motion.
+
+    Starts as the identity.
+    """
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
@@ -169,7 +175,10 @@ def shown_at(
     lq: Tensor,  # [b, t, 3, h, w]
     motion: Motion,
 ) -> Shown:
-    """Both neighbours moved to each of `times` and blended; motion is uniform between two LR frames. n = b len(times)."""
+    """Both neighbours moved to each of `times` and blended; motion is uniform between two LR frames.
+
+    n = b len(times).
+    """
     b, t = lq.shape[:2]
     h, w = lq.shape[3:]
     H, W = detail.shape[3:]

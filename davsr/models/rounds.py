@@ -1,9 +1,9 @@
 """Restoration along the motion: data steps in alternation with averages over trajectories; with few weights, or none.
 
-A sharp frame is what its neighbours show, moved. Exposure hides that: the data step alone cannot tell the few frames apart that
-one LR frame sums. Asking neighbours to agree along the motion does, and gathers the detail that each of them samples elsewhere
-(multi-frame super-resolution: Elad and Feuer, 1997; Liu and Sun, 2011). What they leave open, total variation settles: among the
-frames that explain the data, flat ones with sharp edges (Rudin, Osher and Fatemi, 1992).
+A sharp frame is what its neighbours show, moved. Exposure hides that: the data step alone cannot tell the few frames
+apart that one LR frame sums. Asking neighbours to agree along the motion does, and gathers the detail that each of them
+samples elsewhere (multi-frame super-resolution: Elad and Feuer, 1997; Liu and Sun, 2011). What they leave open, total
+variation settles: among the frames that explain the data, flat ones with sharp edges (Rudin, Osher and Fatemi, 1992).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _CELLS = 2**16  # of one pass of the small networks: their activations stay in t
 class MotionPrior(nn.Module):
     """`rounds` of: go on in the direction of the last change, agree along the motion, flatten, data step.
 
-    Without weights it goes by constants. With `channels` it learns, from them on: two small networks at a quarter of the size,
-    one for the say of a neighbour, one for detail that is put back, and how far each round goes.
+    Without weights it goes by constants. With `channels` it learns, from them on: two small networks at a quarter of
+    the size, one for the say of a neighbour, one for detail that is put back, and how far each round goes.
 
     Args:
         rounds: after a first data step.
@@ -117,10 +117,13 @@ class MotionPrior(nn.Module):
         return z
 
     def _average(self, a: Tensor, motion: Tensor, speed: Tensor | None, cell: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Every frame of a [b, c, T, H, W] averaged with its neighbours, moved to it; and the sum of their weights [b, T, H, W].
+        """Every frame of a [b, c, T, H, W] averaged with its neighbours, moved to it.
 
-        A neighbour at a distance of d frames has the weight exp(-d^2 / (2 REACH^2)) times exp(-e / MISMATCH^2), e its mean
-        squared difference in a cell of `cell` pixels: it counts for less where the motion is wrong or something is covered.
+        And the sum of their weights [b, T, H, W].
+
+        A neighbour at a distance of d frames has the weight exp(-d^2 / (2 REACH^2)) times exp(-e / MISMATCH^2), e its
+        mean squared difference in a cell of `cell` pixels: it counts for less where the motion is wrong or something is
+        covered.
 
         Args:
             speed: length of the motion [b, T, h, w], for learned trust.
@@ -157,7 +160,9 @@ class Trust(nn.Module):
         weights_channels_last(self)
 
     def forward(self, error: Tensor, texture: Tensor, speed: Tensor) -> Tensor:
-        """Mean squared difference [b, steps, T, h, w], texture and speed [b, T, h, w] of cells -> log of a factor, like error."""
+        """Mean squared difference [b, steps, T, h, w], texture and speed [b, T, h, w] of cells -> log of a factor, like
+        error.
+        """
         b, _, T, h, w = error.shape
         factors = [
             self._factor(error[:, :, part], texture[:, part], speed[:, part])
@@ -199,7 +204,10 @@ class Detail(nn.Module):
         weights_channels_last(self)
 
     def forward(self, mean: Tensor, support: Tensor, frames: slice, k: int) -> Tensor:
-        """Cells [b * n, h, w, 16 c] to add to n frames of mean [b, c, T, H, W] in round k; support [b, T, H, W]: its weights."""
+        """Cells [b * n, h, w, 16 c] to add to n frames of mean [b, c, T, H, W] in round k.
+
+        Support [b, T, H, W]: its weights.
+        """
         inputs = like_weights(to_cells(mean, support, frames=frames, level=_SUPPORT), self).permute(0, 3, 1, 2)
         # The network sees _CONTRAST (pixels - their mean): linear, so the first layer's weights do it.
         first_weight, first_bias, last_weight, last_bias = self.layers.parameters()

@@ -1,8 +1,8 @@
 """RVE: recurrent video enhancement, the learned prior x_k = RVE(z_k, beta_k).
 
-Second-order grid propagation with flow-guided deformable alignment (BasicVSR++: Chan et al., CVPR 2022) at a quarter of the
-size. Inside, frames lie time first, [T*b, c, h, w] channels-last: what is not recurrent runs over many frames at once, and the
-frame of one step is a view.
+Second-order grid propagation with flow-guided deformable alignment (BasicVSR++: Chan et al., CVPR 2022) at a quarter of
+the size. Inside, frames lie time first, [T*b, c, h, w] channels-last: what is not recurrent runs over many frames at
+once, and the frame of one step is a view.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class RVE(Prior):
     def forward(
         self, z: Tensor, beta: Tensor | None = None, alpha: Tensor | None = None, clip: Observation | None = None
     ) -> Tensor:
-        """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel; returns its shape and dtype.
+        """Enhance z [b, 3, T, H, W] of any size, with beta [b] where there is a beta channel.
+
+        Returns its shape and dtype.
 
         Raises:
             ValueError: z has no three channels, or beta is missing.
@@ -90,7 +92,8 @@ class RVE(Prior):
         height, width = frames.shape[2:]
 
         features = self._chunked(self._features, height * width // 4, frames, self._per_frame(beta, T))
-        # Frames by themselves come from split: its gradient is one cat, that of slices is one sum over the clip for each.
+        # Frames by themselves come from split: its gradient is one cat, that of slices is one sum over the clip for
+        # each.
         scans: list[Sequence[Tensor]] = [features.split(b)]
         flows_of = dict(zip(("backward", "forward"), self._branch_flows(frames, b), strict=True))
         for name in BRANCHES:
@@ -126,14 +129,19 @@ class RVE(Prior):
         return self._step_flows(to_next, b), self._step_flows(to_previous, b)
 
     def _step_flows(self, flow_1: Tensor, b: int) -> list[StepFlows]:
-        """Flows [n*b, 2, h, w] of n steps, each to the step before -> those one and two steps back (None at the first)."""
+        """Flows [n*b, 2, h, w] of n steps, each to the step before -> those one and two steps back (None at the
+        first).
+        """
         if self.options.order == 1 or len(flow_1) == b:
             return [StepFlows(flow, None) for flow in flow_1.split(b)]
         flow_2 = flow_1[b:] + warp(flow_1[:-b], flow_1[b:])
         return [StepFlows(*both) for both in zip(flow_1.split(b), [None, *flow_2.split(b)], strict=True)]
 
     def _scan(self, name: str, inputs: list[Sequence[Tensor]], flows_of_steps: list[StepFlows]) -> list[Tensor]:
-        """One branch over the clip: features and outputs of earlier branches, frames [b, m, h, w] each -> its output, so too."""
+        """One branch over the clip.
+
+        Features and outputs of earlier branches, frames [b, m, h, w] each -> its output, so too.
+        """
         order = range(len(inputs[0]))
         if name.startswith("backward"):
             order = order[::-1]
@@ -154,7 +162,10 @@ class RVE(Prior):
         flow_2: Tensor | None,
         *current: Tensor,
     ) -> Tensor:
-        """Output of a branch at one frame; `current` are the features and the earlier branches there, all [b, m, h, w]."""
+        """Output of a branch at one frame.
+
+        `current` are the features and the earlier branches there, all [b, m, h, w].
+        """
         features = current[0]
         if p1 is None or flow_1 is None:  # nothing to align yet: zeros, without the work on them
             return self.propagation[name](torch.cat(current, dim=1))
@@ -165,7 +176,10 @@ class RVE(Prior):
         return self.propagation[name](torch.cat([*current, aligned], dim=1)).add_(aligned)
 
     def _reconstruct(self, frames: Tensor, *scans: Tensor) -> Tensor:
-        """Frames [n*b, 3, H, W]; features and four branches [b, m, H/4, W/4] of each of n steps, in turn -> [n*b, 3, H, W]."""
+        """Frames [n*b, 3, H, W].
+
+        Features and four branches [b, m, H/4, W/4] of each of n steps, in turn -> [n*b, 3, H, W].
+        """
         count = 1 + len(BRANCHES)
         steps = [torch.cat(scans[i : i + count], dim=1) for i in range(0, len(scans), count)]
         x = self.reconstruction(steps[0] if len(steps) == 1 else torch.cat(steps))

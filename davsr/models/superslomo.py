@@ -28,7 +28,9 @@ class SuperSloMo(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, frames: Tensor, times: Sequence[float]) -> Tensor:
-        """Frames [b, len(times), 3, h, w] at `times`, in units of the input frames [b, t, 3, h, w], clamped to [0, t - 1]."""
+        """Frames [b, len(times), 3, h, w] at `times`, in units of the input frames [b, t, 3, h, w], clamped to
+        [0, t - 1].
+        """
         t = frames.shape[1]
         clamped = [min(max(time, 0.0), t - 1.0) for time in times]
         outputs: list[Tensor] = []

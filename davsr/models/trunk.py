@@ -1,7 +1,7 @@
 """The picture half of the learned prior: what a frame lacks, from that frame alone.
 
-A residual network on cells of 4x4 pixels, whose values are its channels: all of its work is done on the LR grid. It is taught on
-still pictures, of which there are more, and more varied ones, than of clips.
+A residual network on cells of 4x4 pixels, whose values are its channels: all of its work is done on the LR grid. It is
+taught on still pictures, of which there are more, and more varied ones, than of clips.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ _GAIN = 4.0  # brings the deviations in a cell to about one
 
 
 class PictureTrunk(nn.Module):
-    """Frames -> features on the grid of cells, and from them the detail that is added to the frame; starts at no detail.
+    """Frames -> features on the grid of cells, and from them the detail that is added to the frame.
+
+    Starts at no detail.
 
     Args:
         channels: width of the features.

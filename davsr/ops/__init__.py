@@ -1,6 +1,7 @@
 """The operations that carry most of DAVSR's arithmetic, each beside its reference in plain PyTorch.
 
-The compiled extension is used where it was built; otherwise the references run, with the same results. ``backend()`` says which.
+The compiled extension is used where it was built; otherwise the references run, with the same results. ``backend()``
+says which.
 """
 
 from davsr.ops._cells import add_cells, add_cells_reference, to_cells, to_cells_reference

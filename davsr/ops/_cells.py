@@ -15,8 +15,10 @@ CELL = 4
 
 
 def to_cells(x: Tensor, support: Tensor, *, frames: slice, level: float) -> Tensor:
-    """Cells [b * n, h, w, 16 c + 1] of n `frames` of x [b, c, T, H, W]: the pixels of every colour, row by row, then the mean of
-    support [b, T, H, W] less `level`. Cells that reach over the frame's end repeat its last pixels.
+    """Cells [b * n, h, w, 16 c + 1] of n `frames` of x [b, c, T, H, W].
+
+    The pixels of every colour, row by row, then the mean of support [b, T, H, W] less `level`. Cells that reach over
+    the frame's end repeat its last pixels.
 
     Raises:
         ValueError: the shapes do not belong together.
@@ -43,7 +45,10 @@ def to_cells_reference(x: Tensor, support: Tensor, *, frames: slice, level: floa
 
 
 def add_cells(x: Tensor, cells: Tensor, *, frames: slice) -> Tensor:
-    """x [b, c, T, H, W] with cells [b * n, h, w, 16 c] added to n `frames`; where no derivative is wanted, in x's own memory."""
+    """x [b, c, T, H, W] with cells [b * n, h, w, 16 c] added to n `frames`.
+
+    Where no derivative is wanted, in x's own memory.
+    """
     if _compiled(x, cells):
         torch.ops.davsr.add_cells_(x, cells, frames.indices(x.shape[2])[0])
         return x

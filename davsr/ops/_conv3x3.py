@@ -1,9 +1,10 @@
 """3x3 convolution, what follows it included: residual + leaky(x * weight + bias).
 
-In float32 on a CPU it runs by Winograd's F(4x4, 3x3) (Lavin and Gray, CVPR 2016) with a quarter of the products, which torch's
-own convolutions on x86 do not use. The result differs from the plain sum by 2e-6 of its standard deviation (rms), and what is
-not finite reaches further: an Inf or NaN makes all 16 results of every 4x4 square whose 6x6 inputs hold it not a number, where
-the plain sum has 9 such. Elsewhere, on GPUs, in compiled graphs and on processors without AVX2, it is torch's convolution.
+In float32 on a CPU it runs by Winograd's F(4x4, 3x3) (Lavin and Gray, CVPR 2016) with a quarter of the products, which
+torch's own convolutions on x86 do not use. The result differs from the plain sum by 2e-6 of its standard deviation
+(rms), and what is not finite reaches further: an Inf or NaN makes all 16 results of every 4x4 square whose 6x6 inputs
+hold it not a number, where the plain sum has 9 such. Elsewhere, on GPUs, in compiled graphs and on processors without
+AVX2, it is torch's convolution.
 """
 
 from __future__ import annotations
@@ -89,7 +90,10 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None) -> 
 
 
 def _register() -> None:
-    """Shapes for tracing, and the derivative of the plain convolution. Called once, after the extension has been loaded."""
+    """Shapes for tracing, and the derivative of the plain convolution.
+
+    Called once, after the extension has been loaded.
+    """
 
     @torch.library.register_fake("davsr::conv3x3")
     def _(

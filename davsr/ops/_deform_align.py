@@ -4,9 +4,9 @@ With ``raw`` = [offsets (18 per group), mask (9 per group)], tap k of group g at
 
     p + tap_k + max_residue * tanh(offset_gk) + (flow_dy, flow_dx),        weighted by sigmoid(mask_gk)
 
-(bilinear, zeros outside), and the 3x3 weights sum the samples over taps and channels. The first half of the groups reads the
-first source with ``flow_1``, the second half the second source with ``flow_2``: the second-order alignment of BasicVSR++
-(Chan et al., CVPR 2022) over the modulated convolution of Zhu et al. (CVPR 2019).
+(bilinear, zeros outside), and the 3x3 weights sum the samples over taps and channels. The first half of the groups
+reads the first source with ``flow_1``, the second half the second source with ``flow_2``: the second-order alignment of
+BasicVSR++ (Chan et al., CVPR 2022) over the modulated convolution of Zhu et al. (CVPR 2019).
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ def deform_align(
 
     Args:
         features: the sources side by side, cat(p1, p2).
-        raw: output of the last offset convolution: 18*groups offsets laid out as (group, tap, (dy, dx)), then 9*groups mask
-            logits as (group, tap).
-        flow_1, flow_2: in pixels, (dx, dy) order. ``flow_2=None`` is the one-source form: every group reads with ``flow_1``.
-            Use it where the second source is zero, with ``features`` = p1, ``groups`` halved, ``weight[:, :m]``, and the
-            channels ``one_source_channels(groups)`` of ``raw`` (or of the convolution that makes it).
+        raw: output of the last offset convolution: 18*groups offsets laid out as (group, tap, (dy, dx)), then 9*groups
+            mask logits as (group, tap).
+        flow_1, flow_2: in pixels, (dx, dy) order. ``flow_2=None`` is the one-source form: every group reads with
+            ``flow_1``. Use it where the second source is zero, with ``features`` = p1, ``groups`` halved,
+            ``weight[:, :m]``, and the channels ``one_source_channels(groups)`` of ``raw`` (or of the convolution that
+            makes it).
         weight, bias: of the 3x3 convolution.
         groups: number of deformable groups; divides c, and is even in the two-source form.
         max_residue: bound of the learned residue to the flow, in pixels.
 
-    Coordinates are computed in float32 (float64 for float64 features), also under autocast, which brings ``features``, ``weight``
-    and ``bias`` to its dtype unless the features are float64, which it leaves alone. A coordinate that is not a number makes the
-    sample not a number; one outside samples zero.
+    Coordinates are computed in float32 (float64 for float64 features), also under autocast, which brings ``features``,
+    ``weight`` and ``bias`` to its dtype unless the features are float64, which it leaves alone. A coordinate that is
+    not a number makes the sample not a number; one outside samples zero.
 
     Raises:
         ValueError: a shape, dtype or device does not fit.
@@ -130,7 +131,9 @@ def _split(delta: Tensor, base: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _sample(source: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
-    """Bilinear samples of ``source`` [b, G, c, h, w] around each pixel, taps apart by one: [b, G, c, 9, h, w]; zeros outside.
+    """Bilinear samples of ``source`` [b, G, c, h, w] around each pixel, taps apart by one: [b, G, c, 9, h, w].
+
+    Zeros outside.
 
     A border of zeros (one cell before, two after) takes what falls outside, so no corner needs a test.
     """

@@ -1,4 +1,5 @@
-"""A step down the total variation of every frame, colours coupled (Rudin, Osher and Fatemi, 1992), smooth where it is flat.
+"""A step down the total variation of every frame, colours coupled (Rudin, Osher and Fatemi, 1992), smooth where it is
+flat.
 
 With u = D x the differences to the right and below, of all colours of a pixel, and q = |u|^2 + flat^2:
 

@@ -1,10 +1,12 @@
 """The closed form of the data step for a dense point-spread function and a circular boundary, on half spectra.
 
-With X = rfftn(x) over (T, H, W), Y = rfftn(y) over (t, h, w), B the transfer function of exposure and point-spread function:
+With X = rfftn(x) over (T, H, W), Y = rfftn(y) over (t, h, w), B the transfer function of exposure and point-spread
+function:
 
     Z = X + conj(B) unfold( (Y - fold(B X)) / (fold(|B|^2) + alpha) )
 
-the Woodbury form of argmin_z ||y - A z||^2 + alpha ||z - x||^2. fold is the mean over the s_t s_h s_w aliased blocks of the
+the Woodbury form of argmin_z ||y - A z||^2 + alpha ||z - x||^2. fold is the mean over the s_t s_h s_w aliased blocks of
+the
 *full* spectrum, so rfftn(decimate(v)) = fold(rfftn(v)); unfold is its tiling back. A half spectrum holds the columns
 0 .. W//2; the others follow from V[-p, -r, -q] = conj(V[p, r, q]), which holds for the spectra of real signals.
 """

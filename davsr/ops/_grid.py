@@ -10,7 +10,9 @@ from torch import Tensor
 
 
 def sampling_grid(flow: Tensor) -> Tensor:
-    """Positions p + flow of a flow [b, 2, h, w] in pixels (dx, dy): a grid [b, h, w, 2] for `grid_sample`, align_corners=False.
+    """Positions p + flow of a flow [b, 2, h, w] in pixels (dx, dy).
+
+    A grid [b, h, w, 2] for `grid_sample`, align_corners=False.
 
     Normalised so that pixel x lies at (2x + 1)/w - 1 (half-pixel form). It samples exactly where the form with aligned
     corners does, and unlike that one it is defined for a side of one pixel.
@@ -23,13 +25,19 @@ def sampling_grid(flow: Tensor) -> Tensor:
 
 
 def sample(x: Tensor, grid: Tensor, *, padding: Literal["zeros", "border"]) -> Tensor:
-    """x [b, c, h, w] at the positions of a grid of `sampling_grid`, bilinear; outside lie zeros, or the border goes on."""
+    """x [b, c, h, w] at the positions of a grid of `sampling_grid`, bilinear.
+
+    Outside lie zeros, or the border goes on.
+    """
     if padding == "border" and x.device.type == "mps":  # which knows no such padding
         grid, padding = clamped_to_border(grid, x.shape[2], x.shape[3]), "zeros"
     return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def clamped_to_border(grid: Tensor, h: int, w: int) -> Tensor:
-    """The positions of a grid, those outside an image [h, w] moved to its nearest border pixel: none is left to be padded."""
+    """The positions of a grid, those outside an image [h, w] moved to its nearest border pixel.
+
+    None is left to be padded.
+    """
     limit = grid.new_tensor([1 - 1 / w, 1 - 1 / h])
     return torch.maximum(torch.minimum(grid, limit), -limit)

@@ -7,8 +7,9 @@ With m the motion at pixel q of frame p (HR pixels a frame), for every step s:
     w_s    = exp(-e_s / M^2 - s^2 / (2 R^2) + trust_s)      of cells, raised bilinearly to pixels
     mean   = (a_p + sum_s w_s n_s) / (1 + sum_s w_s)        support = 1 + sum_s w_s
 
-``motion_mismatch`` is e, ``motion_blend`` the last line: between them a caller may weigh neighbours as it likes. A neighbour
-before the first or after the last frame has no mismatch and no weight. Both are compiled, forward and backward.
+``motion_mismatch`` is e, ``motion_blend`` the last line: between them a caller may weigh neighbours as it likes. A
+neighbour before the first or after the last frame has no mismatch and no weight. Both are compiled, forward and
+backward.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def motion_average(
         a: frames, float32 or float64.
         motion: (dx, dy) in pixels a frame.
         trust: added to the logarithm of every neighbour's weight, in cells; None: nothing.
-        cell: height and width of a cell in pixels; h = H // height. Pixels beyond the last whole cell count in no mismatch.
+        cell: height and width of a cell in pixels; h = H // height. Pixels beyond the last whole cell count in no
+            mismatch.
         mismatch: M, the root mean square difference at which a neighbour counts e times less.
         reach: R, the distance in frames at which it counts exp(1/2) times less.
         steps: distances of the neighbours, frames.
@@ -111,7 +113,9 @@ def motion_blend(
     *,
     steps: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
-    """Mean [b, c, T, H, W] of every frame and its neighbours, moved to it and weighted, and the support [b, T, H, W]."""
+    """Mean [b, c, T, H, W] of every frame and its neighbours, moved to it and weighted, and the support [b, T, H,
+    W].
+    """
     _check("motion_blend", a, motion, steps)
     _check_weight(a, weight, steps)
     if not _extension.available(a.device.type):

@@ -173,7 +173,8 @@ class Degradation:
             out: where to put z, like x and possibly x itself: saves fresh memory where no gradient is wanted.
 
         Raises:
-            ValueError: if the sizes of x, y and alpha do not belong together, or alpha is not above 0 (on a GPU and in compiled
+            ValueError: if the sizes of x, y and alpha do not belong together, or alpha is not above 0 (on a GPU and in
+            compiled
                 graphs the result is then not a number).
         """
         self._check("x", x, self.scale)

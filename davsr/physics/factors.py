@@ -43,7 +43,10 @@ _NEWEST = 8  # stay however large they are: what one data step needs
 
 
 class _Cache:
-    """Arrays computed once in float64 and kept as tensors for each size, dtype and device; the oldest go where they grow many."""
+    """Arrays computed once in float64 and kept as tensors for each size, dtype and device.
+
+    The oldest go where they grow many.
+    """
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[Any, ...], Any] = {}
@@ -78,7 +81,10 @@ class _Cache:
 
 
 def _forget_oldest(kept: dict[tuple[Any, ...], Any]) -> None:
-    """Keep a cache within its bounds; in the order of arrival, so that to read from it changes nothing (compiled graphs read)."""
+    """Keep a cache within its bounds.
+
+    In the order of arrival, so that to read from it changes nothing (compiled graphs read).
+    """
     while len(kept) > _KEPT or (len(kept) > _NEWEST and sum(map(_bytes, kept.values())) > _KEPT_BYTES):
         del kept[next(iter(kept))]
 
@@ -113,7 +119,10 @@ class AxisFactor:
         return flat.view(b, c, size, height, width)
 
     def adjoint(self, y: Tensor, dim: int, add: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-        """The transpose of `apply`; with `add` (dim 2 only) it returns add + A_i^T y in one pass, into `out` (contiguous)."""
+        """The transpose of `apply`.
+
+        With `add` (dim 2 only) it returns add + A_i^T y in one pass, into `out` (contiguous).
+        """
         size = y.shape[dim]
         if dim == 4:
             return y @ self._matrix(size, y)

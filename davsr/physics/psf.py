@@ -46,9 +46,9 @@ class DensePSF:
     def factors(self) -> tuple[Taps, Taps] | None:
         """The axis taps whose outer product this kernel is, or None if its rank is above one.
 
-        Weights that float32 holds exactly may be such a product, rounded: that moves each of them by 2^-24 of itself at most, and
-        the second singular value to 2^-24 of the first (Weyl's inequality). Four times as much leaves room for a normalisation,
-        and is still what float32 cannot tell from nothing.
+        Weights that float32 holds exactly may be such a product, rounded: that moves each of them by 2^-24 of itself at
+        most, and the second singular value to 2^-24 of the first (Weyl's inequality). Four times as much leaves room
+        for a normalisation, and is still what float32 cannot tell from nothing.
         """
         with np.errstate(over="ignore"):
             in_float32 = np.array_equal(self.weights.astype(np.float32), self.weights)

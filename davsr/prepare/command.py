@@ -1,7 +1,7 @@
 """`davsr prepare`: data sets from downloads, videos and folders of frames to what training and test read.
 
-Every output comes into being under a hidden name and gets its own when it is whole; after Ctrl-C, kill or a full disk the same
-command goes on where it stopped.
+Every output comes into being under a hidden name and gets its own when it is whole; after Ctrl-C, kill or a full disk
+the same command goes on where it stopped.
 """
 
 from __future__ import annotations

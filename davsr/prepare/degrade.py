@@ -104,7 +104,10 @@ def _tasks(clip: Clip, degradation: Degradation, folder: Path) -> Iterator[_Task
 
 
 def _write(task: _Task) -> int:
-    """Carry out a task, unless a run before has: files are there only when they are whole. Returns its number of frames."""
+    """Carry out a task, unless a run before has: files are there only when they are whole.
+
+    Returns its number of frames.
+    """
     files = [task.folder / f"{i:08d}.png" for i in range(task.start, task.stop)]
     if not all(file.exists() for file in files):
         for file, frame in zip(files, task.observed.observe(task.start, task.stop), strict=True):

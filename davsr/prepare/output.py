@@ -1,7 +1,7 @@
 """Prepared folders that never look complete when they are not, and threads to fill them.
 
-A folder is made under a hidden name beside its target (`.name.partial`, which no reader takes for a clip), and gets its own
-name when everything in it is whole. `prepared.json` in it says how it was made: the same command goes on where an
+A folder is made under a hidden name beside its target (`.name.partial`, which no reader takes for a clip), and gets its
+own name when everything in it is whole. `prepared.json` in it says how it was made: the same command goes on where an
 interrupted one stopped, another one is refused.
 """
 

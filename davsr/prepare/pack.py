@@ -1,4 +1,6 @@
-"""Clips into an LMDB: read, compressed by tiles, written in transactions, and compared with their source on a sample."""
+"""Clips into an LMDB: read, compressed by tiles, written in transactions, and compared with their source on a
+sample.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """REDS: from the download to folders that training and test read.
 
-The download has two splits, each with the sharp 120 fps frames (`*_orig`, 500 a clip) and the blurred, small 24 fps ones
-(`*_blur_bicubic/X4`, 100 a clip). Merged, the 240 clips of the training split keep their numbers and the 30 of the
-validation split get 240 to 269. Four training clips, REDS4, are the test: they come to lie in a folder of their own, which no
-training source reads.
+The download has two splits, each with the sharp 120 fps frames (`*_orig`, 500 a clip) and the blurred, small 24 fps
+ones (`*_blur_bicubic/X4`, 100 a clip). Merged, the 240 clips of the training split keep their numbers and the 30 of the
+validation split get 240 to 269. Four training clips, REDS4, are the test: they come to lie in a folder of their own,
+which no training source reads.
 
 Source: Nah et al., "NTIRE 2019 Challenge on Video Deblurring and Super-Resolution: Dataset and Study", CVPRW 2019;
 REDS4: Wang et al., "EDVR", CVPRW 2019.

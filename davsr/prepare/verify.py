@@ -1,7 +1,7 @@
 """LQ against GT: sizes, counts, and the degradation that is really between them.
 
-Of all candidates for phase, exposure and PSF the one with the smallest ||y - A x|| is what made the pair: 8-bit rounding
-leaves a residual of 1/sqrt(12) = 0.29 levels, one frame of shift far more wherever something moves.
+Of all candidates for phase, exposure and PSF the one with the smallest ||y - A x|| is what made the pair: 8-bit
+rounding leaves a residual of 1/sqrt(12) = 0.29 levels, one frame of shift far more wherever something moves.
 """
 
 from __future__ import annotations
@@ -160,7 +160,10 @@ def measure(lq: Clip, gt: Clip, options: DegradationOptions, samples: int = 3) -
 
 @dataclass(frozen=True)
 class _Crop:
-    """The part of a frame that is looked at: LR (top, left, height, width) with a border that results do not count in."""
+    """The part of a frame that is looked at.
+
+    LR (top, left, height, width) with a border that results do not count in.
+    """
 
     lr: tuple[int, int, int, int]
     border: int

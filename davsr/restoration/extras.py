@@ -1,7 +1,9 @@
-"""What a video file holds beside its picture, carried over to the output: sound, subtitles, chapters, names, attachments.
+"""What a video file holds beside its picture, carried over to the output.
 
-What the output's container takes is copied as it is; sound that it does not take is encoded as AAC; the rest is named in
-one line. All of it is tried before work begins.
+Sound, subtitles, chapters, names, attachments.
+
+What the output's container takes is copied as it is; sound that it does not take is encoded as AAC; the rest is named
+in one line. All of it is tried before work begins.
 """
 
 from __future__ import annotations

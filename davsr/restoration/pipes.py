@@ -1,7 +1,7 @@
 """Uncompressed video through pipes, as ffmpeg and vspipe write and read it: `davsr restore - -` in YUV4MPEG2.
 
-A restart, windows and scene cuts need frames more than once, so what comes through a pipe lies, losslessly compressed, in a
-temporary file for the time of the run.
+A restart, windows and scene cuts need frames more than once, so what comes through a pipe lies, losslessly compressed,
+in a temporary file for the time of the run.
 """
 
 from __future__ import annotations

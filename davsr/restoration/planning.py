@@ -27,7 +27,9 @@ _ENCODER_FRAMES = 80  # that an encoder holds for its look-ahead and its referen
 
 
 def bytes_per_pixel(model: DAVSR | None) -> float:
-    """Peak bytes that a model takes for every pixel of every HR frame of a piece (measured, see docs/restoration.md)."""
+    """Peak bytes that a model takes for every pixel of every HR frame of a piece (measured, see
+    docs/restoration.md).
+    """
     if model is None:
         return _TRAINING_FREE
     options = model.options
@@ -39,8 +41,8 @@ def bytes_per_pixel(model: DAVSR | None) -> float:
 def default_overlap(degradation: DegradationOptions, model: DAVSR | None) -> int:
     """LR frames that windows share, at the knee of the curve in docs/restoration.md.
 
-    One on each side for the interpolation alone; a recurrent network and rounds along the motion look farther. More where
-    exposures reach into their neighbours.
+    One on each side for the interpolation alone; a recurrent network and rounds along the motion look farther. More
+    where exposures reach into their neighbours.
     """
     s_t = degradation.scale[0]
     exposure = degradation.exposure or s_t
@@ -49,7 +51,10 @@ def default_overlap(degradation: DegradationOptions, model: DAVSR | None) -> int
 
 
 def shorter_overlap(degradation: DegradationOptions, model: DAVSR | None) -> int:
-    """LR frames that windows share where memory is so short that `default_overlap` would double the work: still over 50 dB."""
+    """LR frames that windows share where memory is so short that `default_overlap` would double the work.
+
+    Still over 50 dB.
+    """
     return default_overlap(degradation, model) - (2 if _looks_far(model) else 0)
 
 

@@ -91,7 +91,10 @@ class Target:
         self.segments, self._count = [], 0
 
     def _undo_move(self) -> None:
-        """After a run that ended while it moved a folder into place: the frames lie together again, the old output stands."""
+        """After a run that ended while it moved a folder into place.
+
+        The frames lie together again, the old output stands.
+        """
         replaced = self.work / "replaced"
         if replaced.is_dir() and not self.path.exists():
             os.replace(replaced, self.path)
@@ -197,7 +200,10 @@ class Target:
             )
 
     def _join(self, path: Path) -> int:
-        """Packets of all segments, and of the extras, in one container; nothing is encoded again. Returns the frames' number."""
+        """Packets of all segments, and of the extras, in one container; nothing is encoded again.
+
+        Returns the frames' number.
+        """
         assert self.schedule is not None
         schedule, format = self.schedule, FORMATS[path.suffix.lower()]
         delay = max(segment.delay for segment in self.segments)

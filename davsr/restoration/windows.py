@@ -236,7 +236,8 @@ def restore_tiles(
                 band[:, n * c : (n + 1) * c, :, s_w * left : s_w * right].addcmul_(video, weight)
         done = rows[i + 1][0] if i + 1 < len(rows) else h
         finished = s_h * (done - top)
-        # What the next row of tiles shares with this one moves up; the rest begins at zero. A second band would not fit.
+        # What the next row of tiles shares with this one moves up; the rest begins at zero. A second band would not
+        # fit.
         shared = band.shape[2] - finished
         for p, frame in enumerate(band):
             result[p, :, s_h * top : s_h * done] = to_frames(frame[None, :, :finished])[0]

@@ -101,7 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.workshop.picture(job, found[2], int(found[3]))
 
     def _is_ours(self) -> bool:
-        """Whether the request comes from our own page: other sites that a browser has open must not reach this server."""
+        """Whether the request comes from our own page.
+
+        Other sites that a browser has open must not reach this server.
+        """
         host = f"{HOST}:{self.server.server_address[1]}"
         allowed = {host, host.replace(HOST, "localhost")}
         origin = self.headers.get("Origin")

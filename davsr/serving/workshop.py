@@ -107,7 +107,9 @@ class Workshop:
         return job
 
     def picture(self, job: Job, which: str, frame: int) -> bytes:
-        """HR frame number `frame` of the result, or the LR frame that shows the same moment, as PNG at the same size."""
+        """HR frame number `frame` of the result, or the LR frame that shows the same moment, as PNG at the same
+        size.
+        """
         s_t = job.degradation.scale[0]
         clip = open_clip(job.target if which == "after" else job.source)
         index = frame if which == "after" else frame // s_t

@@ -1,4 +1,7 @@
-"""The option files that come with the package: found by name, wherever one stands, and so are the files that they name."""
+"""The option files that come with the package.
+
+Found by name, wherever one stands, and so are the files that they name.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,9 @@ def option_file(name: str | Path) -> Path:
 
 
 def with_assets(value: Any) -> Any:
-    """Options with the paths below `davsr/assets/` made those of this installation, where the current folder has none."""
+    """Options with the paths below `davsr/assets/` made those of this installation, where the current folder has
+    none.
+    """
     if isinstance(value, dict):
         return {key: with_assets(entry) for key, entry in value.items()}
     if isinstance(value, list):

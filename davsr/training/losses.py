@@ -18,7 +18,10 @@ def charbonnier(x: Tensor, y: Tensor, epsilon: float) -> Tensor:
 
 
 def psnr_loss(x: Tensor, y: Tensor) -> Tensor:
-    """Minus the mean PSNR of the frames of x, y [b, T, c, H, W] over 100 dB, in float32; errors far below 8 bits do not count."""
+    """Minus the mean PSNR of the frames of x, y [b, T, c, H, W] over 100 dB, in float32.
+
+    Errors far below 8 bits do not count.
+    """
     mse = (x.float() - y.float()).square().mean(dim=(2, 3, 4))
     return (mse + 1e-7).log10().mean() / 10
 
@@ -41,7 +44,9 @@ class VideoObjective(nn.Module):
         degradation: Degradation | None,
         start: Start | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """lq [b, t, c, h, w], gt [b, T, c, H, W], sigma [b] -> loss, and means over the batch to log (`start`: see `DAVSR`)."""
+        """lq [b, t, c, h, w], gt [b, T, c, H, W], sigma [b] -> loss, and means over the batch to log
+        (`start`: see `DAVSR`).
+        """
         frames, stages = self.model(lq, sigma, degradation=degradation, start=start, return_stages=True)
         loss = self.loss(frames, gt)
         scalars = {"loss_final": loss.detach()}
@@ -54,7 +59,9 @@ class VideoObjective(nn.Module):
 
 
 class FlowObjective(nn.Module):
-    """The end-point error sqrt(|d|^2 + epsilon), mean over pixels, then over levels: the coarse ones learn only if they are told.
+    """The end-point error sqrt(|d|^2 + epsilon), mean over pixels, then over levels.
+
+    The coarse ones learn only if they are told.
 
     Each level counts `_COARSER` times as much as the next, finer one (RAFT: Teed and Deng, ECCV 2020).
     """

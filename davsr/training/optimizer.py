@@ -24,7 +24,9 @@ def learning_rate(step: int, options: TrainOptions) -> float:
 
 
 def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Adam:
-    """Adam with the groups `flow` (flow network), `offset` (its convolutions), `trunk` (of a recurrent prior), `rest`."""
+    """Adam with the groups `flow` (flow network), `offset` (its convolutions), `trunk` (of a recurrent prior),
+    `rest`.
+    """
     names = {id(p): "rest" for p in model.parameters()}
     if options.task == "video":
         for module in model.modules():
@@ -46,7 +48,8 @@ def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Adam:
 def set_rates(optimizer: torch.optim.Optimizer, step: int, options: TrainOptions) -> float:
     """Give every group its rate for `step`; returns that of the group `rest`.
 
-    A frozen flow network has the rate 0 rather than no gradient: the graph stays the same, as DDP and compilation want it.
+    A frozen flow network has the rate 0 rather than no gradient: the graph stays the same, as DDP and compilation want
+    it.
     """
     rate = learning_rate(step, options)
     factors = {

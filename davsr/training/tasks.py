@@ -41,8 +41,9 @@ _FLOW_SAMPLES = 64
 class VideoTask:
     """Restoration of degraded clips.
 
-    A task has the network that is saved (`model`), its loss (`objective`, called with `inputs` of a batch of `samples`: what DDP
-    and the compiler wrap), and its figures (`validate`), of which `score` decides what is best, higher is better.
+    A task has the network that is saved (`model`), its loss (`objective`, called with `inputs` of a batch of `samples`:
+    what DDP and the compiler wrap), and its figures (`validate`), of which `score` decides what is best, higher is
+    better.
 
     Args:
         fresh: whether initial weights are wanted, not those of a checkpoint.
@@ -146,7 +147,10 @@ class FlowTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module, ranks: Ranks, pictures: Path) -> dict[str, float]:
-        """End-point errors in pixels: on held-out scenes (all pixels, visible ones), and on known shifts of real frames."""
+        """End-point errors in pixels.
+
+        On held-out scenes (all pixels, visible ones), and on known shifts of real frames.
+        """
         sums = torch.zeros(4, dtype=torch.float64)
         for number in range(ranks.rank, _FLOW_SAMPLES, ranks.world):
             sample = self.samples[_HELD_OUT + number]
@@ -190,8 +194,8 @@ def open_task(options: Options, device: torch.device, ranks: Ranks, *, fresh: bo
 def compile_stacks(model: nn.Module) -> None:
     """Compile the stacks of residual blocks, in place.
 
-    That takes half a minute and serves any length of clip; the whole network, its recurrence unrolled, takes an hour and serves
-    one.
+    That takes half a minute and serves any length of clip; the whole network, its recurrence unrolled, takes an hour
+    and serves one.
     """
     for module in model.modules():
         if isinstance(module, ResidualBlocks):

@@ -228,7 +228,10 @@ class Trainer:
             )
 
     def _indices(self) -> Iterator[list[int]]:
-        """Samples of this process, part by part: step n takes the indices from n * batch on, on any number of processes."""
+        """Samples of this process, part by part.
+
+        Step n takes the indices from n * batch on, on any number of processes.
+        """
         settings = self.options.train
         for step in range(self.state.step, settings.iterations):
             for part in range(settings.accumulate):
@@ -236,7 +239,10 @@ class Trainer:
                 yield list(range(first, first + self.share))
 
     def _without_sync(self) -> Any:
-        """Gradients stay here until the last part of a step; the first step records the static graph, which needs them all."""
+        """Gradients stay here until the last part of a step.
+
+        The first step records the static graph, which needs them all.
+        """
         if isinstance(self.objective, DistributedDataParallel) and self.state.step > self.first_step:
             return self.objective.no_sync()
         return nullcontext()

@@ -38,9 +38,11 @@ class Cut:
 
 @dataclass(frozen=True)
 class Score:
-    """PSNR in dB and SSIM of a cut, means over the frames that the protocol scores, for the network and for the baseline.
+    """PSNR in dB and SSIM of a cut, means over the frames that the protocol scores, for the network and for the
+    baseline.
 
-    `validation_loss` is the loss of training, over all frames: it falls without the scatter that ever new samples give that one.
+    `validation_loss` is the loss of training, over all frames: it falls without the scatter that ever new samples give
+    that one.
     """
 
     validation_loss: float

@@ -1,4 +1,7 @@
-"""Streams of HEVC that begin in the middle: every picture that can be shown, as players show it, and a sentence about them."""
+"""Streams of HEVC that begin in the middle.
+
+Every picture that can be shown, as players show it, and a sentence about them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Frames in LMDB: exactly what went in, crop by crop, in any process; what is unfinished or damaged is refused by name."""
+"""Frames in LMDB: exactly what went in, crop by crop, in any process.
+
+What is unfinished or damaged is refused by name.
+"""
 
 from __future__ import annotations
 

@@ -76,7 +76,10 @@ def kinds() -> list[Kind]:
 
 
 def numbered(i: int, h: int = 64, w: int = 96) -> np.ndarray:
-    """A frame that tells its number by 4 bars, and its orientation by a corner; x265 spoils the heap below 64 pixels."""
+    """A frame that tells its number by 4 bars, and its orientation by a corner.
+
+    X265 spoils the heap below 64 pixels.
+    """
     frame = np.full((h, w, 3), 60, np.uint8)
     for bit in range(4):
         frame[h // 2 :, bit * w // 4 : (bit + 1) * w // 4] = 230 * (i >> bit & 1)

@@ -60,7 +60,10 @@ def _position(rng: np.random.Generator, length: int) -> int:
 
 
 def mutate_tree(rng: np.random.Generator, tree: Any) -> Any:
-    """One to three changes at random places of nested dicts and lists: values, names, parts doubled, dropped, exchanged."""
+    """One to three changes at random places of nested dicts and lists.
+
+    Values, names, parts doubled, dropped, exchanged.
+    """
     tree = copy.deepcopy(tree)
     for _ in range(int(rng.integers(1, 4))):
         places = list(_places(tree))

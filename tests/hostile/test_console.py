@@ -1,4 +1,6 @@
-"""What a terminal gets: no control characters, no traceback, the usual exit codes, whoever stops listening or presses Ctrl-C."""
+"""What a terminal gets: no control characters, no traceback, the usual exit codes, whoever stops listening or presses
+Ctrl-C.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Folders that are ours carry a mark, records a checksum: what is not whole is made again, what is not ours is left alone."""
+"""Folders that are ours carry a mark, records a checksum.
+
+What is not whole is made again, what is not ours is left alone.
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """python -m tests.kill [--runs 200] [--seed 1] [--only restore]
 
-Each run takes a command and a moment, ends the command there with SIGKILL, SIGTERM or SIGINT, starts the same command again, and
-compares what is there with what an undisturbed run leaves, bit for bit. Some runs start the command twice at once; some give it
-a disk that fills up (a limit on the size of files), and start it again with room.
+Each run takes a command and a moment, ends the command there with SIGKILL, SIGTERM or SIGINT, starts the same command
+again, and compares what is there with what an undisturbed run leaves, bit for bit. Some runs start the command twice at
+once; some give it a disk that fills up (a limit on the size of files), and start it again with room.
 
-The moment is a number of events, not a time: of the calls by which files are opened, renamed, removed and synced, so that
-every step of an ending is met, on slow machines as on fast ones. Processes are forked from this one, which has all modules
-loaded and does nothing else: threads of libraries do not come along into a fork.
+The moment is a number of events, not a time: of the calls by which files are opened, renamed, removed and synced, so
+that every step of an ending is met, on slow machines as on fast ones. Processes are forked from this one, which has all
+modules loaded and does nothing else: threads of libraries do not come along into a fork.
 """
 
 from __future__ import annotations

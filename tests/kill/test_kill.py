@@ -1,4 +1,7 @@
-"""A fixed small number of ended runs: every command that writes, ended once and started again, is what it would have been."""
+"""A fixed small number of ended runs.
+
+Every command that writes, ended once and started again, is what it would have been.
+"""
 
 from __future__ import annotations
 

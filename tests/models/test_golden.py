@@ -1,7 +1,7 @@
 """Our network computes the published one's function: parts, and the whole, on vectors of the published network.
 
-The tolerances are those that come with the vectors: another order of float32 sums. A float64 run differs from the vectors by
-8e-6 rms and 3e-4 at most.
+The tolerances are those that come with the vectors: another order of float32 sums. A float64 run differs from the
+vectors by 8e-6 rms and 3e-4 at most.
 """
 
 from __future__ import annotations

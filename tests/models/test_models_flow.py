@@ -159,7 +159,9 @@ def test_levels_that_share_weights_and_pass_twice():
 
 
 def test_with_matching_every_level_is_told_of_its_own_correction_alone():
-    """The gradient of the flow in the weights of the coarse level is that of its correction, doubled in size and in pixels."""
+    """The gradient of the flow in the weights of the coarse level is that of its correction, doubled in size and in
+    pixels.
+    """
     torch.manual_seed(0)
     model = SPyNet(2, (4,), 3, matching=1).double()
     a, b = torch.rand(1, 3, 16, 16).double(), torch.rand(1, 3, 16, 16).double()

@@ -75,7 +75,9 @@ def test_flattening_lowers_total_variation_and_keeps_the_mean():
 
 
 def test_rounds_along_the_motion_recover_what_the_exposure_hides():
-    """Known motion: the data step alone cannot tell the five frames of an exposure apart, agreement along the motion does."""
+    """Known motion: the data step alone cannot tell the five frames of an exposure apart, agreement along the motion
+    does.
+    """
     A = Degradation()
     x = moving_texture(25, 64, (2, -1))
     y = A.apply(x)

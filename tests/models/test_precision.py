@@ -60,7 +60,8 @@ MODELS: dict[str, Callable[[], DAVSR]] = {
     "recurrent": tiny_recurrent,
 }
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-# Of values up to 1. What is not rounded at the end differs by what the networks' own precision does to their share of the result.
+# Of values up to 1. What is not rounded at the end differs by what the networks' own precision does to their share of
+# the result.
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2, torch.float16: 1e-3}
 
 
@@ -139,7 +140,10 @@ def test_the_input_has_a_gradient_whether_or_not_the_weights_learn(name, kind):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_gradient_in_the_input_is_the_derivative(name):
-    """Of a frozen model, along a random direction; the flow by OpenCV is taken as given, and stays so for steps so small."""
+    """Of a frozen model, along a random direction.
+
+    The flow by OpenCV is taken as given, and stays so for steps so small.
+    """
     model = MODELS[name]().double()
     lq = clip(torch.float64)
     gradient, _ = gradients(model, lq, trainable=False, autocast=False)

@@ -1,7 +1,10 @@
-"""python -m tests.ops.calls --calls 20000 [--seed 1]: compiled ops called directly with anything: an exception, never a crash.
+"""python -m tests.ops.calls --calls 20000 [--seed 1]: compiled ops called directly with anything.
 
-The front functions check what they are given; this goes past them, to what any caller of torch.ops.davsr may do: shapes that
-do not fit, other types, strides that overlap or step backwards in memory, empty and expanded tensors, devices without memory.
+An exception, never a crash.
+
+The front functions check what they are given; this goes past them, to what any caller of torch.ops.davsr may do: shapes
+that do not fit, other types, strides that overlap or step backwards in memory, empty and expanded tensors, devices
+without memory.
 """
 
 from __future__ import annotations
@@ -24,7 +27,10 @@ ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError)
 
 
 def tensor(rng: np.random.Generator, shape: list[int], wrong: float) -> Tensor:
-    """Of the shape, or with the chance `wrong` of another; of float32, or as rarely of another type; laid out somehow."""
+    """Of the shape, or with the chance `wrong` of another; of float32, or as rarely of another type.
+
+    Laid out somehow.
+    """
     shape = list(shape)
     if rng.random() < wrong:
         kind = int(rng.integers(0, 4))

@@ -15,7 +15,8 @@ from davsr.ops import backend, conv3x3, conv3x3_reference
 COMPILED = backend().name != "reference"
 LEVELS = [level for level in torch.ops.davsr.cpu_levels() if level != "serial"] if COMPILED else []
 needs_extension = pytest.mark.skipif(not COMPILED, reason=f"no extension: {backend().reason}")
-# b, c_in, c_out, h, w: tiles of 4x4 whole and cut, vectors of 4, 8 and 16 channels and what is left over, blocks of 64 channels
+# b, c_in, c_out, h, w: tiles of 4x4 whole and cut, vectors of 4, 8 and 16 channels and what is left over, blocks of 64
+# channels
 CASES = [
     (1, 1, 1, 1, 1),
     (2, 3, 5, 4, 4),
@@ -51,7 +52,10 @@ def specification(x: Tensor, weight: Tensor, bias: Tensor, slope: float, residua
 
 
 def assert_near(actual: Tensor, expected: Tensor) -> None:
-    """Winograd's sums are of larger numbers than their result: 2e-6 rms and 4e-5 at most are measured, of a deviation of 1."""
+    """Winograd's sums are of larger numbers than their result.
+
+    2e-6 rms and 4e-5 at most are measured, of a deviation of 1.
+    """
     assert actual.shape == expected.shape and actual.dtype == torch.float32
     if actual.numel():
         error = actual.double() - expected

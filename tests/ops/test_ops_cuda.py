@@ -1,4 +1,7 @@
-"""A GPU computes what the CPU computes: every op and its gradients, strided, on another stream, of empty and large batches."""
+"""A GPU computes what the CPU computes.
+
+Every op and its gradients, strided, on another stream, of empty and large batches.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,9 @@ def test_the_kernels_are_there():
 @pytest.mark.parametrize("strided", [False, True])
 @pytest.mark.parametrize("name", CASES)
 def test_results_and_gradients_are_the_cpu_s(name, strided):
-    """In float64: what is left is the order of sums, not the places of samples, which round to another pixel at times."""
+    """In float64: what is left is the order of sums, not the places of samples, which round to another pixel at
+    times.
+    """
     op, given = CASES[name]
     for ours, expected in zip(
         run(op, given, "cuda", torch.float64, strided), run(op, given, "cpu", torch.float64), strict=True
@@ -93,7 +98,10 @@ def test_results_and_gradients_are_the_cpu_s(name, strided):
 @pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.float16, 1e-2), (torch.bfloat16, 5e-2)])
 @pytest.mark.parametrize("name", [name for name in CASES if "deform" in name and "0" not in name])
 def test_alignment_in_every_precision(name, dtype, bound):
-    """Of the same rounded inputs: the rms over the deviation; a sample that rounds to another pixel shows in single places."""
+    """Of the same rounded inputs: the rms over the deviation.
+
+    A sample that rounds to another pixel shows in single places.
+    """
     op, given = CASES[name]
     rounded = [v.to(dtype).float() for v in given]
     out, exact = (run(op, rounded, "cuda", d)[0] for d in (dtype, torch.float64))

@@ -117,8 +117,9 @@ def test_storage_types(level, dtype):
     expected, slopes = gradients(deform_align_reference, exact, grad.double(), groups=4, max_residue=REACH)
     out, ours = gradients(at_level(level), stored, grad, groups=4)
     assert out.dtype == dtype
-    # bound: float32 rounding of ~300 terms (2e-6 measured); storage of the result at half a unit in the last place; the GPU's
-    # path, which `serial` runs, also stores its columns and their gradients in the features' type before the product
+    # bound: float32 rounding of ~300 terms (2e-6 measured); storage of the result at half a unit in the last place; the
+    # GPU's path, which `serial` runs, also stores its columns and their gradients in the features' type before the
+    # product
     rounding = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float16: 2**-10}[dtype]
     if level == "serial" and dtype != torch.float32:
         rounding *= 2

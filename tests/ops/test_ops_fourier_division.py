@@ -68,7 +68,10 @@ def gradients(run, given, grad, **options):
 @pytest.mark.parametrize("scale, size", CASES, ids=IDS)
 @pytest.mark.parametrize("name, run", IMPLEMENTATIONS, ids=[name for name, _ in IMPLEMENTATIONS])
 def test_solves_the_data_step(name, run, scale, size):
-    """z minimises ||y - A z||^2 + alpha ||z - x||^2: A^T (A z - y) + alpha (z - x) = 0, with A written in full spectra."""
+    """z minimises ||y - A z||^2 + alpha ||z - x||^2.
+
+    A^T (A z - y) + alpha (z - x) = 0, with A written in full spectra.
+    """
     x, y, psf, alpha = signals(scale, size)
     hr = x.shape[-3:]
     spectrum = torch.fft.fftn(psf)

@@ -1,4 +1,7 @@
-"""motion_average and its parts: the average pixel by pixel, every compiled level, the gradients, and what is refused."""
+"""motion_average and its parts.
+
+The average pixel by pixel, every compiled level, the gradients, and what is refused.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ LEVELS = torch.ops.davsr.cpu_levels() if COMPILED else []
 needs_extension = pytest.mark.skipif(not COMPILED, reason=f"no extension: {backend().reason}")
 STEPS = (-2, -1, 1, 2)
 SCALES = {"mismatch": 0.4, "reach": 2.0}
-# b, c, T, H, W, cell: vectors of 16, 8 and 4 pixels whole and cut, cells that do not divide the frame, one pixel, one frame,
-# fewer frames than steps, motion across many rows of a vector (smooth = False)
+# b, c, T, H, W, cell: vectors of 16, 8 and 4 pixels whole and cut, cells that do not divide the frame, one pixel, one
+# frame, fewer frames than steps, motion across many rows of a vector (smooth = False)
 CASES = [
     ((2, 3, 5, 19, 41), (4, 4), True),
     ((1, 3, 4, 24, 48), (4, 4), False),

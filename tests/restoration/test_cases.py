@@ -1,4 +1,7 @@
-"""Files after public bug reports (tests/data/cases): each restored whole, or refused with the reason before any work."""
+"""Files after public bug reports (tests/data/cases).
+
+Each restored whole, or refused with the reason before any work.
+"""
 
 from __future__ import annotations
 

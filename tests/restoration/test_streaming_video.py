@@ -162,7 +162,10 @@ def test_matrix_and_range_survive(tmp_path, through, matrix, span):
 
 
 def test_no_tags_are_made_explicit(tmp_path, through):
-    """Players take an untagged video by its height: small ones as BT.601, large ones as BT.709; restoring crosses that."""
+    """Players take an untagged video by its height: small ones as BT.601, large ones as BT.709.
+
+    Restoring crosses that.
+    """
     source = write_video(tmp_path / "in.mp4", pattern(2))
     assert about(source)["matrix"] == 2
     assert about(through(source))["matrix"] == 6

@@ -1,4 +1,7 @@
-"""What the tables of `tests/seams` are made from: every flag of a command's help, every choice of `davsr/options.py`."""
+"""What the tables of `tests/seams` are made from.
+
+Every flag of a command's help, every choice of `davsr/options.py`.
+"""
 
 from __future__ import annotations
 

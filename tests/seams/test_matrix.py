@@ -1,7 +1,7 @@
 """What joins features: every flag and every choice of the options x every kind of model x every command.
 
-The table is made from the parsers and from `davsr/options.py`, so a new flag or choice is tested the day it is added. Each case
-is right, with all frames there, or answered in one sentence with exit code 2.
+The table is made from the parsers and from `davsr/options.py`, so a new flag or choice is tested the day it is added.
+Each case is right, with all frames there, or answered in one sentence with exit code 2.
 """
 
 from __future__ import annotations

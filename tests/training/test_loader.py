@@ -23,7 +23,10 @@ BATCHES = [[2 * i, 2 * i + 1] for i in range(8)]
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> VideoSamples:
-    """Samples of every kind of source: folders, films in memory, pairs in stores, synthetic scenes; and films in the cache."""
+    """Samples of every kind of source: folders, films in memory, pairs in stores, synthetic scenes.
+
+    And films in the cache.
+    """
     pytest.importorskip("lmdb")
     folder: Path = tmp_path_factory.mktemp("sources")
     frames = moving_frames(12)

@@ -42,7 +42,10 @@ def test_flow_brings_the_second_frame_to_the_first(photos, seed):
 
 
 def test_of_several_places_the_one_with_most_detail_is_shown(photos):
-    """One photograph without any detail beside three with some: chance takes it one time in four, of eight places hardly ever."""
+    """One photograph without any detail beside three with some.
+
+    Chance takes it one time in four, of eight places hardly ever.
+    """
     flat = [np.full((256, 256, 3), 128, dtype=np.uint8)]
     shown = {
         candidates: [

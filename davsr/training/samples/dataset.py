@@ -201,8 +201,8 @@ def load_batches(
         pin_memory=pin,
         generator=torch.Generator(),  # the loader draws a seed for its workers: not from the global generator
     )
-    # Workers are forked, and threads do not come along: a call into OpenCV that waits for one, or the end of a video decoder
-    # that the garbage collector finds in a worker, would never return.
+    # Workers are forked, and threads do not come along: a call into OpenCV that waits for one, or the end of a video
+    # decoder that the garbage collector finds in a worker, would never return.
     threads = cv2.getNumThreads()
     if workers:
         cv2.setNumThreads(0)
@@ -224,7 +224,9 @@ def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _patient_with_signals(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal, SIGTERM every one of a service: the trainer saves first, and ends its workers.
+    """Ctrl-C reaches every process of a terminal, SIGTERM every one of a service.
+
+    The trainer saves first, and ends its workers.
 
     A worker that nobody ends goes by itself after a while.
     """

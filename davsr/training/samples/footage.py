@@ -43,7 +43,10 @@ class DecodedFrames:
         self.shape = (frames.shape[0], frames.shape[1], frames.shape[2])
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a loader's worker that is not forked: it maps the file itself, instead of being sent what may be hundreds of GB."""
+        """For a loader's worker that is not forked.
+
+        It maps the file itself, instead of being sent what may be hundreds of GB.
+        """
         file = getattr(self.frames, "filename", None)
         return {"shape": self.shape, "frames": self.frames if file is None else None, "file": file}
 
@@ -82,8 +85,8 @@ class Footage:
 def open_footage(options: SourceOptions, path: str, cache: str = "") -> list[Footage]:
     """The clips of a source of kind `video` or `frames`.
 
-    Films are decoded once: into memory, or into `cache`, where they stay for the next run. Folders of frames are read as they
-    are needed unless there is a cache folder.
+    Films are decoded once: into memory, or into `cache`, where they stay for the next run. Folders of frames are read
+    as they are needed unless there is a cache folder.
 
     Args:
         path: the option's dotted path, for errors.
@@ -172,8 +175,8 @@ def _shots(clip: Clip) -> tuple[tuple[int, int], ...]:
 def _cached(clip: Clip, options: SourceOptions, folder: Path) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
     """Frames mapped from the cache, decoded into it first where they are missing.
 
-    The description is written last, each file under its final name only when it is whole: what an interrupted run left behind
-    is never used.
+    The description is written last, each file under its final name only when it is whole: what an interrupted run left
+    behind is never used.
     """
     identity = {
         "source": str(clip.path.resolve()),

@@ -1,7 +1,7 @@
 """Samples with what the frozen rounds along the motion make of them, computed once and kept on disk.
 
-Rounds take several times as long as a step of what learns behind them. A run on `data.samples` samples meets each of them many
-times; the first time, its rounds are computed and stored, 8 bits a value, with the motion in half precision.
+Rounds take several times as long as a step of what learns behind them. A run on `data.samples` samples meets each of
+them many times; the first time, its rounds are computed and stored, 8 bits a value, with the motion in half precision.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from davsr.training.samples.dataset import VideoBatch, VideoSamples, draw_exposu
 
 
 class CachedRounds(Dataset[VideoBatch]):
-    """`VideoSamples` that repeat after `data.samples`, each with `before`: x_0 of the rounds and the flows between LR frames.
+    """`VideoSamples` that repeat after `data.samples`, each with `before`.
+
+    x_0 of the rounds and the flows between LR frames.
 
     Raises:
         InputError: the options have no rounds, or rounds that learn, or a number of samples that steps do not divide.

@@ -73,7 +73,10 @@ class FootageSource:
         return Crop(self._crop(best, range(self.window.frames), stride))
 
     def _change(self, place: tuple[int, int, int, int], stride: int) -> float:
-        """Mean difference of frames one LR period apart, in the middle of the window; of one frame, of neighbours in it."""
+        """Mean difference of frames one LR period apart, in the middle of the window.
+
+        Of one frame, of neighbours in it.
+        """
         if self.window.frames == 1:
             return change_in_space(self._crop(place, [0], stride)[0])
         middle = self.window.frames // 2

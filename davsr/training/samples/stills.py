@@ -68,13 +68,18 @@ class StillsSource:
 
 
 def change_in_space(frame: np.ndarray) -> float:
-    """Mean difference of neighbours of every second pixel of a frame [h, w, 3], green alone: how much there is to see."""
+    """Mean difference of neighbours of every second pixel of a frame [h, w, 3], green alone.
+
+    How much there is to see.
+    """
     green = frame[::2, ::2, 1].astype(np.int16)
     return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())
 
 
 def imperfect(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Frames uint8 [n, h, w, 3] as cameras leave them: soft, noisy, compressed, each at random, and the same for all frames.
+    """Frames uint8 [n, h, w, 3] as cameras leave them.
+
+    Soft, noisy, compressed, each at random, and the same for all frames.
 
     A prior that has only seen perfect pictures sharpens what is meant to be soft, and the blocks of a codec.
     """

@@ -1,7 +1,7 @@
 """Clips with known motion: photographs that pan, zoom and rotate in layers along smooth random paths.
 
-A scene is a continuous function of time, so it can be rendered at any rate, exposed for any duration, and its flow between two
-times is exact. Time is counted in HR frames, positions in HR pixels whose centres are integers.
+A scene is a continuous function of time, so it can be rendered at any rate, exposed for any duration, and its flow
+between two times is exact. Time is counted in HR frames, positions in HR pixels whose centres are integers.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ class Scene:
         """Exact motion of what is seen at time `a` until time `b`.
 
         Returns:
-            flow: float32 [h, w, 2], pixels (dx, dy): the frame of `b`, sampled at p + flow, shows what the frame of `a` has at p.
+            flow: float32 [h, w, 2], pixels (dx, dy): the frame of `b`, sampled at p + flow, shows what the frame of `a`
+                has at p.
             visible: bool [h, w], where that is still inside the window and not covered by another layer at `b`.
         """
         h, w = self.size
@@ -211,7 +212,8 @@ def draw_scene(
     Args:
         photos: pyramids, of `load_photos`.
         size: (h, w) of the window, HR pixels.
-        speed: range of the typical velocity, pixels per HR frame, drawn log-uniformly for the camera and for each layer.
+        speed: range of the typical velocity, pixels per HR frame, drawn log-uniformly for the camera and for each
+            layer.
         layers: at most so many before the background; their number is drawn.
         candidates: of so many random places in the photographs a layer shows the one with the most detail.
     """
@@ -267,7 +269,10 @@ def _draw_layer(
 
 
 def _detail(texture: np.ndarray, anchor: np.ndarray, size: tuple[int, int]) -> float:
-    """How much there is to see around `anchor` (x, y): of four quarters of what a window shows, the least mean gradient."""
+    """How much there is to see around `anchor` (x, y).
+
+    Of four quarters of what a window shows, the least mean gradient.
+    """
     h, w = (min(2 * n, m) for n, m in zip(size, texture.shape[:2], strict=True))
     left, top = (
         int(np.clip(c - n / 2, 0, m - n)) for c, n, m in zip(anchor, (w, h), texture.shape[1::-1], strict=True)
