@@ -264,6 +264,7 @@ class RestoreOptions:
     size_patch_margin: int | Literal["auto"] = option("auto", minimum=0)  # LR pixels of context around a tile
     memory: float = option(0.0, minimum=0)  # GB that auto plans for; 0: what is free
     cuts: bool = True  # scene cuts end a window
+    deblur: bool = False  # of the s_t frames that are made of each one, write only that in the middle of its exposure
     slow_motion: bool = False  # keep the frame rate, so that time runs s_t times slower; without sound
     rate: str = ""  # LR frames per second, such as 24000/1001, instead of what the input says
     codec: Literal["h264", "h265", "ffv1"] = "h264"

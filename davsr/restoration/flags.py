@@ -9,7 +9,7 @@ from typing import Any
 
 from davsr.cli import add_option_arguments
 from davsr.errors import InputError
-from davsr.options import Options, RestoreOptions, load_options
+from davsr.options import DegradationOptions, Options, RestoreOptions, load_options
 from davsr.restoration.streaming import Progress
 
 _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {  # flag: (option, how argparse reads it)
@@ -52,12 +52,32 @@ _SWITCHES = {
     "--no-log": ("restore.log=false", "do not write OUTPUT.log"),
 }
 
+_SHORT: dict[str, dict[str, Any]] = {
+    "--deblur": {
+        "action": "store_true",
+        "help": "the same frames without the blur of motion: of --scale 5 1 1 those in the middle of an exposure",
+    },
+    "--interpolate": {
+        "type": int,
+        "metavar": "N",
+        "help": "N frames for each, without the blur of motion: --scale N 1 1",
+    },
+    "--upscale": {"type": int, "metavar": "N", "help": "N times the size; the blur of motion stays: --scale 1 N N"},
+}
+_DEBLURRED = DegradationOptions().scale[
+    0
+]  # moments of an exposure that are told apart: as the shipped model was trained
+
 
 def add_flags(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) -> None:
     """An options file, single options, and the flags above but for those to leave out."""
     add_option_arguments(parser)
-    parser.add_argument("--interpolate", type=int, metavar="N", help="N frames for each, without blur: --scale N 1 1")
-    parser.add_argument("--upscale", type=int, metavar="N", help="N times the size: --scale 1 N N, or with both T N N")
+    short = parser.add_argument_group(
+        "short ways", "what to make of the video, in place of --scale; --upscale goes with either"
+    )
+    for flag, how in _SHORT.items():
+        if flag not in leave_out:
+            short.add_argument(flag, **how)
     for flag, (_, how) in _FLAGS.items():
         if flag not in leave_out:
             parser.add_argument(flag, **how)
@@ -67,17 +87,28 @@ def add_flags(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) 
 
 
 def _shorthands(args: argparse.Namespace) -> list[str]:
-    """What --interpolate and --upscale say about the scale.
+    """What --deblur, --interpolate and --upscale say in options.
 
     Raises:
-        InputError: --scale says it as well.
+        InputError: they contradict each other, or --scale.
     """
-    times, larger = getattr(args, "interpolate", None), getattr(args, "upscale", None)
-    if times is None and larger is None:
+    given = vars(args)
+    deblur, times, larger = given.get("deblur", False), given.get("interpolate"), given.get("upscale")
+    used = [flag for flag, value in zip(_SHORT, (deblur, times is not None, larger is not None), strict=True) if value]
+    if not used:
         return []
     if args.scale is not None:
-        raise InputError("--scale: must be left out where --interpolate or --upscale say it")
-    return [f"degradation.scale=[{times or 1}, {larger or 1}, {larger or 1}]"]
+        raise InputError(f"--scale: must be left out where {' and '.join(used)} say it")
+    if deblur and times is not None:
+        raise InputError(
+            "--deblur: must be left out with --interpolate, whose frames are without the blur of motion already"
+        )
+    for flag, value in (("--interpolate", times), ("--upscale", larger)):
+        if value is not None and value < 1:
+            raise InputError(f"{flag}: must be at least 1, got {value}")
+    stretch, side = _DEBLURRED if deblur else times or 1, larger or 1
+    stated = [f"degradation.scale=[{stretch}, {side}, {side}]"]
+    return [*stated, "restore.deblur=true"] if deblur else stated
 
 
 def stated_options(args: argparse.Namespace) -> Options:

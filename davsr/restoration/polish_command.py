@@ -22,6 +22,7 @@ _OF_MODELS = (
     "--precision",
     "--frames",
     "--drop-duplicates",
+    "--deblur",
 )
 
 

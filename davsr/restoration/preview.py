@@ -43,7 +43,7 @@ def preview(
     made = restore_resolved(
         source, place, replace(resolved, options=replace(resolved.options, restore=part)), device, progress
     )
-    s_t = resolved.options.degradation.scale[0]
+    s_t = 1 if options.deblur else resolved.options.degradation.scale[0]
     middle = length // 2
     before = clip.frames(start + middle, start + middle + 1)[0]
     shown = s_t * middle + s_t // 2

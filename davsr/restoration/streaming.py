@@ -88,7 +88,8 @@ def stream(
         lead = estimate or low  # whose time, sound and colours the output takes over
         s_t, s_h, s_w = degradation.scale
         height, width = s_h * low.size[0], s_w * low.size[1]
-        schedule, extras = deliverable(target, lead, 1 if estimate else s_t, (height, width), options)
+        made = s_t // _stride(degradation, options, estimate)  # frames that are written for each LR frame
+        schedule, extras = deliverable(target, lead, 1 if estimate else made, (height, width), options)
         # What the frames depend on; with other sound they stay the same.
         wanted = dataclasses.replace(options, overwrite=False, log=False, memory=0.0, audio=True)
         output = Target(
@@ -108,7 +109,7 @@ def stream(
         plan = _kept_plan(output, lambda: plan_for(low))
         done = output.segments[-1].stop if output.segments else 0
         logger.info(
-            f"{source} -> {target}: {len(low)} frames of {low.size[1]}x{low.size[0]} -> {s_t * len(low)} of {width}x{height}"
+            f"{source} -> {target}: {len(low)} frames of {low.size[1]}x{low.size[0]} -> {made * len(low)} of {width}x{height}"
             + pace(schedule),
             extra=BEGINS,
         )
@@ -118,14 +119,14 @@ def stream(
         try:
             _write(output, low, estimate, restorer, degradation, options, plan, progress)
             residuals = [r for segment in output.segments for r in segment.residuals]
-            output.finish(s_t * len(low))
+            output.finish(made * len(low))
         except BaseException:
             output.abort()
             raise
         seconds = time.monotonic() - began
         logger.info(f"{target}: done in {seconds:.0f} s; ||y - A x|| {np.mean(residuals):.5f} on average")
         rate = schedule.rate if schedule else None
-        return Restoration(target, (height, width), s_t * len(low), rate, plan, done, seconds, residuals)
+        return Restoration(target, (height, width), made * len(low), rate, plan, done, seconds, residuals)
 
 
 def _write(
@@ -142,6 +143,8 @@ def _write(
     s_t = degradation.scale[0]
     last = output.segments[-1] if output.segments else None
     start, scene, done = (last.resume, last.scene, last.stop) if last else (0, 0, 0)
+    stride = _stride(degradation, options, estimate)
+    middle = middle_of_exposure(degradation) if options.deblur else 0
     check = Consistency(degradation, linear=options.response == "linear")
     # Of the frames that the finished segments hold, the residuals are in their records already.
     skipped, known = start, len([r for s in output.segments for r in s.residuals])
@@ -158,7 +161,7 @@ def _write(
             if skipped >= known:
                 residuals.append(value)
             skipped += 1
-        for frame in run.frames[max(done - run.start, 0) :]:
+        for frame in run.frames[max(done * stride - run.start, 0) + middle :: stride]:
             output.write(np.ascontiguousarray(frame.transpose(1, 2, 0)))
         stop = run.start + len(run.frames)
         end = stop == s_t * len(low)
@@ -174,6 +177,28 @@ def _write(
             residuals, opened = [], time.monotonic()
         if progress is not None:
             progress(stop // s_t, len(low))
+
+
+def middle_of_exposure(degradation: DegradationOptions) -> int:
+    """The HR frame, of those that are made of LR frame 0, in the middle of its exposure."""
+    s_t = degradation.scale[0]
+    centre = degradation.phase + ((degradation.exposure or s_t) - 1) / 2
+    return min(max(round(centre), 0), s_t - 1)
+
+
+def _stride(degradation: DegradationOptions, options: RestoreOptions, estimate: Source | None) -> int:
+    """HR frames of which one is written.
+
+    Raises:
+        InputError: there are none to choose from.
+    """
+    if not options.deblur:
+        return 1
+    if estimate is not None:
+        raise InputError("restore.deblur: must be left out where an estimate says which frames there are")
+    if degradation.scale[0] == 1:
+        raise InputError("restore.deblur: must have several moments of an exposure: degradation.scale is 1 in time")
+    return degradation.scale[0]
 
 
 def _low_frames(

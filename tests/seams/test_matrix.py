@@ -29,6 +29,19 @@ RVE = (
     "flow: {levels: 2, channels: [8], kernel: 3}}"
 )
 MODELS = ("shipped", "training-free", "rounds", "rve")
+TOGETHER = [  # short ways that go with each other
+    ["--deblur", "--upscale", "2"],
+    ["--interpolate", "2", "--upscale", "4"],
+    ["--deblur", "--exposure", "2.5", "--psf", "gaussian"],
+]
+APART = {  # and those that contradict each other, with what is said
+    "--scale 2 2 2 --upscale 2": "--scale: must be left out where --upscale say it",
+    "--scale 5 1 1 --deblur --upscale 2": "--scale: must be left out where --deblur and --upscale say it",
+    "--deblur --interpolate 2": "--deblur: must be left out with --interpolate",
+    "--interpolate 0": "--interpolate: must be at least 1, got 0",
+    "--deblur --upscale -2": "--upscale: must be at least 1, got -2",
+    "--scale 1 2 2 --set restore.deblur=true": "restore.deblur: must have several moments of an exposure",
+}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +79,8 @@ def restored_right(folder: Path, arguments: list[str]) -> None:
     options = stated_options(parser_of("restore").parse_args(["lq", "out", *arguments]))
     t = len(range(SIZE[0])[slice(*map(int, options.restore.frames.split(":")))]) if options.restore.frames else SIZE[0]
     clip = open_clip(folder)
-    expected = tuple(n * s for n, s in zip((t, *SIZE[1:]), options.degradation.scale, strict=True))
+    s_t, s_h, s_w = options.degradation.scale
+    expected = (t if options.restore.deblur else s_t * t, s_h * SIZE[1], s_w * SIZE[2])
     assert (len(clip), *clip.size) == expected, arguments
     assert clip.frames(0, len(clip)).std() > 5, arguments
 
@@ -87,7 +101,7 @@ def tried(name: str, arguments: list[str], out: Path, capsys: pytest.CaptureFixt
 def test_every_flag_of_restore(name: str, place: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(place)
     refused = {}
-    for n, arguments in enumerate(flags_of("restore")):
+    for n, arguments in enumerate([*flags_of("restore"), *TOGETHER]):
         sentence = tried(name, arguments, tmp_path / str(n), capsys)
         if sentence:
             refused[" ".join(arguments)] = sentence
@@ -101,6 +115,14 @@ def test_every_flag_of_restore(name: str, place: Path, tmp_path: Path, monkeypat
     )  # what is refused for what it says
     surprising = {flag: said for flag, said in refused.items() if not any(w in flag for w in wrong)}
     assert not surprising
+
+
+def test_short_ways_that_contradict_each_other_are_a_sentence(place: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(place)
+    for arguments, said in APART.items():
+        assert said in tried("training-free", arguments.split(), tmp_path / "out", capsys), arguments
+    both = run(["polish", "hr", "--input", "lq", "--output", "out", "--set", "restore.deblur=true"], capsys)
+    assert "restore.deblur: must be left out" in both and not Path("out").exists()
 
 
 @pytest.mark.parametrize("name", MODELS)
