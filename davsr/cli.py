@@ -18,8 +18,8 @@ COMMANDS = {  # name: (module with add_arguments and run, what it does)
     "restore": ("davsr.restoration.command", "restore a video of any length: sharper, larger, faster"),
     "polish": ("davsr.restoration.polish_command", "one data step on the output of any other program"),
     "prepare": ("davsr.prepare.command", "REDS from download to training; degrade, pack, extract and verify clips"),
-    "weights": ("davsr.checkpoints.command", "inspect and convert checkpoints"),
-    "serve": ("davsr.serving.serve", "a page in the browser to try it, on this machine alone"),
+    "weights": ("davsr.checkpoints.command", "inspect and convert checkpoints, also published ones and safetensors"),
+    "serve": ("davsr.serving.serve", "a page in the browser to try it"),
     "doctor": ("davsr.doctor", "say what this installation consists of and can do"),
 }
 REQUIRED = {  # module: the package that brings it

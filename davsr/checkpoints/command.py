@@ -23,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inspect = actions.add_parser(
         "inspect", help="say what a checkpoint holds, and whether it fits the network of the options"
     )
-    inspect.add_argument("file", type=Path)
+    inspect.add_argument("file", type=Path, help="a checkpoint, of ours or in published names, .pt or .safetensors")
     inspect.add_argument("--all", action="store_true", help="list every tensor")
     conversion = actions.add_parser("convert", help="write the weights in our naming")
-    conversion.add_argument("file", type=Path)
-    conversion.add_argument("output", type=Path)
+    conversion.add_argument("file", type=Path, help="a checkpoint, of ours or in published names, .pt or .safetensors")
+    conversion.add_argument("output", type=Path, help="the file to write: .pt, or .safetensors for the hub")
     conversion.add_argument("--slomo", type=Path, help="Super SloMo checkpoint to put into the network's interpolation")
     conversion.add_argument(
         "--half", action="store_true", help="store in half precision, for half the size; loading gives float32"
