@@ -18,7 +18,7 @@ import pytest
 import davsr
 from davsr.cli import COMMANDS, _top_parser
 from davsr.options import DegradationOptions, Options, RestoreOptions
-from davsr.restoration.flags import _FLAGS, _SWITCHES
+from davsr.restoration.flags import _FLAGS, _SWITCHES, add_flags
 from davsr.runtime import Precision
 from tests import snippets
 
@@ -95,7 +95,10 @@ def test_every_option_of_restoring_and_of_the_camera_has_its_flag_and_no_flag_an
     stated = [option for option, _ in _FLAGS.values()] + [text.partition("=")[0] for text, _ in _SWITCHES.values()]
     names = {f"restore.{name}" for name in typing.get_type_hints(RestoreOptions)}
     camera = {f"degradation.{name}" for name in typing.get_type_hints(DegradationOptions)}
-    assert names <= set(stated) and len(stated) == len(set(stated))
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    by_themselves = {f"restore.{action.dest}" for action in parser._actions}  # what a short way states beside the scale
+    assert names <= {*stated, *by_themselves} and len(stated) == len(set(stated))
     others = set(stated) - names - camera
     assert others == {"device", "precision"} and others <= set(typing.get_type_hints(Options))
 
