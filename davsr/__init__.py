@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # what the names below stand for; at run time they are import
 
 from davsr.threads import sleep_when_idle
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 __all__ = [
     "DAVSR",
     "Degradation",

@@ -131,6 +131,16 @@ def _row(action: argparse.Action) -> str:
     return f"| `{call}` | {words.replace('|', ' or ')} |"
 
 
+def test_the_version_is_a_release_that_changelog_notes_and_citation_name():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", davsr.__version__)
+    for file, line in {
+        "CHANGELOG.md": rf"^## {davsr.__version__} \(\d{{4}}-\d\d-\d\d\)$",
+        "docs/releases.md": rf"^## {davsr.__version__}$",
+        "CITATION.cff": rf"^version: {davsr.__version__}$",
+    }.items():
+        assert re.search(line, (ROOT / file).read_text(), re.M), file
+
+
 MARK = "## Every flag\n\n"
 
 

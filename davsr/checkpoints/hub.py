@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from davsr import config
+from davsr import __version__, config
 from davsr.checkpoints.files import FORMAT, write_tensors
 from davsr.checkpoints.loading import load_model
 from davsr.checkpoints.network import KEY, network_section
@@ -27,6 +27,7 @@ tags:
 - frame-interpolation
 - deblurring
 - inverse-problems
+- arxiv:2207.10765
 ---
 
 # {title}
@@ -48,6 +49,16 @@ frames = model(lq)  # [b, t, 3, h, w] in [0, 1] -> [b, {s_t} t, 3, {s_h} h, {s_w
 ```
 
 `davsr restore in.mp4 out.mp4 --model {weights}` restores a video of any length.
+
+## Limits
+
+Outside of what it was trained for it helps less, and `davsr restore` says so. Frames are RGB in [0, 1]. What no frame
+shows is not to be trusted as evidence: a learned prior adds what is likely.
+
+## Source
+
+Written by davsr {version}. Please cite Cao et al., "Towards Interpretable Video Super-Resolution via Alternating
+Optimization", ECCV 2022.
 
 The options of the network:
 
@@ -120,6 +131,7 @@ def card(model: DAVSR, title: str) -> str:
         trained=trained,
         options=config.to_yaml(model.options),
         weights=WEIGHTS,
+        version=__version__,
         s_t=s_t,
         s_h=s_h,
         s_w=s_w,

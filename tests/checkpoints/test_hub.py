@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 
 import davsr
 from davsr.checkpoints.files import load_state, write_tensors
@@ -46,6 +47,9 @@ def test_a_folder_there_and_back_with_a_card(tmp_path):
         assert same(model, again) and again.trained == model.trained and not again.training
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\nlibrary_name: davsr\n") and "exposure 5 of 5 HR frames" in card
+    header = yaml.safe_load(card.split("---\n")[1])  # what the hub reads
+    assert header["pipeline_tag"] == "video-to-video" and "arxiv:2207.10765" in header["tags"]
+    assert f"davsr {davsr.__version__}" in card
     changed = DAVSR.from_pretrained(folder, degradation=CAMERA)
     assert changed.degradation_options == CAMERA
 
