@@ -2,8 +2,9 @@
 
 Everything is done on the LR grid, in cells of 4x4 HR pixels. The *picture trunk* (`davsr.models.trunk`) sees every LR
 frame by itself, resized and in agreement with the data; the *recurrence* carries what it found through the clip, both
-ways, along the motion: so they know what is sharp at the t LR times. The *fusion* brings their detail to each of the
-s_t t HR times along the motion, and decides from place to place how much of it the frames of the rounds lack.
+ways, along the motion: so they know what is sharp at the t LR times. The *fusion* brings their pictures to each of the
+s_t t HR times along the motion, and decides from place to place how much of their detail the frames of the rounds lack,
+and where the pictures themselves are to be trusted more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davsr.models.flow import resize_flow
@@ -23,7 +25,7 @@ from davsr.models.motion import Motion, Times, uniform_motion
 from davsr.models.precision import like_weights
 from davsr.models.prior import Observation, Prior
 from davsr.models.rounds import NOISE
-from davsr.models.trunk import CELL, PictureTrunk, cell_deviations, pixels_of_cells
+from davsr.models.trunk import CELL, PictureTrunk, cell_deviations, cells_of_pixels, pixels_of_cells
 from davsr.models.warp import warp
 from davsr.options import EnhancementOptions
 from davsr.physics.operator import Operator
@@ -71,24 +73,29 @@ class RecurrentPrior(Prior):
         Returns:
             [b, 3, T or len(chosen), H, W] in the dtype of z.
         """
-        lq, motion, degradation, sigma = clip.lq, clip.motion, clip.operator, clip.sigma
-        b, t = lq.shape[:2]
-        features = self.trunk(restore_pictures(lq, degradation, alpha, sigma).flatten(0, 1))
-        if self.recurrence is not None:
-            nearest = [int(np.abs(motion.times - j).argmin()) for j in range(t)]
-            sharp = z[:, :, nearest].transpose(1, 2).flatten(0, 1)
-            features = self.recurrence(features, sharp, motion, b)
-        detail = self.trunk.detail(features).to(z.dtype).unflatten(0, (b, t))
-        narrow = self.fusion.shrink(features.unflatten(0, (b, t)))
+        seen = self.look(z, alpha, clip)
         frames = range(z.shape[2]) if chosen is None else chosen
+        b = len(z)
         n = max(1, _PIXELS // (b * z.shape[3] * z.shape[4]))
         parts = []
         for first in range(0, len(frames), n):
             some = list(frames[first : first + n])
-            shown = shown_at(motion.times[some], detail, narrow, lq, motion)
-            noise = sigma.to(z).view(b, 1).expand(b, len(some)).flatten()
+            shown = shown_at(clip.motion.times[some], seen, clip.lq, clip.motion)
+            noise = clip.sigma.to(z).view(b, 1).expand(b, len(some)).flatten()
             parts.append(self.fusion(z[:, :, some].transpose(1, 2).flatten(0, 1), shown, noise).unflatten(0, (b, -1)))
         return torch.cat(parts, dim=1).transpose(1, 2)
+
+    def look(self, z: Tensor, alpha: Tensor, clip: Observation) -> Seen:
+        """What the LR frames of a clip show, each at its own time; arguments as of `forward`."""
+        b, t = clip.lq.shape[:2]
+        pictures = restore_pictures(clip.lq, clip.operator, alpha, clip.sigma)
+        features = self.trunk(pictures.flatten(0, 1))
+        if self.recurrence is not None:
+            nearest = [int(np.abs(clip.motion.times - j).argmin()) for j in range(t)]
+            sharp = z[:, :, nearest].transpose(1, 2).flatten(0, 1)
+            features = self.recurrence(features, sharp, clip.motion, b)
+        detail = self.trunk.detail(features).to(z.dtype).unflatten(0, (b, t))
+        return Seen(pictures, detail, self.fusion.shrink(features.unflatten(0, (b, t))))
 
     def applies(self, operator: Operator, sigma: float | Tensor) -> bool:
         """It takes part where it helps; while it learns, it learns from whatever it is shown."""
@@ -158,9 +165,18 @@ class Recurrence(nn.Module):
         return features + merged
 
 
+class Seen(NamedTuple):
+    """What the LR frames show at their own times."""
+
+    pictures: Tensor  # [b, t, 3, H, W], in agreement with the data
+    detail: Tensor  # [b, t, 3, H, W], what they lack
+    features: Tensor  # [b, t, c, h, w]
+
+
 class Shown(NamedTuple):
     """What LR frames show of n HR frames: brought to their times along the motion."""
 
+    picture: Tensor  # [n, 3, H, W], with its detail
     detail: Tensor  # [n, 3, H, W]
     features: Tensor  # [n, c, h, w]
     speed: Tensor  # [n, 1, h, w], LR pixels between two LR frames
@@ -170,8 +186,7 @@ class Shown(NamedTuple):
 
 def shown_at(
     times: Times,
-    detail: Tensor,  # [b, t, 3, H, W]
-    features: Tensor,  # [b, t, c, h, w]
+    seen: Seen,
     lq: Tensor,  # [b, t, 3, h, w]
     motion: Motion,
 ) -> Shown:
@@ -181,7 +196,8 @@ def shown_at(
     """
     b, t = lq.shape[:2]
     h, w = lq.shape[3:]
-    H, W = detail.shape[3:]
+    H, W = seen.detail.shape[3:]
+    fine = torch.cat([seen.pictures + seen.detail, seen.detail], dim=2)
     low = np.clip(times.astype(int), 0, max(t - 2, 0))
     high = np.minimum(low + 1, t - 1)
     f = torch.from_numpy(times - low).to(lq).repeat(b).view(-1, 1, 1, 1)
@@ -191,10 +207,9 @@ def shown_at(
 
     if motion.there is None or motion.back is None:
         still = lq.new_zeros(len(f), 1, h, w)
-        return Shown(of(detail, low), of(features, low), still, still, f.flatten())
+        return Shown(*of(fine, low).split(3, dim=1), of(seen.features, low), still, still, f.flatten())
     moves = uniform_motion(of(motion.there, low), of(motion.back, low), f)
     to_low, to_high = -f * moves, (1 - f) * moves
-    fine = resize_flow(to_low, (H, W)), resize_flow(to_high, (H, W))
 
     def blended(video: Tensor, low_flow: Tensor, high_flow: Tensor) -> Tensor:
         near = warp(of(video, low), low_flow, padding="border").to(lq.dtype)
@@ -203,8 +218,8 @@ def shown_at(
 
     near, far = warp(of(lq, low), to_low, padding="border"), warp(of(lq, high), to_high, padding="border")
     return Shown(
-        blended(detail, *fine),
-        blended(features, to_low, to_high),
+        *blended(fine, resize_flow(to_low, (H, W)), resize_flow(to_high, (H, W))).split(3, dim=1),
+        blended(seen.features, to_low, to_high),
         moves.norm(dim=1, keepdim=True),
         (near - far).abs().mean(dim=1, keepdim=True),
         torch.minimum(f, 1 - f).flatten(),
@@ -218,8 +233,8 @@ class Fusion(nn.Module):
         super().__init__()
         cells = 3 * CELL**2
         self.shrink_features = nn.Conv2d(features, channels, 1)
-        self.body = ResidualBlocks(2 * cells + channels + 4, channels, blocks)
-        self.last = Conv3x3(channels, cells)
+        self.body = ResidualBlocks(3 * cells + channels + 4, channels, blocks)
+        self.last = Conv3x3(channels, cells + CELL**2)
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
         weights_channels_last(self)
@@ -231,6 +246,7 @@ class Fusion(nn.Module):
     def forward(self, z: Tensor, shown: Shown, sigma: Tensor) -> Tensor:
         """z [n, 3, H, W], sigma [n] -> [n, 3, H, W]."""
         n, _, h, w = shown.speed.shape
+        difference = shown.picture - z
         constants = torch.stack([2 * shown.distance, 100 * sigma], dim=1)
         parts = [
             cell_deviations(z),
@@ -239,10 +255,13 @@ class Fusion(nn.Module):
             shown.speed / 4,
             8 * shown.mismatch,
             constants.view(n, 2, 1, 1).expand(n, 2, h, w),
+            cells_of_pixels(difference),
         ]
         x = like_weights(torch.cat([part.to(z.dtype) for part in parts], dim=1), self)
         x = self.last(self.body(x.contiguous(memory_format=torch.channels_last)))
-        return z + HALF * shown.detail + pixels_of_cells(x).to(z.dtype)
+        added, share = x.to(z.dtype).split([3 * CELL**2, CELL**2], dim=1)
+        share = F.pixel_shuffle(share, CELL)  # of the picture that the LR frames show, pixel by pixel
+        return z + HALF * shown.detail + share * difference + pixels_of_cells(added)
 
 
 def _joined(*parts: Tensor) -> Tensor:

@@ -74,6 +74,11 @@ def cell_deviations(frames: Tensor) -> Tensor:
     return _GAIN * (F.pixel_unshuffle(frames, CELL) - level.repeat_interleave(CELL**2, dim=1))
 
 
+def cells_of_pixels(deviations: Tensor) -> Tensor:
+    """Deviations [n, 3, 4 h, 4 w] -> in cells [n, 48, h, w]; `pixels_of_cells` undoes it."""
+    return _GAIN * F.pixel_unshuffle(deviations, CELL)
+
+
 def pixels_of_cells(cells: Tensor) -> Tensor:
     """Deviations in cells [n, 48, h, w] -> [n, 3, 4 h, 4 w]."""
     return F.pixel_shuffle(cells, CELL) / _GAIN
