@@ -176,9 +176,7 @@ class DataOptions:
     flow_motion: float = option(8.0, above=0, maximum=1000)  # task flow: largest motion between two frames, pixels
     imperfect: float = option(0.0, minimum=0, maximum=1)  # share of truths made soft, noisy or compressed
     samples: int = option(0, minimum=0)  # of rounds_cache: so many, then the same again
-    rounds_cache: str = (
-        ""  # folder where x_0 of the samples is kept, once the rounds have made it; empty: computed at every step
-    )
+    rounds_cache: str = ""  # folder where x_0 of the samples is kept, once made; empty: computed at every step
     workers: int = option(1, minimum=0, maximum=256)
     cache: str = ""  # folder for decoded films, each decoded once; empty: in memory
     validation: ValidationOptions = ValidationOptions()
@@ -208,6 +206,9 @@ class TrainOptions:
     loss: Literal["charbonnier", "psnr"] = "charbonnier"  # psnr: of each frame, so that easy ones count like hard ones
     loss_epsilon: float = option(1e-12, above=0)  # Charbonnier sqrt(d^2 + epsilon), mean
     stage_weight: float = option(0.0, minimum=0)  # of the same loss on x_1 .. x_{K-1}
+    pictures_weight: float = option(
+        0.0, minimum=0
+    )  # of the same loss on LR frames by themselves: enhancement.kind recurrent
     clip_norm: float = option(0.0, minimum=0)  # 0: no gradient clipping
     ema: float = option(0.0, minimum=0, maximum=1)  # decay of the averaged weights; 0: none
     nonfinite_limit: int = option(10, minimum=1)  # non-finite steps in a row that end the run

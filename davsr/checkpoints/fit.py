@@ -17,7 +17,7 @@ from davsr.models.davsr import DAVSR
 from davsr.models.flow import SPyNet
 from davsr.models.rounds import MotionPrior
 from davsr.models.superslomo import SuperSloMo
-from davsr.models.trunk import PictureTrunk
+from davsr.models.trunk import CELL, PictureTrunk
 
 
 class WeightsError(InputError):
@@ -42,6 +42,7 @@ def load_into(module: nn.Module, conversion: Conversion, source: str = "the chec
     prefix = _place(module, conversion, source)
     own = module.state_dict()
     given = {prefix + name: tensor for name, tensor in _to_iterations(conversion, own).items()}
+    given = {name: _with_pictures(name, tensor, own.get(name)) for name, tensor in given.items()}
     origin = {prefix + name: source_name for name, source_name in conversion.sources.items()}
     absent = [name for name in own if name not in given]
     initial = [name for name in absent if _may_be_absent(name, conversion.kind, prefix)]
@@ -121,6 +122,19 @@ def _to_iterations(conversion: Conversion, own: Mapping[str, Tensor]) -> dict[st
             f"trained with {given} iterations, used with {wanted}: alpha and beta of round {given} repeat"
         )
     return tensors
+
+
+def _with_pictures(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
+    """The fusion of the first recurrent prior knew details alone: what it lacks of today's is zero, which changes nothing."""
+    grown = {"enhance.fusion.body.entry.weight": 1, "enhance.fusion.last.weight": 0, "enhance.fusion.last.bias": 0}
+    if own is None or name not in grown or tensor.dim() != own.dim():
+        return tensor
+    axis = grown[name]
+    lacking = {1: 3 * CELL**2, 0: CELL**2}[axis]
+    if tensor.shape[axis] + lacking != own.shape[axis]:
+        return tensor
+    zeros = tensor.new_zeros([lacking if i == axis else n for i, n in enumerate(tensor.shape)])
+    return torch.cat([tensor, zeros], dim=axis)
 
 
 def load_weights(module: nn.Module, path: str | Path) -> Conversion:

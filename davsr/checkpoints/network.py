@@ -22,7 +22,7 @@ from davsr.options import DataOptions, DegradationOptions, ModelOptions, Options
 from davsr.settings.migration import today
 
 KEY = "network"
-VERSION = 3
+VERSION = 4
 # A published checkpoint was trained with the conventions of its publication. Its PSF and interpolator are in no file.
 _PUBLISHED: dict[str, Any] = {
     "degradation": {"boundary": "circular", "phase": -2},
@@ -124,4 +124,13 @@ def _from_version_2(section: Mapping[str, Any], source: str) -> dict[str, Any]:
     return {**section, "model": today({"model": section.get("model") or {}})["model"]}
 
 
-_MIGRATIONS: dict[int, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {1: _from_version_1, 2: _from_version_2}
+def _from_version_3(section: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Version 3's fusion had fewer channels: `davsr.checkpoints.fit` fills the new ones, the section is the same."""
+    return {**section}
+
+
+_MIGRATIONS: dict[int, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {
+    1: _from_version_1,
+    2: _from_version_2,
+    3: _from_version_3,
+}

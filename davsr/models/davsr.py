@@ -44,7 +44,8 @@ class Start(NamedTuple):
 class Stages:
     """What every step made: x_0, then z_k and x_k for k = 1..K, each [b, c, T, H, W]; alpha and beta [b, K].
 
-    Where x_0 comes from rounds along the motion, `before` has what they started from.
+    Where x_0 comes from rounds along the motion, `before` has what they started from; `within`: what the prior
+    made on its way.
     """
 
     x0: Tensor
@@ -53,6 +54,7 @@ class Stages:
     z: list[Tensor] = field(default_factory=list)
     x: list[Tensor] = field(default_factory=list)
     before: dict[str, Tensor] = field(default_factory=dict)
+    within: dict[str, Tensor] | None = None
 
     def add(self, z: Tensor, x: Tensor | None = None) -> None:
         """A data step and, but for a last one, the enhancement behind it."""
@@ -132,10 +134,10 @@ class DAVSR(nn.Module):
         y, A, noise = lq.transpose(1, 2), degradation or self.degradation, per_sample(sigma, lq)
 
         start = start or self.start(lq, A, noise, keep=return_stages)
-        clip = Observation(lq, A, noise, start.motion)
+        clip = Observation(lq, A, noise, start.motion, kept={} if return_stages else None)
         prior = self.enhance if self.enhance is not None and self.applies(A, noise) else without_prior
         alpha, beta = self.hyper(noise, A)
-        x, stages = start.x0, Stages(start.x0, alpha, beta, before=start.before)
+        x, stages = start.x0, Stages(start.x0, alpha, beta, before=start.before, within=clip.kept)
         for k in range(self.options.iterations):
             # z_k = argmin_z ||y - A z||^2 + alpha_k ||z - x_k-1||^2, then x_k = prior(z_k, beta_k)
             z = A.data_step(x, y, alpha[:, k]) if self.options.data_step else x

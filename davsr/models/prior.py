@@ -20,12 +20,14 @@ class Observation:
         operator: how they came about.
         sigma: their noise [b], a fraction of full scale.
         motion: of the clip, and the times of its HR frames.
+        kept: where it is a dict, a prior puts there what it made on its way.
     """
 
     lq: Tensor
     operator: Operator
     sigma: Tensor
     motion: Motion
+    kept: dict[str, Tensor] | None = None
 
 
 class Prior(nn.Module):

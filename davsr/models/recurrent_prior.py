@@ -74,6 +74,8 @@ class RecurrentPrior(Prior):
             [b, 3, T or len(chosen), H, W] in the dtype of z.
         """
         seen = self.look(z, alpha, clip)
+        if clip.kept is not None:
+            clip.kept["pictures"] = seen.pictures + seen.detail
         frames = range(z.shape[2]) if chosen is None else chosen
         b = len(z)
         n = max(1, _PIXELS // (b * z.shape[3] * z.shape[4]))
@@ -207,7 +209,8 @@ def shown_at(
 
     if motion.there is None or motion.back is None:
         still = lq.new_zeros(len(f), 1, h, w)
-        return Shown(*of(fine, low).split(3, dim=1), of(seen.features, low), still, still, f.flatten())
+        picture, detail = of(fine, low).split(3, dim=1)
+        return Shown(picture, detail, of(seen.features, low), still, still, f.flatten())
     moves = uniform_motion(of(motion.there, low), of(motion.back, low), f)
     to_low, to_high = -f * moves, (1 - f) * moves
 
@@ -217,8 +220,10 @@ def shown_at(
         return torch.lerp(near, far, f)
 
     near, far = warp(of(lq, low), to_low, padding="border"), warp(of(lq, high), to_high, padding="border")
+    picture, detail = blended(fine, resize_flow(to_low, (H, W)), resize_flow(to_high, (H, W))).split(3, dim=1)
     return Shown(
-        *blended(fine, resize_flow(to_low, (H, W)), resize_flow(to_high, (H, W))).split(3, dim=1),
+        picture,
+        detail,
         blended(seen.features, to_low, to_high),
         moves.norm(dim=1, keepdim=True),
         (near - far).abs().mean(dim=1, keepdim=True),

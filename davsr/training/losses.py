@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor, nn
 
 from davsr.models.davsr import DAVSR, Start
 from davsr.models.flow import SPyNet, resize_flow
+from davsr.models.rounds import ALPHA, NOISE
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
 
@@ -27,7 +29,11 @@ def psnr_loss(x: Tensor, y: Tensor) -> Tensor:
 
 
 class VideoObjective(nn.Module):
-    """The loss of a restoration (`train.loss`), with `stage_weight` times that of the earlier x_k."""
+    """The loss of a restoration (`train.loss`), with `stage_weight` times that of the earlier x_k.
+
+    And `pictures_weight` times that of the LR frames by themselves, as the recurrent prior sharpens them: what it carries through
+    a clip learns from that sooner than through the fusion.
+    """
 
     def __init__(self, model: DAVSR, options: Options) -> None:
         super().__init__()
@@ -35,6 +41,7 @@ class VideoObjective(nn.Module):
         epsilon = options.train.loss_epsilon
         self.loss = psnr_loss if options.train.loss == "psnr" else lambda x, y: charbonnier(x, y, epsilon)
         self.stage_weight = options.train.stage_weight
+        self.pictures_weight = options.train.pictures_weight
 
     def forward(
         self,
@@ -55,7 +62,20 @@ class VideoObjective(nn.Module):
         if self.stage_weight:
             earlier = [self.loss(x.transpose(1, 2), gt) for x in stages.x[:-1]]
             loss = loss + self.stage_weight * sum(earlier, loss.new_zeros(()))
+        within = stages.within or {}
+        if self.pictures_weight and "pictures" in within:
+            A = degradation or self.model.degradation
+            times = self.model.interpolate.times(lq.shape[1], A)
+            nearest = [int(np.abs(times - j).argmin()) for j in range(lq.shape[1])]
+            pictures = self._agreeing(within["pictures"], lq, sigma, A)
+            loss = loss + self.pictures_weight * self.loss(pictures, gt[:, nearest])
         return loss, scalars
+
+    def _agreeing(self, pictures: Tensor, lq: Tensor, sigma: Tensor, A: Degradation) -> Tensor:
+        """Pictures [b, t, c, H, W] after a data step with the spatial part of A."""
+        still = A.spatial()
+        alpha = ALPHA * still.largest_eigenvalue() + (sigma / NOISE) ** 2
+        return still.data_step(pictures.transpose(1, 2), lq.transpose(1, 2), alpha).transpose(1, 2)
 
 
 class FlowObjective(nn.Module):

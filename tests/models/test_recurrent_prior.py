@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from davsr.checkpoints.files import FORMAT
+from davsr.checkpoints.loading import load_model
+from davsr.checkpoints.network import network_section
 from davsr.models.davsr import DAVSR
 from davsr.models.prior import Observation
 from davsr.models.recurrent_prior import HALF, RecurrentPrior, restore_pictures
 from davsr.models.trained_range import TrainedRange
-from davsr.options import DegradationOptions, EnhancementOptions, HyperOptions, ModelOptions, RoundsOptions
+from davsr.models.trunk import CELL
+from davsr.options import DegradationOptions, EnhancementOptions, HyperOptions, ModelOptions, Options, RoundsOptions
 from davsr.physics.degradation import Degradation
 
 SMALL = EnhancementOptions(
@@ -107,6 +112,49 @@ def test_a_shade_added_to_the_clip_is_added_to_the_result():
             network.enhance(z + shade, None, alpha, Observation(lq + shade, A, sigma, motion)) for shade in (0.0, 0.2)
         )
     torch.testing.assert_close(light, dark + 0.2, rtol=0, atol=1e-5)  # 2e-6 of rounding was seen
+
+
+def test_where_its_share_is_one_the_fusion_shows_the_picture_itself():
+    network = model(taught=False)
+    assert isinstance(network.enhance, RecurrentPrior)
+    torch.nn.init.normal_(network.enhance.trunk.last.weight, std=0.05)
+    torch.nn.init.ones_(network.enhance.fusion.last.bias[-(CELL**2) :])
+    lq, A = clip(), network.degradation
+    motion = network.interpolate.motion(lq, A)
+    observed = Observation(lq, A, torch.zeros(1), motion, kept={})
+    z, alpha = network.interpolate(lq, A, motion), torch.tensor([0.08 * A.largest_eigenvalue()])
+    with torch.no_grad():
+        enhanced = network.enhance(z, None, alpha, observed)[0].transpose(0, 1)
+        detail = network.enhance.look(z, alpha, observed).detail[0]
+    assert observed.kept is not None
+    torch.testing.assert_close(enhanced[2::5], observed.kept["pictures"][0] + HALF * detail)
+
+
+def test_weights_of_a_fusion_that_knew_no_pictures_do_what_they_did(tmp_path: Path):
+    network = model(taught=False)
+    assert isinstance(network.enhance, RecurrentPrior)
+    fusion = network.enhance.fusion
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    with torch.no_grad():
+        for grown in (
+            fusion.body.entry.weight[:, -3 * CELL**2 :],
+            fusion.last.weight[-(CELL**2) :],
+            fusion.last.bias[-(CELL**2) :],
+        ):
+            grown.zero_()
+    state = network.state_dict()
+    older = {
+        **state,
+        "enhance.fusion.body.entry.weight": fusion.body.entry.weight[:, : -3 * CELL**2],
+        "enhance.fusion.last.weight": fusion.last.weight[: -(CELL**2)],
+        "enhance.fusion.last.bias": fusion.last.bias[: -(CELL**2)],
+    }
+    section = {**network_section(replace(Options(), model=network.options)), "version": 3}
+    torch.save({"format": FORMAT, "model": older, "network": section}, tmp_path / "older.pt")
+    loaded = load_model(tmp_path / "older.pt")
+    for name, tensor in loaded.state_dict().items():
+        torch.testing.assert_close(tensor, state[name])
 
 
 def test_the_recurrence_carries_from_frame_to_frame_both_ways():

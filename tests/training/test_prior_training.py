@@ -75,6 +75,22 @@ def test_stages_follow_one_another(pictures: Path, tmp_path: Path, monkeypatch: 
     assert train(second).state.step == 3
 
 
+def test_pictures_by_themselves_teach_the_trunk(pictures: Path, tmp_path: Path):
+    """At the start the fusion passes half of the detail on; a weight on pictures adds to what the trunk is told."""
+    losses, gradients = [], []
+    for weight in (0.0, 2.0):
+        options = second_stage(pictures, tmp_path / "kept")
+        options = replace(options, train=replace(options.train, pictures_weight=weight))
+        task = VideoTask(options, torch.device("cpu"), fresh=True)
+        assert isinstance(task.model.enhance, RecurrentPrior)
+        loss, _ = task.objective(*task.inputs(task.samples[0], 0))
+        loss.backward()
+        losses.append(loss.detach())
+        gradients.append(task.model.enhance.trunk.last.weight.grad)
+    assert losses[1] > losses[0]
+    assert not torch.allclose(gradients[0], gradients[1])
+
+
 def test_rounds_are_computed_once(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     options = second_stage(pictures, tmp_path / "kept")
     samples = CachedRounds(options)
