@@ -206,9 +206,7 @@ class TrainOptions:
     loss: Literal["charbonnier", "psnr"] = "charbonnier"  # psnr: of each frame, so that easy ones count like hard ones
     loss_epsilon: float = option(1e-12, above=0)  # Charbonnier sqrt(d^2 + epsilon), mean
     stage_weight: float = option(0.0, minimum=0)  # of the same loss on x_1 .. x_{K-1}
-    pictures_weight: float = option(
-        0.0, minimum=0
-    )  # of the same loss on LR frames by themselves: enhancement.kind recurrent
+    pictures_weight: float = option(0.0, minimum=0)  # of the same loss on LR frames as kind recurrent sharpens them
     clip_norm: float = option(0.0, minimum=0)  # 0: no gradient clipping
     ema: float = option(0.0, minimum=0, maximum=1)  # decay of the averaged weights; 0: none
     nonfinite_limit: int = option(10, minimum=1)  # non-finite steps in a row that end the run
