@@ -8,7 +8,17 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "davsr"
 EVERY_COMMAND_HAS = {"add_arguments", "run"}
-RIDDLES = {"asked", "dear", "Deep", "shown_on", "restore_as_asked", "to_last"}  # what a reader had to look up
+RIDDLES = {
+    "asked",
+    "dear",
+    "Deep",
+    "shown_on",
+    "restore_as_asked",
+    "to_last",
+    "say",
+    "look",
+    "Look",
+}  # what a reader had to look up
 
 
 def test_no_two_public_things_share_a_name() -> None:

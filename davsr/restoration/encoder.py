@@ -17,7 +17,7 @@ from davsr.errors import InputError
 from davsr.files import sync
 from davsr.pixels import Image16, eight_bits
 from davsr.restoration.extras import FORMATS, Nowhere
-from davsr.restoration.source import Look
+from davsr.restoration.source import VideoSignal
 
 CODECS = {"h264": "libx264", "h265": "libx265", "ffv1": "ffv1"}
 _DEPTHS = {"h264": (8, 10), "h265": (8, 10, 12), "ffv1": (8, 10, 12, 14, 16)}  # bits per sample that each can write
@@ -56,15 +56,17 @@ class Encoding:
 class SegmentEncoder:
     """One segment; time stamps count frames from 0."""
 
-    def __init__(self, path: Path, shape: Sequence[int], encoding: Encoding, rate: Fraction, look: Look) -> None:
+    def __init__(
+        self, path: Path, shape: Sequence[int], encoding: Encoding, rate: Fraction, signal: VideoSignal
+    ) -> None:
         height, width = shape[:2]
         unit = 1 / rate
-        self.grey, self.tags, self.unit = look.grey, look.tags, unit
+        self.grey, self.tags, self.unit = signal.grey, signal.tags, unit
         self.path, self.partial = path, path.with_name(f"open-{path.name}")
-        self.bits = encoding.depth(look.bits)
+        self.bits = encoding.depth(signal.bits)
         if encoding.codec == "ffv1":  # lossless only in RGB
             self.pixels = f"gbrp{self.bits}le" if self.bits > 8 else "bgr0"
-            self.tags = {**look.tags, "matrix": _RGB, "range": colour.FULL}
+            self.tags = {**signal.tags, "matrix": _RGB, "range": colour.FULL}
         else:
             planes = "yuv444p" if height % 2 or width % 2 else "yuv420p"
             self.pixels = planes + (f"{self.bits}le" if self.bits > 8 else "")
@@ -74,10 +76,10 @@ class SegmentEncoder:
         stream.time_base = unit
         context = stream.codec_context
         context.time_base = unit
-        context.sample_aspect_ratio = look.aspect
+        context.sample_aspect_ratio = signal.aspect
         context.colorspace, context.color_range = self.tags["matrix"], self.tags["range"]
         context.color_trc, context.color_primaries = self.tags["transfer"], self.tags["primaries"]
-        context.options = encoding.options(look.light)
+        context.options = encoding.options(signal.light)
         self.stream, self.count, self.delay = stream, 0, 0
         self.packets = 0
 

@@ -28,7 +28,7 @@ _FILM_RATES = tuple(Fraction(n, d) for n, d in ((24000, 1001), (24, 1), (25, 1),
 
 
 @dataclass(frozen=True)
-class Look:
+class VideoSignal:
     """What an output takes over from its input."""
 
     tags: dict[str, int]  # matrix, range, transfer, primaries as H.273 numbers
@@ -38,8 +38,8 @@ class Look:
     light: colour.Light = colour.Light()  # static HDR metadata
 
 
-# What a folder of images looks like: sRGB, written as BT.709.
-_IMAGES = Look(colour.SDR_TAGS)
+# That of a folder of images: sRGB, written as BT.709.
+_IMAGE_SIGNAL = VideoSignal(colour.SDR_TAGS)
 
 
 class VideoSource(VideoReader):
@@ -147,10 +147,12 @@ class VideoSource(VideoReader):
         return constant_rate(self.moments[:-1], self.time_base, self.pictures.rates)
 
     @property
-    def look(self) -> Look:
-        """See `Look`."""
+    def signal(self) -> VideoSignal:
+        """See `VideoSignal`."""
         first = self.first
-        return Look(self.colour_tags(), colour.depth(first), self.pictures.neutral, self.aspect, colour.light(first))
+        return VideoSignal(
+            self.colour_tags(), colour.depth(first), self.pictures.neutral, self.aspect, colour.light(first)
+        )
 
     def read(self, start: int = 0) -> Iterator[Image16]:
         """The frames from `start` on; one at a time is in memory."""
@@ -182,7 +184,7 @@ class FolderSource(FrameFolder):
         kept = stretch_of(stretch, len(self.files), self.path)
         self.files = self.files[kept.start : kept.stop]
         self.assumed_rate = rate
-        self.look = _IMAGES
+        self.signal = _IMAGE_SIGNAL
 
     def open(self) -> None:
         """Look at the files before work begins."""

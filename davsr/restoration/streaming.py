@@ -101,7 +101,9 @@ def stream(
                 **identity,
             },
             schedule=schedule,
-            look=dataclasses.replace(lead.look, aspect=lead.look.aspect * (1 if estimate else Fraction(s_h, s_w))),
+            signal=dataclasses.replace(
+                lead.signal, aspect=lead.signal.aspect * (1 if estimate else Fraction(s_h, s_w))
+            ),
             encoding=Encoding(options.codec, options.crf, options.preset),
             extras=extras,
         )

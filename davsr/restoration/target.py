@@ -24,7 +24,7 @@ from davsr.files import claim, read_record, remove_ours, renew, sync, write_reco
 from davsr.pixels import Image16, eight_bits
 from davsr.restoration.encoder import Encoding, SegmentEncoder
 from davsr.restoration.extras import FORMATS, ExtraCopy, Extras
-from davsr.restoration.source import Look
+from davsr.restoration.source import VideoSignal
 
 _DONE = "done.json"  # record that the output was whole before it was moved into place
 
@@ -50,7 +50,7 @@ class Target:
         path: a video file (by its suffix) or a folder for PNG frames.
         settings: everything that the frames depend on, as plain JSON: segments made with others are not continued.
         schedule: when its frames are shown; None for folders only.
-        look: what is taken over from the input.
+        signal: what is taken over from the input.
         encoding: codec, quality and effort.
         extras: sound and whatever else comes along; None: nothing.
     """
@@ -61,14 +61,14 @@ class Target:
         settings: dict[str, Any],
         *,
         schedule: Schedule | None,
-        look: Look,
+        signal: VideoSignal,
         encoding: Encoding = Encoding(),  # noqa: B008  # frozen
         extras: Extras | None = None,
     ) -> None:
         self.path = Path(path)
         self.work = part_folder(self.path)
         self.is_folder = is_folder(self.path)
-        self.look, self.encoding, self.extras = look, encoding, extras
+        self.signal, self.encoding, self.extras = signal, encoding, extras
         self.schedule = schedule
         self.settings = json.loads(json.dumps(settings))
         self.segments: list[Segment] = []
@@ -138,7 +138,7 @@ class Target:
                     image.shape,
                     self.encoding,
                     self.schedule.rate,
-                    self.look,
+                    self.signal,
                 )
             self._encoder.write(image)
         self._count += 1
