@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.cases import clip, inference, network
 from benchmarks.measure import MIB, Case, Run, peak_memory, seconds
+from benchmarks.network_cases import clip, inference, network
 
 BASE = {"t": 2, "h": 32, "w": 32, "K": 1}
 

@@ -255,3 +255,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     text = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join(text + [f"[{number}] {peer}" for number, peer in enumerate(peers, 1)])
+
+
+def noise(*shape: int, device: torch.device, scale: float = 1.0, seed: int = 0) -> Tensor:
+    """Normal numbers that are the same on every device."""
+    return (torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale).to(device)

@@ -11,8 +11,8 @@ import sys
 
 import torch
 
-from benchmarks.cases import clip, inference
 from benchmarks.measure import seconds
+from benchmarks.network_cases import clip, inference
 from davsr.checkpoints.resolve import resolve
 from davsr.options import Options, RestoreOptions
 

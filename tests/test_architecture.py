@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,26 @@ def test_the_hall_is_small() -> None:
     assert len(hall) <= 12, hall
 
 
+def sources() -> list[Path]:
+    """All Python files of the repository: package, tests, benchmarks, examples, integrations."""
+    root = PACKAGE.parent
+    folders = ("davsr", "tests", "benchmarks", "examples", "integrations")
+    return sorted([*root.glob("*.py"), *(path for folder in folders for path in (root / folder).rglob("*.py"))])
+
+
 def test_no_file_is_too_long_to_read() -> None:
-    long = {
-        name_of(path): n for path in modules() if (n := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST
+    lengths = {str(p.relative_to(PACKAGE.parent)): len(p.read_text(encoding="utf-8").splitlines()) for p in sources()}
+    assert {name for name in lengths if name.startswith("tests")} and not {
+        p: n for p, n in lengths.items() if n > LONGEST
     }
-    assert not long, long
+
+
+def test_no_test_measures_time() -> None:
+    """A machine that has other work must not fail a test: waits are for events (`tests/processes.py`)."""
+    by_hand = {"fuzz", "kill"}  # commands that run for as long as they are told
+    clock = re.compile(r"time\.(monotonic|perf_counter|time|process_time)\(")
+    tests = PACKAGE.parent / "tests"
+    timed = [
+        p.name for p in sorted(tests.rglob("*.py")) if p.parent.name not in by_hand and clock.search(p.read_text())
+    ]
+    assert not timed

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 
 import cv2
@@ -22,6 +21,7 @@ from davsr.errors import InputError
 from davsr.options import DegradationOptions, RestoreOptions
 from davsr.restoration.restore import restore
 from davsr.restoration.target import part_folder
+from tests.processes import wait_until
 from tests.videos import about, decode, pattern, sound_of, write_video
 
 FAST = {"preset": "ultrafast", "crf": 4.0, "size_patch_testing": 0, "num_frame_testing": 4}
@@ -289,11 +289,7 @@ def test_a_killed_process_leaves_no_output_and_continues(tmp_path, model, name):
         "cpu",
     ]
     process = subprocess.Popen([sys.executable, "-m", "davsr.cli", *command], stdout=subprocess.DEVNULL)
-    patience = time.monotonic() + 100
-    while (
-        not list(part_folder(target).glob("segment-*.json")) and time.monotonic() < patience and process.poll() is None
-    ):
-        time.sleep(0.01)
+    wait_until(lambda: bool(list(part_folder(target).glob("segment-*.json"))), process)
     process.kill()
     process.wait()
     assert process.returncode == -signal.SIGKILL and not target.exists() and source.read_bytes() == before

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import torch
 from davsr.checkpoints.files import load_checkpoint
 from davsr.errors import InputError
 from davsr.ranks import Ranks
+from tests.processes import output_of, wait_until
 from tests.runs import moving_frames, write_clip, write_options
 
 TRAIN = Path(__file__).parents[2] / "train.py"
@@ -66,16 +66,14 @@ def start(folder: Path, ranks: int, *arguments: str, program: str | None = None)
 def run(folder: Path, ranks: int, *arguments: str, program: str | None = None) -> list[str]:
     """The outputs by rank, once all have ended well."""
     processes = start(folder, ranks, *arguments, program=program)
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    outputs = [output_of(process) for process in processes]
     assert all(process.returncode == 0 for process in processes), "\n".join(outputs)
     return outputs
 
 
 def wait_for_step_3(folder: Path, processes: list[subprocess.Popen]) -> None:
-    log, deadline = folder / "experiments/run/log.txt", time.monotonic() + 240
-    while not (log.exists() and "step 3/" in log.read_text()):
-        assert time.monotonic() < deadline and all(p.poll() is None for p in processes)
-        time.sleep(0.05)
+    log = folder / "experiments/run/log.txt"
+    wait_until(lambda: log.exists() and "step 3/" in log.read_text(), *processes)
 
 
 def checkpoint(folder: Path, step: int) -> dict:
@@ -131,9 +129,7 @@ def test_a_dead_rank_ends_the_run_and_is_named(tmp_path, clip, dead):
     processes = start(folder, 2, "-opt", path)
     wait_for_step_3(folder, processes)
     processes[dead].kill()
-    killed = time.monotonic()
-    output, _ = processes[1 - dead].communicate(timeout=60)
-    assert time.monotonic() - killed < 60
+    output = output_of(processes[1 - dead])  # it ends by itself: the run has 100 000 steps before it
     assert processes[1 - dead].returncode == 1, output
     assert f"davsr: train: rank {dead} " in output and " died" in output and "Traceback" not in output, output
     processes[dead].communicate()
@@ -146,7 +142,7 @@ def test_a_rank_that_hangs_counts_as_dead(tmp_path, clip):
     processes = start(folder, 2, "-opt", path)
     wait_for_step_3(folder, processes)
     processes[1].send_signal(signal.SIGSTOP)
-    output, _ = processes[0].communicate(timeout=60)
+    output = output_of(processes[0])
     processes[1].kill()
     assert processes[0].returncode == 1 and "davsr: train: rank 1 " in output and " died" in output, output
     processes[1].communicate()
@@ -157,7 +153,7 @@ def test_a_signal_to_one_rank_saves_and_ends_all(tmp_path, clip):
     processes = start(folder, 2, "-opt", path)
     wait_for_step_3(folder, processes)
     processes[1].send_signal(signal.SIGTERM)
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [output_of(process) for process in processes]
     assert [p.returncode for p in processes] == [0, 128 + signal.SIGTERM], "\n".join(outputs)
     assert "another rank" in outputs[0]
     assert len(list((folder / "experiments/run/checkpoints").glob("step_*.pt"))) == 1
@@ -176,9 +172,7 @@ def test_torchrun_starts_it(tmp_path, clip):
         "-opt",
         path,
     ]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 process(es) x 2 part(s) x 1" in done.stdout
     alone, path = folder_with_options(tmp_path / "alone", clip, train__iterations=4)

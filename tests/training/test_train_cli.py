@@ -15,6 +15,7 @@ import torch
 
 from davsr.checkpoints.files import load_checkpoint
 from davsr.cli import main
+from tests.processes import output_of, wait_until
 from tests.runs import moving_frames, write_clip, write_options
 
 TRAIN = Path(__file__).parents[2] / "train.py"
@@ -40,11 +41,6 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=240)
-    return output
-
-
 def lines(folder: Path) -> list[str]:
     log = folder / "experiments" / "run" / "log.txt"
     return log.read_text().splitlines() if log.exists() else []
@@ -53,10 +49,7 @@ def lines(folder: Path) -> list[str]:
 def wait_for_steps(folder: Path, process: subprocess.Popen, steps: int) -> None:
     """Until the process has logged so many steps of its own."""
     before = sum(": loss" in line for line in lines(folder))
-    deadline = time.monotonic() + 240  # starting takes 3 seconds, much more on a machine that has other work
-    while sum(": loss" in line for line in lines(folder)) < before + steps:
-        assert process.poll() is None and time.monotonic() < deadline, finish(process)
-        time.sleep(0.01)
+    wait_until(lambda: sum(": loss" in line for line in lines(folder)) >= before + steps, process)
 
 
 def test_wrong_input_is_one_sentence_and_status_2(tmp_path, clip, monkeypatch, capsys):
@@ -94,7 +87,7 @@ def test_signals_save_and_end_the_run(tmp_path, clip, number, to_all):
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    output = finish(process)
+    output = output_of(process)
     assert process.returncode == 128 + number, output
     assert f"({number.name}); go on with --auto-resume" in output and "Traceback" not in output
     saved = load_checkpoint(next((tmp_path / "experiments/run/checkpoints").glob("step_*.pt")))
@@ -115,9 +108,9 @@ def test_kill_9_at_any_moment_costs_nothing_but_time(tmp_path, clip):
             wait_for_steps(folder, process, moments.randint(4, 60 // (kills + 1)))
             time.sleep(moments.uniform(0, 0.1))  # about the length of a step: within one, or while it saves
             process.kill()
-            finish(process)
+            output_of(process)
         process = start(folder, "-opt", path, "--auto-resume")
-        output = finish(process)
+        output = output_of(process)
         assert process.returncode == 0, output
         assert kills == 0 or "goes on from" in output
         final.append(load_checkpoint(folder / "experiments/run/checkpoints/step_0000060.pt"))
