@@ -16,7 +16,6 @@ RIDDLES = {
     "restore_as_asked",
     "to_last",
     "say",
-    "look",
     "Look",
 }  # what a reader had to look up
 

@@ -125,7 +125,7 @@ def _to_iterations(conversion: Conversion, own: Mapping[str, Tensor]) -> dict[st
 
 
 def _with_pictures(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
-    """The fusion of the first recurrent prior knew details alone: what it lacks of today's is zero, which changes nothing."""
+    """The fusion of the first recurrent prior knew details alone: what it lacks of today's is zero."""
     grown = {"enhance.fusion.body.entry.weight": 1, "enhance.fusion.last.weight": 0, "enhance.fusion.last.bias": 0}
     if own is None or name not in grown or tensor.dim() != own.dim():
         return tensor
