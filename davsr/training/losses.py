@@ -31,8 +31,8 @@ def psnr_loss(x: Tensor, y: Tensor) -> Tensor:
 class VideoObjective(nn.Module):
     """The loss of a restoration (`train.loss`), with `stage_weight` times that of the earlier x_k.
 
-    And `pictures_weight` times that of the LR frames by themselves, as the recurrent prior sharpens them: what it carries
-    through a clip learns from that sooner than through the fusion.
+    And `pictures_weight` times that of the LR frames by themselves, as the recurrent prior sharpens them: what it
+    carries through a clip learns from that sooner than through the fusion.
     """
 
     def __init__(self, model: DAVSR, options: Options) -> None:
