@@ -89,6 +89,29 @@ class Schedule:
     steady: bool
 
     @classmethod
+    def of(
+        cls,
+        moments: Sequence[int],
+        base: Fraction,
+        s_t: int,
+        rate: Fraction | None,
+        *,
+        slower: int = 1,
+        at_zero: bool = True,
+    ) -> Schedule:
+        """When `s_t` frames for each of a clip's are shown: at `rate` if there is one, else every frame keeps its time.
+
+        Args:
+            moments: when each frame is shown, and when the last one ends, in units of `base` seconds.
+            slower: how many times the clip's duration they last.
+            at_zero: the first frame is shown at 0 rather than at its own moment.
+        """
+        first, count = 0 if at_zero else moments[0], len(moments) - 1
+        if rate is not None or count == 1:
+            return cls.constant(count, (rate or Fraction(25)) * s_t / slower, s_t, first * base)
+        return cls.varying([first // slower + t - moments[0] for t in moments], base, s_t, slower)
+
+    @classmethod
     def varying(cls, times: Sequence[int], base: Fraction, s_t: int, slower: int = 1) -> Schedule:
         """Every frame keeps its time. `times` has one entry more than there are frames; `slower` stretches all."""
         unit = base / s_t

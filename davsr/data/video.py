@@ -285,6 +285,7 @@ class VideoWriter:
         self._container: Any = None
         self._stream: Any = None
         self._count = 0
+        self._durations: dict[int, int] = {}
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -311,22 +312,28 @@ class VideoWriter:
         context.color_primaries = self.tags["primaries"]
         self._stream = stream
 
-    def write(self, image: np.ndarray, time: int | None = None) -> None:
-        """Append one frame, uint8 RGB [h, w, 3]; `time` in units of `time_base`, default one period after the last."""
+    def write(self, image: np.ndarray, time: int | None = None, duration: int = 0) -> None:
+        """Append a frame, uint8 RGB [h, w, 3]; its time (default: a period after the last), duration in `time_base`."""
         if self._container is None:
             self._open(*image.shape[:2])
         full_range = self.tags["range"] == colour.FULL
         frame = colour.from_rgb(image, self._stream.pix_fmt, 8, self.tags["matrix"], full_range)
         frame.pts = self._count if time is None else time
         frame.time_base = self.time_base
+        self._durations[frame.pts] = duration
         self._count += 1
-        self._container.mux(self._stream.encode(frame))
+        self._mux(frame)
+
+    def _mux(self, frame: Any) -> None:
+        for packet in self._stream.encode(frame):
+            packet.duration = self._durations.pop(packet.pts, 0) or packet.duration
+            self._container.mux(packet)
 
     def close(self) -> None:
         """Finish the file and move it to its place."""
         if self._container is None:
             return
-        self._container.mux(self._stream.encode(None))
+        self._mux(None)
         self._container.close()
         self._container = None
         self.partial.replace(self.path)

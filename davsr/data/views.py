@@ -52,14 +52,14 @@ class Part:
         self.clip, self.name, self.path = clip, clip.name, clip.path
         self.size = size or clip.size
         self.rate: Fraction | None = clip.rate
-        self._range = range(len(clip))[start:stop]
+        self.chosen = range(len(clip))[start:stop]
 
     def __len__(self) -> int:
-        return len(self._range)
+        return len(self.chosen)
 
     def frames(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """Frames start, start + step, ... below stop, uint8 RGB [n, h, w, 3]."""
-        inside = self._range[start:stop:step]
+        inside = self.chosen[start:stop:step]
         frames = self.clip.frames(inside.start, inside.stop, step) if len(inside) else self.clip.frames(0, 0)
         return frames[:, : self.size[0], : self.size[1]]
 
@@ -69,7 +69,7 @@ class Part:
 
     def check(self, start: int = 0, stop: int | None = None) -> None:
         """See `Clip.check`."""
-        inside = self._range[start:stop]
+        inside = self.chosen[start:stop]
         self.clip.check(inside.start, inside.stop)
 
 

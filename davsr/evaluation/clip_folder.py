@@ -10,7 +10,9 @@ import numpy as np
 
 from davsr.data.clips import Clip
 from davsr.data.frames import write_image
-from davsr.data.video import VideoWriter
+from davsr.data.timing import Schedule
+from davsr.data.video import VideoReader, VideoWriter
+from davsr.data.views import Part
 from davsr.evaluation.comparison import Version, comparison
 from davsr.evaluation.report import INPUT
 from davsr.evaluation.tables import BASELINE, TRUTH, ClipResult
@@ -28,8 +30,10 @@ class ClipFolder:
         self.target = target
         self.folder = partial_name(target)
         self.save = options.test.save
-        rate = Fraction(options.test.rate).limit_denominator(1001) if options.test.rate else lq.rate or DEFAULT_RATE
-        self._video = VideoWriter(self.folder / "restored.mp4", rate * s_t) if self.save in ("video", "both") else None
+        self._video: VideoWriter | None = None
+        if self.save in ("video", "both"):
+            self._schedule = schedule(lq, s_t, options.test.rate)
+            self._video = VideoWriter(self.folder / "restored.mp4", self._schedule.rate, time_base=self._schedule.base)
 
     def __enter__(self) -> ClipFolder:
         require_ours(self.target)
@@ -42,7 +46,8 @@ class ClipFolder:
         if self.save in ("frames", "both"):
             write_image(self.folder / "frames" / f"{p:08d}.png", image)
         if self._video is not None:
-            self._video.write(image)
+            time = self._schedule.stamp(p)
+            self._video.write(image, time, self._schedule.stamp(p + 1) - time)
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         if kind is not None:
@@ -54,6 +59,23 @@ class ClipFolder:
             self._video.close()
         remove_ours(self.target)
         self.folder.replace(self.target)
+
+
+def schedule(lq: Clip, s_t: int, rate: float) -> Schedule:
+    """When the HR frames of a clip are shown: as `davsr restore` would show them.
+
+    Args:
+        rate: LR frames a second; 0: as the clip says, or `DEFAULT_RATE` where it says nothing.
+    """
+    clip, chosen = lq, range(len(lq))
+    while isinstance(clip, Part):
+        clip, chosen = clip.clip, clip.chosen[chosen.start : chosen.stop]
+    if isinstance(clip, VideoReader) and not rate:
+        found = clip.pictures
+        moments = [*found.times, found.end][chosen.start : chosen.stop + 1]
+        return Schedule.of(moments, found.base, s_t, found.rate)
+    stated = Fraction(rate).limit_denominator(1001) if rate else lq.rate or DEFAULT_RATE
+    return Schedule.constant(len(lq), stated * s_t, s_t)
 
 
 def picture_frames(frames: int, count: int, A: Degradation) -> set[int]:

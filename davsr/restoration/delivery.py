@@ -29,6 +29,10 @@ def deliverable(
     Raises:
         InputError: the container of the output does not hold it, or is none that is written.
     """
+    light = lead.signal.light
+    if (light.display or light.content) and (is_folder(target) or options.codec == "ffv1"):
+        place = "a folder of frames" if is_folder(target) else "ffv1"
+        logger.info(f"left out of {lead.path}: mastering display and light levels, for which {place} has no place")
     if is_folder(target):
         if not lead.path.is_dir():
             logger.info(f"the sound of {lead.path}, if it has any, is left out: the output is a folder")
@@ -62,6 +66,9 @@ def _extras(lead: Source, options: RestoreOptions, target: Path) -> Extras | Non
         logger.info(
             f"sound tracks {tracks} of {lead.path} are encoded as AAC: {target.suffix} cannot hold them as they are"
         )
+    if extras.rewritten:
+        tracks = ", ".join(str(index) for index in extras.rewritten)
+        logger.info(f"subtitle tracks {tracks} of {lead.path} are rewritten as text that {target.suffix} can hold")
     if extras.left_out:
         why = "" if timed else "; slow motion, --rate and --frames change the video's length"
         logger.info(f"left out of {lead.path}: {', '.join(extras.left_out)}{why}")

@@ -2,8 +2,8 @@
 
 Sound, subtitles, chapters, names, attachments.
 
-What the output's container takes is copied as it is; sound that it does not take is encoded as AAC; the rest is named
-in one line. All of it is tried before work begins.
+What the output's container takes is copied as it is; sound that it does not take is encoded as AAC, text that it does
+not take is written in its own form; the rest is named in one line. All of it is tried before work begins.
 """
 
 from __future__ import annotations
@@ -17,15 +17,25 @@ from typing import Any
 
 import av
 from av.stream import Disposition
+from av.subtitles.subtitle import SubtitleSet
 
 from davsr.data.container import Clock, open_container, origin, picture_stream
 from davsr.errors import InputError
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # containers that are written
-_COPY, _AAC = "copy", "aac"
+_COPY, _AAC, _TEXT = "copy", "aac", "text"
+_TEXT_CODECS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt"}  # subtitles of text, by container
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_FRAME = 1024  # samples
 _LAYOUTS = ("", "mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")  # by the number of channels
+# Languages by the names that QuickTime files know, where others have the other of their two names in ISO 639-2.
+# fmt: off
+_QUICKTIME = {
+    "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "fre": "fra", "swe": "sve", "rum": "ron",
+    "cze": "ces", "slo": "slk", "sqi": "alb", "mkd": "mac", "hye": "arm", "kat": "geo", "bod": "tib", "mya": "bur",
+    "msa": "may", "cym": "wel", "eus": "baq",
+}
+# fmt: on
 _REHEARSED = 50  # packets of sound that are encoded to see whether it works
 # Facts of the old file that are not true of the new one.
 _STALE: tuple[str, ...] = (
@@ -39,7 +49,7 @@ class Extras:
     """Which streams of `path` go along, and how."""
 
     path: Path
-    streams: tuple[tuple[int, str], ...] = ()  # (index, copy or aac)
+    streams: tuple[tuple[int, str], ...] = ()  # (index, copy, aac or text)
     left_out: tuple[str, ...] = ()
     timed: bool = True  # chapters go along: the output runs at the input's pace
     timecode: bool = True  # the container takes the time code
@@ -48,6 +58,11 @@ class Extras:
     def encoded(self) -> list[int]:
         """Indices of the sound tracks that are encoded anew."""
         return [index for index, how in self.streams if how == _AAC]
+
+    @property
+    def rewritten(self) -> list[int]:
+        """Indices of the subtitles that are written in another form."""
+        return [index for index, how in self.streams if how == _TEXT]
 
 
 def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extras:
@@ -71,7 +86,7 @@ def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extr
             if stream.type == "audio" and not (audio and timed):
                 left_out.append(name if audio else f"{name}: switched off")
             elif stream.type in ("audio", "subtitle", "attachment") and (timed or stream.type == "attachment"):
-                how = next((how for how in (_COPY, _AAC) if _fits(path, stream, format, how)), None)
+                how = next((how for how in (_COPY, _AAC, _TEXT) if _fits(path, stream, format, how)), None)
                 if how is not None:
                     streams.append((stream.index, how))
                 elif stream.type == "audio":
@@ -146,7 +161,9 @@ def _probe(format: str) -> tuple[Any, Any]:
 
 
 def _fits(path: Path, stream: Any, format: str, how: str) -> bool:
-    if how == _AAC and stream.type != "audio":
+    if stream.type != {_AAC: "audio", _TEXT: "subtitle"}.get(how, stream.type):
+        return False
+    if how == _TEXT and not hasattr(stream.codec_context, "encode_subtitle"):  # of a PyAV that reads subtitles only
         return False
     try:
         out, _ = _probe(format)
@@ -155,7 +172,16 @@ def _fits(path: Path, stream: Any, format: str, how: str) -> bool:
             out.start_encoding()
     except (av.FFmpegError, ValueError, AttributeError):
         return False
-    return True
+    return how != _TEXT or _is_text(path, stream.index)
+
+
+def _is_text(path: Path, index: int) -> bool:
+    """Whether subtitles are text rather than pictures of it."""
+    with open_container(path) as container:
+        for packet in container.demux(container.streams[index]):
+            for part in _tolerant(packet.decode) if packet.size else []:
+                return bool(part.type == b"ass")
+    return False
 
 
 def _rehearse(extras: Extras, format: str) -> None:
@@ -236,6 +262,11 @@ class _Track:
             return
         if how == _COPY:
             self.copy = out.add_stream_from_template(stream)
+        elif how == _TEXT:
+            if not stream.codec_context.is_open:
+                stream.codec_context.open()  # which tells its styles
+            self.copy = out.add_stream(_TEXT_CODECS[out.format.name])
+            self.copy.codec_context.subtitle_header = stream.codec_context.subtitle_header or None
         else:
             rate = stream.rate if stream.rate in _AAC_RATES else 48000
             channels = min(max(stream.layout.nb_channels, 1), len(_LAYOUTS) - 1)
@@ -243,6 +274,9 @@ class _Track:
             self.copy.codec_context.bit_rate = 96000 * channels
             self.resampler = av.AudioResampler("fltp", _LAYOUTS[channels], rate, frame_size=_AAC_FRAME)
         self.copy.metadata.update(_lasting(stream.metadata))
+        if out.format.name == "mov" and "language" in stream.metadata:
+            language = stream.metadata["language"]
+            self.copy.metadata["language"] = _QUICKTIME.get(language, language)
         if "title" in stream.metadata and out.format.name in ("mp4", "mov"):  # which have no other place for it
             self.copy.metadata["handler_name"] = stream.metadata["title"]
         self.copy.disposition = stream.disposition
@@ -260,6 +294,10 @@ class _Track:
                     frame.pts -= round(begin / Fraction(frame.time_base))
                 self._encode(frame)
             return
+        if self.how == _TEXT:
+            packet = self._text(packet)
+            if packet is None:
+                return
         stamp = packet.dts if packet.dts is not None else packet.pts
         if stamp is None:  # goes on where the last one ended
             stamp = (self.latest or 0) + 1 + shift
@@ -271,6 +309,17 @@ class _Track:
         packet.dts, packet.pts = decoding, max(shown, decoding)
         packet.stream = self.copy
         self.out.mux(packet)
+
+    def _text(self, packet: Any) -> Any:
+        """A packet of subtitles in the output's form, for the same time; None where nothing is to be read."""
+        parts = [part for part in _tolerant(packet.decode) if part.type == b"ass"]
+        if not parts:
+            return None
+        text = b"\\N".join([parts[0].ass, *(part.ass.split(b",", 8)[-1] for part in parts[1:])])
+        made = self.copy.codec_context.encode_subtitle(SubtitleSet.create(text, 0, packet.duration or 0))
+        made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration or 0
+        made.time_base = packet.time_base
+        return made
 
     def _encode(self, frame: Any) -> None:
         for part in self.resampler.resample(frame):

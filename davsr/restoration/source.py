@@ -130,12 +130,8 @@ class VideoSource(VideoReader):
             slower: how many times the input's duration they last.
             at_zero: the first frame is shown at 0 rather than where the container has it among its other streams.
         """
-        first = 0 if at_zero else self.moments[0]
         rate = self.assumed_rate or self._rate_of_kept()
-        if rate is not None or len(self) == 1:
-            return Schedule.constant(len(self), (rate or Fraction(25)) * s_t / slower, s_t, first * self.time_base)
-        times = [t - self.moments[0] for t in self.moments]
-        return Schedule.varying([first // slower + t for t in times], self.time_base, s_t, slower)
+        return Schedule.of(self.moments, self.time_base, s_t, rate, slower=slower, at_zero=at_zero)
 
     def _rate_of_kept(self) -> Fraction | None:
         """The constant rate, if there is one. What repeats were taken out of was even before they were put in."""

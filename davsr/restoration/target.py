@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 
+from davsr.data.colour import Light
 from davsr.data.container import media_url
 from davsr.data.frames import IMAGE_SUFFIXES, write_image
 from davsr.data.timing import Schedule
@@ -24,6 +25,7 @@ from davsr.files import claim, read_record, remove_ours, renew, sync, write_reco
 from davsr.pixels import Image16, eight_bits
 from davsr.restoration.encoder import Encoding, SegmentEncoder
 from davsr.restoration.extras import FORMATS, ExtraCopy, Extras
+from davsr.restoration.light_boxes import stream_with_light
 from davsr.restoration.source import VideoSignal
 
 _DONE = "done.json"  # record that the output was whole before it was moved into place
@@ -209,8 +211,12 @@ class Target:
         delay = max(segment.delay for segment in self.segments)
         movable = {"movflags": "+faststart"} if format != "matroska" else {}
         with av.open(media_url(path), "w", format=format, options=movable) as out:
-            with av.open(media_url(self.work / self.segments[0].name)) as first:
-                video: Any = out.add_stream_from_template(first.streams.video[0])
+            light = self.signal.light if self.encoding.codec != "ffv1" else Light()
+            with (
+                av.open(media_url(self.work / self.segments[0].name)) as first,
+                stream_with_light(first, light) as described,
+            ):
+                video: Any = out.add_stream_from_template(described)
                 video.time_base = schedule.base
                 # Matroska states a duration for every frame where it is told a rate.
                 video.codec_context.framerate = schedule.rate if schedule.steady or format != "matroska" else 0

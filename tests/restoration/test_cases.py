@@ -192,22 +192,6 @@ def beep(path: Path) -> float:
     raise AssertionError("there is no beep")
 
 
-def test_tracks_titles_chapters_and_subtitles_come_along(through, caplog):
-    with caplog.at_level(logging.INFO, logger="davsr"):
-        mkv, mp4 = (through("two_tracks_subtitles_chapters.mkv", name, degradation=ONE) for name in ("o.mkv", "o.mp4"))
-    for path in (mkv, mp4):
-        with av.open(str(path)) as container:
-            assert container.metadata["title"] == "My film"
-            assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["One", "Two"]
-            sound = container.streams.audio
-            assert [s.language for s in sound] == ["eng", "deu"]
-            assert [bool(s.disposition & 1) for s in sound] == [False, True]
-            names = [s.metadata.get("title", s.metadata.get("handler_name")) for s in sound]
-            assert names == ["Main", "Kommentar"]
-            assert len(container.streams.subtitles) == (path == mkv)
-    assert "left out" in caplog.text and "subtitle track 3 (srt)" in caplog.text
-
-
 def test_other_sound_keeps_the_finished_segments(tmp_path, model, monkeypatch):
     source = write_video(tmp_path / "in.mp4", pattern(4), sound=True)
     wanted = {"model": model, "degradation": ONE}
@@ -244,40 +228,3 @@ def test_what_spoils_the_memory_of_x265_is_refused(tmp_path, model):
     source = write_video(tmp_path / "in.mp4", pattern(1))
     with pytest.raises(InputError, match="must be 64 pixels wide or more for h265, got 32"):
         restore(source, tmp_path / "o.mp4", model=model, degradation=ONE, options=RestoreOptions(**FAST, codec="h265"))
-
-
-def test_mastering_and_light_levels_are_kept(tmp_path, model):
-    """HDR10: PQ in ten bits, with the display and the brightness that it was made for."""
-    display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
-    params = f"log-level=none:master-display={display}:max-cll=1000,400"
-    source = tmp_path / "hdr.mp4"
-    with av.open(str(source), "w") as out:
-        stream = out.add_stream("libx265", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
-        stream.options = {"x265-params": params, "preset": "ultrafast"}
-        context = stream.codec_context
-        context.colorspace, context.color_trc, context.color_primaries, context.color_range = 9, 16, 9, 1
-        for i in range(3):
-            frame = av.VideoFrame.from_ndarray(pattern(3, 64, 64)[i], format="rgb24").reformat(format="yuv420p10le")
-            frame.pts = i
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    facts = light_of(source)
-    assert facts["MASTERING_DISPLAY_METADATA"] and facts["CONTENT_LIGHT_LEVEL"]
-    for codec in ("h264", "h265"):
-        restore(
-            source, tmp_path / f"{codec}.mp4", model=model, degradation=ONE, options=RestoreOptions(**FAST, codec=codec)
-        )
-        assert light_of(tmp_path / f"{codec}.mp4") == facts
-        assert about(tmp_path / f"{codec}.mp4")["pixels"] == "yuv420p10le"
-
-
-def light_of(path: Path) -> dict[str, bytes]:
-    with av.open(str(path)) as container:
-        frame = next(container.decode(video=0))
-        names = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
-        return {
-            d.type.name: bytes(d)[: 80 if "MASTER" in d.type.name else 8]
-            for d in frame.side_data
-            if d.type.name in names
-        }
