@@ -69,7 +69,8 @@ def schedule(lq: Clip, s_t: int, rate: float) -> Schedule:
     """
     clip, chosen = lq, range(len(lq))
     while isinstance(clip, Part):
-        clip, chosen = clip.clip, clip.chosen[chosen.start : chosen.stop]
+        chosen = clip.chosen[chosen.start : chosen.stop]
+        clip = clip.clip
     if isinstance(clip, VideoReader) and not rate:
         found = clip.pictures
         moments = [*found.times, found.end][chosen.start : chosen.stop + 1]
