@@ -17,6 +17,7 @@ from davsr.checkpoints.fit import load_strictly
 from davsr.cli import main
 from davsr.data.clips import open_clips
 from davsr.errors import InputError
+from davsr.models.buildable import require_buildable
 from davsr.options import DegradationOptions, ModelOptions, load_options
 from davsr.physics.degradation import Degradation
 from davsr.prepare.extract import extract_frames
@@ -136,7 +137,8 @@ def test_options_that_describe_too_large_a_network_are_refused() -> None:
         "degradation.exposure=1000000000.0",
     ):
         with pytest.raises(InputError):
-            load_options(None, [change, "model.enhancement.blocks=256"] if "channels=1024" in change else [change])
+            more = ["model.enhancement.blocks=256"] if "channels=1024" in change else []
+            require_buildable(load_options(None, [change, *more]).model)
 
 
 @pytest.mark.parametrize("section", [5, "text", [1], None, float("inf")])
