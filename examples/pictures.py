@@ -14,7 +14,7 @@ from davsr.data.clips import open_clip
 from davsr.pixels import as_image, as_tensor, to_uint8, to_unit
 
 _LARGER = 2  # than their pixels are pictures of small frames shown
-SAMPLE = Path(davsr.__file__).parent / "assets" / "sample.mp4"  # sharp, 45 frames of 256x256
+SAMPLE = Path(davsr.__file__).parent / "assets" / "sample.mp4"  # sharp, 45 frames of 448x320
 
 
 def sample(frames: int, side: int = 128) -> Tensor:
@@ -25,6 +25,13 @@ def sample(frames: int, side: int = 128) -> Tensor:
     clip = open_clip(SAMPLE)
     top, left = ((n - side) // 2 for n in clip.size)
     return to_unit(as_tensor(clip.frames(0, frames)[:, top : top + side, left : left + side]))
+
+
+def write_frames(folder: str, frames: Tensor) -> None:
+    """Write frames [t, 3, h, w] in [0, 1] as a folder of PNG files."""
+    Path(folder).mkdir()
+    for number, frame in enumerate(to_uint8(frames)):
+        cv2.imwrite(f"{folder}/{number:04d}.png", cv2.cvtColor(as_image(frame), cv2.COLOR_RGB2BGR))
 
 
 def as_image_of(frame: Tensor, size: tuple[int, int]) -> np.ndarray:

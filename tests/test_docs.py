@@ -71,6 +71,24 @@ def test_a_command_is_taken_by_what_it_calls(page, line):
     load_options(getattr(args, "opt", None), getattr(args, "set", None) or [])
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "install",
+        "restoration",
+        "api.md#davsr.Degradation",
+        "training",
+        "results",
+        "promises",
+        "gallery/index",
+        "releases",
+    ],
+)
+def test_a_newcomer_is_one_click_away_from(page):
+    table = [line for line in (ROOT / "docs/index.md").read_text().splitlines() if line.startswith("| [")]
+    assert sum(f"]({page}" in line for line in table) == 1
+
+
 def test_there_are_commands_of_every_kind_on_the_pages():
     assert len(ALL) > 40 and {line.split()[0] for _, line in ALL} == {"davsr", "python", "torchrun", "make"}
 

@@ -60,8 +60,7 @@ def test_help_describes_every_argument_in_its_order(name):
 
 
 def test_what_pages_write_of_davsr_is_in_its_list():
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "integrations").glob("*"))]
-    for page in [page for page in pages if page.is_file()]:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "integrations").glob("*.py")]:
         text = page.read_text()
         code = "\n".join(snippets.blocks(text, "python")) if page.suffix == ".md" else text
         named = set(re.findall(r"\bdavsr\.([A-Za-z]\w*)\b", code))
