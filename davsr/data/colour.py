@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange
 
+from davsr.data.container import side_data
 from davsr.errors import InputError
 
 # Numbers of H.273: matrices by their (K_R, K_B), and those that stand for nothing stated.
@@ -211,19 +212,17 @@ def light(frame: Any) -> Light:
     """The static HDR metadata that comes with a frame."""
     display: tuple[int, ...] = ()
     content: tuple[int, ...] = ()
-    for data in frame.side_data:
-        if data.type.name == "MASTERING_DISPLAY_METADATA" and len(bytes(data)) >= 88:
-            # AVMasteringDisplayMetadata: rationals of red, green, blue (x, y each), white, lowest, highest; two flags.
-            numbers = struct.unpack("=22i", bytes(data)[:88])
-            values = [
-                Fraction(a, b) if b else Fraction(0) for a, b in zip(numbers[:20:2], numbers[1:20:2], strict=True)
-            ]
-            if numbers[20] and numbers[21]:
-                red, green, blue, white = (values[i : i + 2] for i in (0, 2, 4, 6))
-                points = [round(c * 50000) for point in (green, blue, red, white) for c in point]
-                display = (*points, round(values[9] * 10000), round(values[8] * 10000))
-        elif data.type.name == "CONTENT_LIGHT_LEVEL" and len(bytes(data)) >= 8:
-            content = struct.unpack("=2I", bytes(data)[:8])
+    there = side_data(frame)
+    if len(mastering := there.get("MASTERING_DISPLAY_METADATA", b"")) >= 88:
+        # AVMasteringDisplayMetadata: rationals of red, green, blue (x, y each), white, lowest, highest; two flags.
+        numbers = struct.unpack("=22i", mastering[:88])
+        values = [Fraction(a, b) if b else Fraction(0) for a, b in zip(numbers[:20:2], numbers[1:20:2], strict=True)]
+        if numbers[20] and numbers[21]:
+            red, green, blue, white = (values[i : i + 2] for i in (0, 2, 4, 6))
+            points = [round(c * 50000) for point in (green, blue, red, white) for c in point]
+            display = (*points, round(values[9] * 10000), round(values[8] * 10000))
+    if len(level := there.get("CONTENT_LIGHT_LEVEL", b"")) >= 8:
+        content = struct.unpack("=2I", level[:8])
     return Light(display, content)
 
 

@@ -19,6 +19,8 @@ MICROSECOND = Fraction(1, 1_000_000)  # the unit of a container's own times
 _NOT_THE_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _BACKWARD = Fraction(1, 10)  # seconds by which a stamp may fall back before it counts as a new beginning
 _FORWARD = Fraction(10)  # seconds by which a broadcast stream may jump ahead
+# Titles that are not UTF-8 come through as they are; PyAV 19 does so by itself, and knows no such argument any more.
+_TEXT = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 _BROADCAST = frozenset({"mpegts", "mpeg"})  # containers that are joined by writing one file behind another
 
 
@@ -34,7 +36,7 @@ def open_container(path: str | Path) -> Any:
         InputError: it is missing, unreadable, or holds no moving picture.
     """
     try:
-        container = av.open(media_url(path), metadata_errors="surrogateescape")
+        container = av.open(media_url(path), **_TEXT)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"video {path} cannot be opened: {reason}") from None
@@ -44,6 +46,16 @@ def open_container(path: str | Path) -> Any:
         container.close()
         raise
     return container
+
+
+def side_data(frame: Any) -> dict[str, bytes]:
+    """What comes with a decoded `av.VideoFrame`, by FFmpeg's names of it.
+
+    Before PyAV 19 iterating gives the entries, from then on their keys.
+    """
+    given = frame.side_data
+    entries = [item if hasattr(item, "type") else given[item] for item in given]
+    return {entry.type.name: bytes(entry) for entry in entries}
 
 
 def picture_stream(container: Any, path: str | Path) -> Any:

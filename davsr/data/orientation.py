@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from davsr.data.container import side_data
+
 _ONE = 1 << 16  # in a display matrix, which counts in 16.16 fixed point
 _SLACK = _ONE // 50  # about 1 degree: matrices of phones are rounded
 
@@ -33,7 +35,7 @@ class Orientation:
 
 def orientation(frame: Any) -> Orientation | None:
     """Of a decoded `av.VideoFrame`; None where it is turned by something else than quarter turns and mirrors."""
-    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    matrix = side_data(frame).get("DISPLAYMATRIX")
     if matrix is None:
         return Orientation()
     # (x, y) is shown at (a x + c y, b x + d y).

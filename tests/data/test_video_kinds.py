@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
 import numpy as np
 import pytest
 
+from davsr.data.colour import light
 from davsr.data.container import is_cut_short
+from davsr.data.orientation import Orientation, orientation
 from davsr.data.video import VideoReader
 from davsr.errors import InputError
 from davsr.restoration.source import VideoSource
@@ -291,3 +295,13 @@ def test_an_hour_of_a_phone_ends_to_the_tick() -> None:
             assert schedule.stamp(5 * j) * schedule.base == times[j] * base
             inner = [schedule.stamp(5 * j + k) for k in range(6)]
             assert len({b - a for a, b in pairwise(inner)}) == 1
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["PyAV 18 iterates entries", "PyAV 19 iterates keys"])
+def test_what_comes_with_a_frame_is_read_in_either_form(newer):
+    class Entry(bytes):
+        type = SimpleNamespace(name="CONTENT_LIGHT_LEVEL")
+
+    entry = Entry(struct.pack("=2I", 1000, 400))
+    frame = SimpleNamespace(side_data={"key": entry} if newer else [entry])
+    assert light(frame).content == (1000, 400) and orientation(frame) == Orientation()

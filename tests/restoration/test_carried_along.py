@@ -11,6 +11,7 @@ import pytest
 
 from davsr.checkpoints.loading import TRAINING_FREE, load_model
 from davsr.data.colour import Light
+from davsr.data.container import side_data
 from davsr.options import DegradationOptions, RestoreOptions
 from davsr.restoration.light_boxes import stream_with_light
 from davsr.restoration.restore import restore
@@ -163,8 +164,5 @@ def light_of(path: Path) -> dict[str, bytes]:
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
         names = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
-        return {
-            d.type.name: bytes(d)[: 80 if "MASTER" in d.type.name else 8]
-            for d in frame.side_data
-            if d.type.name in names
-        }
+        found = {name: data for name, data in side_data(frame).items() if name in names}
+        return {name: data[: 80 if "MASTER" in name else 8] for name, data in found.items()}
