@@ -43,7 +43,7 @@ package: $(READY)
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[docs]'
 	$(BIN)/python examples/gallery.py docs/gallery
-	$(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 sanitize: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" bash .ci/sanitize.sh

@@ -6,6 +6,7 @@ python -m tests.test_same_everywhere      writes the tables of flags in docs/com
 from __future__ import annotations
 
 import argparse
+import html
 import importlib
 import inspect
 import pydoc
@@ -127,7 +128,7 @@ def _row(action: argparse.Action) -> str:
     values = "" if action.nargs == 0 else " ".join(shown) if isinstance(shown, tuple) else str(shown)
     words = (action.help or "") % {"default": action.default} if "%(" in (action.help or "") else action.help or ""
     call = " ".join([", ".join(action.option_strings), values]).strip()
-    return f"| `{call}` | {words.replace('|', ' or ')} |"
+    return f"| `{call}` | {html.escape(words, quote=False).replace('|', ' or ')} |"
 
 
 def test_the_version_is_a_release_that_changelog_notes_and_citation_name():
@@ -138,6 +139,20 @@ def test_the_version_is_a_release_that_changelog_notes_and_citation_name():
         "CITATION.cff": rf"^version: {davsr.__version__}$",
     }.items():
         assert re.search(line, (ROOT / file).read_text(), re.M), file
+
+
+def test_nothing_on_a_page_is_taken_for_a_tag():
+    """Pages and docstrings become HTML: `<` before a letter opens a tag there, unless it stands in code."""
+    pages = {page.name: page.read_text() for page in (ROOT / "docs").glob("*.md")}
+    kinds = [getattr(davsr, name) for name in davsr.__all__ if name != "metrics"]
+    parts = [(kind, *vars(kind).values()) if inspect.isclass(kind) else (kind,) for kind in kinds]
+    spoken = [part for group in parts for part in group if inspect.isclass(part) or inspect.isfunction(part)]
+    texts = pages | {
+        part.__qualname__: inspect.getdoc(part) or "" for part in spoken if part.__module__.startswith("davsr")
+    }
+    for name, text in texts.items():
+        prose = re.sub(r"^```.*?^```|^    .*?$|`[^`]*`", "", text, flags=re.M | re.S if name in pages else re.S)
+        assert re.findall(r"<[A-Za-z][^>\n]*>", prose) == [], name
 
 
 MARK = "## Every flag\n\n"

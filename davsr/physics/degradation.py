@@ -155,7 +155,7 @@ class Degradation:
             return rows.apply(columns.apply(x, dim=4), dim=3)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """A^T y: [b, c, t, h, w] -> [b, c, T, H, W], with <A x, y> = <x, A^T y>."""
+        """A^T y: [b, c, t, h, w] -> [b, c, T, H, W], with `<A x, y> = <x, A^T y>`."""
         self._check("y", y, (1, 1, 1))
         y = _at_least_float32(y)
         with _full_precision(y):
