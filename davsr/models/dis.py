@@ -24,7 +24,8 @@ def dis_flow(reference: Tensor, support: Tensor) -> Tensor:
         estimator.calc(np.pad(_grey(a), small, "edge"), np.pad(_grey(b), small, "edge"), None)[:height, :width]
         for a, b in zip(reference.detach().cpu(), support.detach().cpu(), strict=True)
     ]
-    return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).to(reference)
+    # Row by row, as everything that is computed from them lies: the search gives the two numbers of a pixel side by side.
+    return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).contiguous().to(reference)
 
 
 def _grey(frame: Tensor) -> np.ndarray:

@@ -112,7 +112,7 @@ def interpolate_along_flow(
     size = (h * scale[0], w * scale[1])
     frames = resize_bicubic(lq, size)
     forward, backward = (resize_flow(flow.flatten(0, 1), size).unflatten(0, (b, -1)) for flow in (flow_01, flow_10))
-    result = lq.new_empty(b, len(times), c, *size)
+    result = lq.new_empty(b, c, len(times), *size).transpose(1, 2)  # as everything after it lies in memory
     for p, time in enumerate(times):
         j = int(time)
         f = float(time) - j

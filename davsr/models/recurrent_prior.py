@@ -22,7 +22,7 @@ from davsr.models.flow import resize_flow
 from davsr.models.interpolation import resize_bicubic
 from davsr.models.layers import Conv3x3, ResidualBlocks, weights_channels_last
 from davsr.models.motion import Motion, Times, uniform_motion
-from davsr.models.precision import like_weights
+from davsr.models.precision import like_weights, needs_gradient
 from davsr.models.prior import Observation, Prior
 from davsr.models.rounds import NOISE
 from davsr.models.trunk import CELL, PictureTrunk, cell_deviations, cells_of_pixels, pixels_of_cells
@@ -79,13 +79,18 @@ class RecurrentPrior(Prior):
         frames = range(z.shape[2]) if chosen is None else chosen
         b = len(z)
         n = max(1, _PIXELS // (b * z.shape[3] * z.shape[4]))
-        parts = []
+        parts: list[Tensor] = []
+        whole = None if needs_gradient(self, z, clip.lq) else z.new_empty(b, z.shape[1], len(frames), *z.shape[3:])
         for first in range(0, len(frames), n):
             some = list(frames[first : first + n])
             shown = shown_at(clip.motion.times[some], seen, clip.lq, clip.motion)
             noise = clip.sigma.to(z).view(b, 1).expand(b, len(some)).flatten()
-            parts.append(self.fusion(z[:, :, some].transpose(1, 2).flatten(0, 1), shown, noise).unflatten(0, (b, -1)))
-        return torch.cat(parts, dim=1).transpose(1, 2)
+            made = self.fusion(z[:, :, some].transpose(1, 2).flatten(0, 1), shown, noise).unflatten(0, (b, -1))
+            if whole is None:
+                parts.append(made)
+            else:  # at once in its place: the parts and their union would be two more videos
+                whole[:, :, first : first + len(some)] = made.transpose(1, 2)
+        return torch.cat(parts, dim=1).transpose(1, 2) if whole is None else whole
 
     def look(self, z: Tensor, alpha: Tensor, clip: Observation) -> Seen:
         """What the LR frames of a clip show, each at its own time; arguments as of `forward`."""

@@ -67,6 +67,8 @@ class MotionPrior(nn.Module):
         degradation: Operator,
         sigma: Tensor | None = None,
         stages: dict[str, Tensor] | None = None,
+        *,
+        in_place: bool = False,
     ) -> Tensor:
         """Refine an estimate.
 
@@ -76,13 +78,15 @@ class MotionPrior(nn.Module):
             motion: [b, T, 2, H, W], HR pixels per HR frame.
             sigma: noise of y [b]; None: none.
             stages: takes what the first data step made, as r_0.
+            in_place: the memory of x may be taken for the result, where no gradient is wanted.
 
         Returns:
             The refined estimate, like x.
         """
         with torch.autocast(x.device.type, enabled=False):
             dtype = working_dtype(x, y)
-            return self._refine(x.to(dtype), y.to(dtype), motion.to(dtype), degradation, sigma, stages)
+            motion = motion.to(dtype).contiguous()  # once, instead of in every round
+            return self._refine(x.to(dtype), y.to(dtype), motion, degradation, sigma, stages, in_place)
 
     def _refine(
         self,
@@ -92,6 +96,7 @@ class MotionPrior(nn.Module):
         degradation: Operator,
         sigma: Tensor | None,
         stages: dict[str, Tensor] | None,
+        in_place: bool,
     ) -> Tensor:
         alphas, momenta, flattening = self.log_steps.to(x).exp().unbind(dim=1)
         alphas = alphas[:, None] * degradation.largest_eigenvalue()
@@ -99,10 +104,11 @@ class MotionPrior(nn.Module):
         alphas = alphas.expand(-1, len(x))
         cell = degradation.scale[1:]
         speed = in_cells(motion.norm(dim=2), cell) if self.trust is not None else None
-        z = degradation.data_step(x, y, alphas[0]).contiguous()
+        learning = needs_gradient(self, x, y, motion, sigma)
+        own = in_place and not learning and x.is_contiguous()
+        z = degradation.data_step(x, y, alphas[0], out=x if own else None).contiguous()
         if stages is not None:
             stages["r_0"] = z.clone()
-        learning = needs_gradient(self, x, y, motion, sigma)
         previous = z.clone()
         for k in range(1, self.rounds + 1):
             if learning:
@@ -112,8 +118,11 @@ class MotionPrior(nn.Module):
             else:  # the same, in memory that is there: fresh memory costs more than the sums
                 ahead = previous.lerp_(z, 1 + float(momenta[k]))
                 mean, support = self._average(ahead, motion, speed, cell)
+                del ahead, previous  # three volumes at a time are all that there is room for
                 settled = self._settle(mean, support, k, flattening[k])
+                del mean, support
                 previous, z = z, degradation.data_step(settled, y, alphas[k], out=settled)
+                del settled
         return z
 
     def _average(self, a: Tensor, motion: Tensor, speed: Tensor | None, cell: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from davsr.guards.locks import locked
 from davsr.log import BEGINS, logger, logging_to
 from davsr.options import Options
 from davsr.ranks import Ranks
-from davsr.runtime import autocast, keep_freed_memory, setup
+from davsr.runtime import autocast, setup
 from davsr.training.optimizer import AveragedModel, make_optimizer, restore_optimizer, set_rates
 from davsr.training.record import Record, StepMeans, duration
 from davsr.training.samples.dataset import load_batches
@@ -61,8 +61,6 @@ def train(options: Options, *, auto_resume: bool = False) -> Outcome:
         closing.enter_context(logging_to(log, console=ranks.first, waits=True))
         stop = closing.enter_context(StopRequest())
         device = setup(options, rank=ranks.local)
-        if device.type == "cpu":
-            keep_freed_memory()
         ranks.join(device)
         closing.callback(ranks.leave)
         watch = Watch(ranks)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from davsr.checkpoints.loading import ALONG_MOTION
 from davsr.models.davsr import DAVSR
+from davsr.models.interpolation import Interpolation
 from davsr.models.motion import motion_between
 from davsr.models.rounds import FLAT, FLATTENING, MotionPrior
 from davsr.ops import flatten
-from davsr.options import RoundsOptions, load_options
+from davsr.options import InterpolationOptions, RoundsOptions, load_options
 from davsr.physics.degradation import Degradation
 from davsr.restoration.planning import bytes_per_pixel, default_margin, default_overlap
 
@@ -159,3 +160,13 @@ def test_every_weight_of_the_rounds_learns():
     assert losses[-1] < 0.95 * losses[0]
     for name, parameter in prior.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_motion_lies_in_memory_as_the_ops_read_it():
+    """Otherwise every op of every round would copy it first."""
+    lq = torch.rand(1, 3, 3, 16, 20, generator=torch.Generator().manual_seed(0))
+    operator = Degradation((5, 4, 4))
+    interpolate = Interpolation(InterpolationOptions(method="flow", flow="dis"))
+    motion = interpolate.motion(lq, operator)
+    estimate = interpolate(lq, operator, motion)
+    assert estimate.is_contiguous() and motion.of_hr_frames(operator.scale, estimate).is_contiguous()

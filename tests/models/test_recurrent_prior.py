@@ -18,7 +18,15 @@ from davsr.models.prior import Observation
 from davsr.models.recurrent_prior import HALF, RecurrentPrior, restore_pictures
 from davsr.models.trained_range import TrainedRange
 from davsr.models.trunk import CELL
-from davsr.options import DegradationOptions, EnhancementOptions, HyperOptions, ModelOptions, Options, RoundsOptions
+from davsr.options import (
+    DegradationOptions,
+    EnhancementOptions,
+    HyperOptions,
+    InterpolationOptions,
+    ModelOptions,
+    Options,
+    RoundsOptions,
+)
 from davsr.physics.degradation import Degradation
 
 SMALL = EnhancementOptions(
@@ -213,3 +221,41 @@ def test_the_spatial_part_is_what_a_does_to_a_clip_that_stands_still():
         video = picture.expand(-1, -1, 4 * A.scale[0], -1, -1)
         torch.testing.assert_close(A.apply(video)[:, :, 1:2], A.spatial().apply(picture))
         assert A.spatial().largest_eigenvalue() >= A.largest_eigenvalue() and A.scale[0] > 1  # A itself stays as it is
+
+
+@pytest.mark.parametrize("scale", [(3, 4, 4), (2, 4, 4)], ids=str)
+def test_taking_memory_again_changes_nothing(scale):
+    network = model(rounds=RoundsOptions(count=2))
+    lq, operator = clip(b=2, t=2), Degradation(scale)
+    given = lq.clone()
+    with torch.inference_mode():
+        taken = network(lq, degradation=operator)
+        kept, made = network(lq, degradation=operator, return_stages=True)
+    assert torch.equal(taken, kept) and torch.equal(lq, given)
+    assert made.x[-1].data_ptr() != made.z[-1].data_ptr()
+    torch.testing.assert_close(network(lq, degradation=operator), kept)  # with gradients
+
+
+def test_a_start_that_is_given_stays_as_it_is():
+    network, lq = model(), clip()
+    operator, sigma = network.degradation, torch.zeros(1)
+    with torch.inference_mode():
+        start = network.start(lq, operator, sigma)
+        before = start.x0.clone()
+        once, again = network(lq, start=start), network(lq, start=start)
+    assert torch.equal(start.x0, before) and torch.equal(once, again)
+
+
+@pytest.mark.parametrize("method", ["nearest", "linear"])
+def test_an_estimate_that_is_the_clip_itself_is_left_alone(method):
+    options = ModelOptions(
+        iterations=1,
+        interpolation=InterpolationOptions(method=method),
+        hyper=HyperOptions(kind="fixed", alpha=0.08),
+        enhancement=EnhancementOptions(kind="none"),
+    )
+    lq = clip(t=1)
+    given = lq.clone()
+    with torch.inference_mode():
+        DAVSR(options, DegradationOptions(scale=(1, 1, 1))).eval()(lq, degradation=Degradation((1, 1, 1)))
+    assert torch.equal(lq, given)
