@@ -24,7 +24,7 @@ def dis_flow(reference: Tensor, support: Tensor) -> Tensor:
         estimator.calc(np.pad(_grey(a), small, "edge"), np.pad(_grey(b), small, "edge"), None)[:height, :width]
         for a, b in zip(reference.detach().cpu(), support.detach().cpu(), strict=True)
     ]
-    # Row by row, as everything that is computed from them lies: the search gives the two numbers of a pixel side by side.
+    # Plane by plane, as what is computed from them lies: the search gives the two numbers of a pixel side by side.
     return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).contiguous().to(reference)
 
 
