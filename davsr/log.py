@@ -99,7 +99,9 @@ def logging_to(
         logger.propagate = propagate
 
 
-def progress(total: int | None, description: str, unit: str = "frame", iterable: Iterable[Any] | None = None) -> Any:
+def progress(
+    total: int | None, description: str, unit: str = "frame", iterable: Iterable[Any] | None = None
+) -> tqdm[Any]:
     """A `tqdm` bar on stderr, silent when that is not a terminal."""
     return tqdm(
         iterable,

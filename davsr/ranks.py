@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from davsr.errors import InputError
 
 _TIMEOUT = timedelta(minutes=30)  # of collectives: validation on one rank may take long
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: T) -> list[T]:
         """All ranks' values, by rank."""
         if self.world == 1:
             return [value]

@@ -98,8 +98,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
 
     Raises:
         davsr.errors.InputError: the file is missing, truncated, corrupt, carries code, holds no dict, or tensors that
-        are not
-            plain arrays of numbers.
+            are not plain arrays of numbers.
     """
     path = Path(path)
     try:

@@ -53,21 +53,21 @@ class Light:
     content: tuple[int, ...] = ()  # MaxCLL, MaxFALL in cd/m^2
 
 
-def is_rgb(frame: Any) -> bool:
+def is_rgb(frame: av.VideoFrame) -> bool:
     return bool(frame.format.is_rgb or frame.format.has_palette)
 
 
-def depth(frame: Any) -> int:
+def depth(frame: av.VideoFrame) -> int:
     """Bits per sample."""
     return max(component.bits for component in frame.format.components)
 
 
-def has_alpha(frame: Any) -> bool:
+def has_alpha(frame: av.VideoFrame) -> bool:
     name = frame.format.name
     return name.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8", "ayuv", "vuya"))
 
 
-def is_transparent(frame: Any) -> bool:
+def is_transparent(frame: av.VideoFrame) -> bool:
     """Whether any pixel of a frame that has an alpha channel is not opaque."""
     if frame.format.name.startswith(("ya", "gbrap", "yuva")) and len(frame.planes) in (2, 4):
         alpha = _plane(frame, len(frame.planes) - 1)
@@ -75,7 +75,7 @@ def is_transparent(frame: Any) -> bool:
     return bool(frame.to_ndarray(format="rgba")[..., 3].min() < 255)
 
 
-def is_neutral(frame: Any) -> bool:
+def is_neutral(frame: av.VideoFrame) -> bool:
     """Whether a frame has no colour at all: grey, or chroma that is neutral everywhere."""
     if frame.format.name.startswith(("gray", "ya8", "ya16", "mono")):
         return True
@@ -85,13 +85,13 @@ def is_neutral(frame: Any) -> bool:
     return all(bool((_plane(frame, i) == middle).all()) for i in (1, 2))
 
 
-def thumbnail(frame: Any) -> npt.NDArray[np.float32]:
+def thumbnail(frame: av.VideoFrame) -> npt.NDArray[np.float32]:
     """Every fourth sample of the first plane, which is luma, green or all of RGB; in 8-bit levels."""
     unit = np.float32(1 << (max(depth(frame), 8) - 8))
     return _plane(frame, 0)[::4, ::4].astype(np.float32) / unit
 
 
-def tags(stream: Any, frame: Any) -> dict[str, int]:
+def tags(stream: av.VideoStream, frame: av.VideoFrame) -> dict[str, int]:
     """Matrix, range, transfer and primaries as H.273 numbers; what neither says stays unspecified.
 
     The frame's own statement comes first, the container's second (HLG is often stated there alone). A matrix that
@@ -129,7 +129,7 @@ def require_known_matrix(matrix: int, name: object) -> None:
         )
 
 
-def to_rgb(frame: Any, matrix: int, full_range: bool) -> Image:
+def to_rgb(frame: av.VideoFrame, matrix: int, full_range: bool) -> Image:
     """A decoded frame [h, w, 3]: uint8 where it has 8 bits a sample, else uint16 (65535 is white)."""
     bits = depth(frame)
     deep = bits > 8
@@ -157,7 +157,9 @@ def to_rgb(frame: Any, matrix: int, full_range: bool) -> Image:
     return _rounded(cv2.transform(cv2.merge([y, u, v]), np.array(rows, np.float32)), white)
 
 
-def from_rgb(image: Image, pixels: str, bits: int, matrix: int, full_range: bool, *, neutral: bool = False) -> Any:
+def from_rgb(
+    image: Image, pixels: str, bits: int, matrix: int, full_range: bool, *, neutral: bool = False
+) -> av.VideoFrame:
     """An `av.VideoFrame` in the format `pixels` (yuv420p, yuv444p10le, gbrp12le, bgr0, ...) of an RGB image [h, w, 3].
 
     Args:
@@ -197,7 +199,7 @@ def from_rgb(image: Image, pixels: str, bits: int, matrix: int, full_range: bool
     return frame
 
 
-def _rgb_frame(image: Image, pixels: str, bits: int) -> Any:
+def _rgb_frame(image: Image, pixels: str, bits: int) -> av.VideoFrame:
     """gbrp and bgr0, exactly: the upper bits of 16, rounded."""
     if not pixels.startswith("gbrp"):
         return av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(format=pixels)
@@ -208,7 +210,7 @@ def _rgb_frame(image: Image, pixels: str, bits: int) -> Any:
     return frame
 
 
-def light(frame: Any) -> Light:
+def light(frame: av.VideoFrame) -> Light:
     """The static HDR metadata that comes with a frame."""
     display: tuple[int, ...] = ()
     content: tuple[int, ...] = ()
@@ -226,14 +228,14 @@ def light(frame: Any) -> Light:
     return Light(display, content)
 
 
-def _plane(frame: Any, i: int) -> npt.NDArray[Any]:
+def _plane(frame: av.VideoFrame, i: int) -> npt.NDArray[Any]:
     plane = frame.planes[i]
     dtype = np.uint16 if plane.line_size >= 2 * plane.width and depth(frame) > 8 else np.uint8
     samples: npt.NDArray[Any] = np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
     return samples
 
 
-def _fill(frame: Any, i: int, values: npt.NDArray[np.float32], offset: float = 0) -> None:
+def _fill(frame: av.VideoFrame, i: int, values: npt.NDArray[np.float32], offset: float = 0) -> None:
     plane, bits = frame.planes[i], depth(frame)
     target = np.frombuffer(plane, np.uint16 if bits > 8 else np.uint8).reshape(plane.height, -1)[:, : plane.width]
     samples = cv2.add(values, offset, dtype=cv2.CV_16U if bits > 8 else cv2.CV_8U)  # rounds and saturates

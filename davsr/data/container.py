@@ -6,10 +6,11 @@ import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 from av.codec.context import Flags
+from av.container import InputContainer
 from av.stream import Disposition
 
 from davsr.data.frames import require_frame_size
@@ -29,7 +30,7 @@ def media_url(path: str | Path) -> str:
     return f"file:{path}"
 
 
-def open_container(path: str | Path) -> Any:
+def open_container(path: str | Path) -> InputContainer:
     """An `av` input container with at least one video stream.
 
     Raises:
@@ -48,17 +49,17 @@ def open_container(path: str | Path) -> Any:
     return container
 
 
-def side_data(frame: Any) -> dict[str, bytes]:
+def side_data(frame: av.VideoFrame) -> dict[str, bytes]:
     """What comes with a decoded `av.VideoFrame`, by FFmpeg's names of it.
 
     Before PyAV 19 iterating gives the entries, from then on their keys.
     """
-    given = frame.side_data
+    given: Any = frame.side_data
     entries = [item if hasattr(item, "type") else given[item] for item in given]
     return {entry.type.name: bytes(entry) for entry in entries}
 
 
-def picture_stream(container: Any, path: str | Path) -> Any:
+def picture_stream(container: InputContainer, path: str | Path) -> av.VideoStream:
     """The first video stream that is a moving picture: no cover, no thumbnails, and with a decoder for it."""
     streams = [s for s in container.streams.video if not s.disposition & _NOT_THE_PICTURE]
     if not streams:
@@ -79,13 +80,13 @@ class Clock:
     it occurred in had arrived, in all streams alike, so that sound stays with the picture.
     """
 
-    def __init__(self, container: Any) -> None:
+    def __init__(self, container: InputContainer) -> None:
         self.jumped = False
         self._leaps = bool(_BROADCAST & set(container.format.name.split(",")))
         self._offset = Fraction(0)  # seconds, added to all stamps
         self._arrived: dict[int, Fraction] = {}  # per stream: where its next packet is expected
 
-    def set(self, packet: Any) -> None:
+    def set(self, packet: av.Packet) -> None:
         """Put a packet, in the order of the file, on the clock."""
         stamp = packet.dts  # of decoding: that of display goes back and forth
         if not packet.size or stamp is None or not packet.time_base:
@@ -116,7 +117,7 @@ class Decoder:
             start.
     """
 
-    def __init__(self, stream: Any, *, sought: bool = False) -> None:
+    def __init__(self, stream: av.VideoStream, *, sought: bool = False) -> None:
         self.unfounded = 0  # pictures so far of which what they refer to is missing
         self._sought = sought
         self._beginning = stream.codec_context.name == "hevc"  # no whole picture has come
@@ -125,7 +126,7 @@ class Decoder:
         if self._beginning:
             stream.codec_context.flags |= Flags.output_corrupt
 
-    def pictures(self, packet: Any) -> Iterator[Any]:
+    def pictures(self, packet: av.Packet) -> Iterator[av.VideoFrame]:
         """The frames that a packet lets out.
 
         Raises:
@@ -144,7 +145,7 @@ class Decoder:
             yield frame
 
 
-def decoded(container: Any, stream: Any, *, sought: bool = False) -> Iterator[Any]:
+def decoded(container: InputContainer, stream: av.VideoStream, *, sought: bool = False) -> Iterator[av.VideoFrame]:
     """The frames from where the container stands; what cannot be decoded is passed over, as players do."""
     decoder = Decoder(stream, sought=sought)
     try:
@@ -157,7 +158,7 @@ def decoded(container: Any, stream: Any, *, sought: bool = False) -> Iterator[An
         return
 
 
-def origin(container: Any) -> Fraction:
+def origin(container: InputContainer) -> Fraction:
     """Seconds on the container's clock that count as 0: broadcast streams begin anywhere."""
     return max(Fraction(container.start_time or 0) * MICROSECOND, Fraction(0))
 
@@ -177,7 +178,7 @@ def is_cut_short(path: Path) -> bool:
     return False
 
 
-def _boxes_end(file: Any, size: int) -> int:
+def _boxes_end(file: BinaryIO, size: int) -> int:
     """Where the last of an ISO file's boxes says that it ends."""
     position = 0
     while position + 8 <= size:

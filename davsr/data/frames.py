@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -154,7 +154,18 @@ def require_inside(size: tuple[int, int], top: int, left: int, height: int, widt
         raise ValueError(f"crop: must lie within {w}x{h}, got rows {top}+{height}, columns {left}+{width}")
 
 
-def crop_frames(clip: Any, indices: Sequence[int], top: int, left: int, height: int, width: int) -> np.ndarray:
+class _Frames(Protocol):
+    """What `crop_frames` asks of a clip (`davsr.data.clips.Clip` stands above this module)."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    def frames(self, start: int, stop: int, step: int = 1) -> np.ndarray: ...
+
+
+def crop_frames(clip: _Frames, indices: Sequence[int], top: int, left: int, height: int, width: int) -> np.ndarray:
     """`Clip.crop` for a clip that cannot decode less than a frame."""
     require_inside(clip.size, top, left, height, width)
     out = np.empty((len(indices), height, width, 3), np.uint8)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from davsr.data.container import side_data
+
+if TYPE_CHECKING:
+    import av
 
 _ONE = 1 << 16  # in a display matrix, which counts in 16.16 fixed point
 _SLACK = _ONE // 50  # about 1 degree: matrices of phones are rounded
@@ -33,7 +36,7 @@ class Orientation:
         return (w, h) if self.transpose else (h, w)
 
 
-def orientation(frame: Any) -> Orientation | None:
+def orientation(frame: av.VideoFrame) -> Orientation | None:
     """Of a decoded `av.VideoFrame`; None where it is turned by something else than quarter turns and mirrors."""
     matrix = side_data(frame).get("DISPLAYMATRIX")
     if matrix is None:

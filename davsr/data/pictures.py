@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
 
 from davsr.data import colour
 from davsr.data.container import MICROSECOND, Clock, Decoder, is_cut_short, open_container, origin, picture_stream
@@ -110,7 +110,7 @@ def _look_through(path: Path, *, threads: bool) -> Pictures:
     return found
 
 
-def _whole(container: Any) -> Iterator[Any]:
+def _whole(container: InputContainer) -> Iterator[av.VideoFrame]:
     """All packets of all streams, to where the container ends in disorder if it does."""
     reading = container.demux()
     while True:
@@ -135,13 +135,13 @@ class _Decoded:
         self.duration = 0
         self.before: np.ndarray | None = None  # luma of the last picture, every fourth sample
 
-    def expect(self, packet: Any) -> None:
+    def expect(self, packet: av.Packet) -> None:
         if packet.size and self.began is None:
             self.began = packet.dts
         if packet.size and packet.pts is not None and not packet.is_discard:
             self.expected.append(packet.pts)
 
-    def add(self, frame: Any, *, lost: bool) -> None:
+    def add(self, frame: av.VideoFrame, *, lost: bool) -> None:
         found, i = self.found, len(self.stamps)
         if not self.stamps:
             self.size = (frame.height, frame.width)

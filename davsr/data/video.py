@@ -59,7 +59,9 @@ class VideoReader:
         self._pid: int | None = None
         self._container: Any = None
         self._stream: Any = None
-        self._decoded: Iterator[tuple[int, Any]] | None = None  # a running decoder, and the index of its next frame
+        self._decoded: Iterator[tuple[int, av.VideoFrame]] | None = (
+            None  # a running decoder, and the index of its next frame
+        )
         self._next = 0
         self._first: Any = None
 
@@ -71,7 +73,7 @@ class VideoReader:
         self.__dict__.update(state)
         self._forget()
 
-    def _open(self) -> Any:
+    def _open(self) -> av.VideoStream:
         """The video stream; a forked process must not share its parent's file position."""
         if self._container is None or self._pid != os.getpid():
             # Closing what a parent opened would wait for its decoder's threads, which are not in this process.
@@ -131,7 +133,7 @@ class VideoReader:
         return len(self.pictures)
 
     @property
-    def first(self) -> Any:
+    def first(self) -> av.VideoFrame:
         """The first decoded frame (`av.VideoFrame`), which carries the colour tags and the display matrix."""
         if self._first is None:
             with open_container(self.path) as container:  # its own: a demuxer has one position
@@ -195,12 +197,12 @@ class VideoReader:
         """Frame i in the depth that it has; see `upright`."""
         return self.upright(self._decode(i))
 
-    def upright(self, frame: Any) -> colour.Image:
+    def upright(self, frame: av.VideoFrame) -> colour.Image:
         """A decoded frame as RGB [h, w, 3], uint8 or, where it has more than 8 bits, uint16."""
         full_range = self._tags["range"] == colour.FULL
         return self.orientation.apply(colour.to_rgb(frame, self._tags["matrix"], full_range))
 
-    def _decode(self, i: int) -> Any:
+    def _decode(self, i: int) -> av.VideoFrame:
         """Frame i: goes on decoding when it lies ahead within the same group of pictures, seeks otherwise."""
         # Seeking costs at most a group of pictures; within 32 frames going on is never worse than that by much.
         if self._decoded is None or not 0 <= i - self._next <= 32:
@@ -214,7 +216,7 @@ class VideoReader:
         self._decoded = None
         raise InputError(f"frame {i} of video {self.path} cannot be decoded: the file changed or is damaged")
 
-    def _decode_from(self, i: int) -> Iterator[tuple[int, Any]]:
+    def _decode_from(self, i: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """(index, frame) from a key frame at or before frame i on."""
         found, stream = self.pictures, self._open()
         if found.stamps:
@@ -324,7 +326,7 @@ class VideoWriter:
         self._count += 1
         self._mux(frame)
 
-    def _mux(self, frame: Any) -> None:
+    def _mux(self, frame: av.VideoFrame) -> None:
         for packet in self._stream.encode(frame):
             packet.duration = self._durations.pop(packet.pts, 0) or packet.duration
             self._container.mux(packet)

@@ -45,7 +45,7 @@ def printable_output() -> Iterator[None]:
         yield
 
 
-def silence(stream: Any) -> None:
+def silence(stream: IO[str] | IO[bytes]) -> None:
     """From here on a stream leads nowhere: its reader has gone, and the end of the process must not try again."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # it is no file, or closed
         nowhere = os.open(os.devnull, os.O_WRONLY)

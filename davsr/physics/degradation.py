@@ -174,8 +174,7 @@ class Degradation:
 
         Raises:
             ValueError: if the sizes of x, y and alpha do not belong together, or alpha is not above 0 (on a GPU and in
-            compiled
-                graphs the result is then not a number).
+                compiled graphs the result is then not a number).
         """
         self._check("x", x, self.scale)
         expected = [*x.shape[:2], *(n // s for n, s in zip(x.shape[2:], self.scale, strict=True))]

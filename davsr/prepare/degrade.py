@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def degrade_clips(
     clips: Sequence[Clip],
     target: str | Path,
     degradation: Degradation,
-    description: Any,
+    description: Mapping[str, Any],
     *,
     nested: bool = True,
     crop: bool = False,

@@ -91,7 +91,7 @@ class SegmentEncoder:
         self.count += 1
         self._mux(self.stream.encode(frame))
 
-    def _mux(self, packets: Sequence[Any]) -> None:
+    def _mux(self, packets: Sequence[av.Packet]) -> None:
         for packet in packets:
             self.delay = max(self.delay, self.packets - round(packet.pts * packet.time_base / self.unit))
             self.packets += 1

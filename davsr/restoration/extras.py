@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
-from av.stream import Disposition
+from av.container import OutputContainer
+from av.stream import AttachmentStream, Disposition, Stream
 from av.subtitles.subtitle import SubtitleSet
 
 from davsr.data.container import Clock, open_container, origin, picture_stream
@@ -113,12 +114,12 @@ def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extr
     return chosen
 
 
-def _is_timecode(stream: Any) -> bool:
+def _is_timecode(stream: Stream) -> bool:
     """A track that holds nothing but the time code, which the output makes anew of its text."""
     return stream.type == "data" and "timecode" in stream.metadata
 
 
-def _codec_name(stream: Any) -> str:
+def _codec_name(stream: Stream) -> str:
     return stream.codec_context.name if stream.codec_context is not None else getattr(stream, "name", None) or "unknown"
 
 
@@ -152,7 +153,7 @@ class Nowhere(io.RawIOBase):
         return True
 
 
-def _probe(format: str) -> tuple[Any, Any]:
+def _probe(format: str) -> tuple[OutputContainer, av.VideoStream]:
     """An output to nowhere, with a picture."""
     out = av.open(Nowhere(), "w", format=format)
     video: Any = out.add_stream("libx264", rate=25)
@@ -160,7 +161,7 @@ def _probe(format: str) -> tuple[Any, Any]:
     return out, video
 
 
-def _fits(path: Path, stream: Any, format: str, how: str) -> bool:
+def _fits(path: Path, stream: Stream, format: str, how: str) -> bool:
     if stream.type != {_AAC: "audio", _TEXT: "subtitle"}.get(how, stream.type):
         return False
     if how == _TEXT and not hasattr(stream.codec_context, "encode_subtitle"):  # of a PyAV that reads subtitles only
@@ -195,7 +196,7 @@ def _rehearse(extras: Extras, format: str) -> None:
 class ExtraCopy:
     """The extras of a file on their way into an output that is not started yet."""
 
-    def __init__(self, extras: Extras, out: Any, video: Any, *, rehearsal: bool = False) -> None:
+    def __init__(self, extras: Extras, out: OutputContainer, video: av.VideoStream, *, rehearsal: bool = False) -> None:
         self.out, self.rehearsal = out, rehearsal
         self.container = open_container(extras.path)
         picture = picture_stream(self.container, extras.path)
@@ -204,9 +205,9 @@ class ExtraCopy:
         self._describe(extras, video, picture)
         self.clock = Clock(self.container)
         self.packets = self._packets()
-        self.waiting: Any = None
+        self.waiting: av.Packet | None = None
 
-    def _describe(self, extras: Extras, video: Any, picture: Any) -> None:
+    def _describe(self, extras: Extras, video: av.VideoStream, picture: av.VideoStream) -> None:
         """Names, languages, flags, dates, the time code and chapters."""
         tags = _lasting(self.container.metadata)
         codes = (owner.metadata.get("timecode") for owner in (picture, *self.container.streams.data))
@@ -220,7 +221,7 @@ class ExtraCopy:
         if extras.timed:
             self.out.set_chapters(self.container.chapters())
 
-    def _packets(self) -> Iterator[Any]:
+    def _packets(self) -> Iterator[av.Packet]:
         try:
             for packet in self.container.demux():
                 self.clock.set(packet)
@@ -253,11 +254,11 @@ class ExtraCopy:
 class _Track:
     """One stream of the output that is copied or encoded as AAC."""
 
-    def __init__(self, out: Any, stream: Any, how: str) -> None:
+    def __init__(self, out: OutputContainer, stream: Stream, how: str) -> None:
         self.out, self.how, self.count = out, how, 0
         self.latest: int | None = None
         self.copy: Any
-        if stream.type == "attachment":
+        if isinstance(stream, AttachmentStream):
             self.copy = out.add_attachment(stream.name or "attachment", stream.mimetype or "", stream.data)
             return
         if how == _COPY:
@@ -268,8 +269,9 @@ class _Track:
             self.copy = out.add_stream(_TEXT_CODECS[out.format.name])
             self.copy.codec_context.subtitle_header = stream.codec_context.subtitle_header or None
         else:
-            rate = stream.rate if stream.rate in _AAC_RATES else 48000
-            channels = min(max(stream.layout.nb_channels, 1), len(_LAYOUTS) - 1)
+            sound = cast(av.AudioStream, stream)
+            rate = sound.rate if sound.rate in _AAC_RATES else 48000
+            channels = min(max(sound.layout.nb_channels, 1), len(_LAYOUTS) - 1)
             self.copy = out.add_stream("aac", rate=rate, layout=_LAYOUTS[channels])
             self.copy.codec_context.bit_rate = 96000 * channels
             self.resampler = av.AudioResampler("fltp", _LAYOUTS[channels], rate, frame_size=_AAC_FRAME)
@@ -281,7 +283,7 @@ class _Track:
             self.copy.metadata["handler_name"] = stream.metadata["title"]
         self.copy.disposition = stream.disposition
 
-    def put(self, packet: Any, begin: Fraction) -> None:
+    def put(self, packet: av.Packet, begin: Fraction) -> None:
         """Copy or encode a packet; `begin` seconds become 0."""
         self.count += 1
         base = Fraction(packet.time_base)
@@ -310,7 +312,7 @@ class _Track:
         packet.stream = self.copy
         self.out.mux(packet)
 
-    def _text(self, packet: Any) -> Any:
+    def _text(self, packet: av.Packet) -> av.Packet | None:
         """A packet of subtitles in the output's form, for the same time; None where nothing is to be read."""
         parts = [part for part in _tolerant(packet.decode) if part.type == b"ass"]
         if not parts:
@@ -321,7 +323,7 @@ class _Track:
         made.time_base = packet.time_base
         return made
 
-    def _encode(self, frame: Any) -> None:
+    def _encode(self, frame: av.AudioFrame | None) -> None:
         for part in self.resampler.resample(frame):
             self.out.mux(self.copy.encode(part))
 

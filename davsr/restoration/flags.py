@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from davsr.cli import add_option_arguments
 from davsr.errors import InputError
 from davsr.options import DegradationOptions, Options, RestoreOptions, load_options
@@ -128,7 +130,7 @@ def log_file(target: Path, options: RestoreOptions) -> Path | None:
     return target.parent / f"{target.name}.log" if options.log else None
 
 
-def progress_on(bar: Any) -> Progress:
+def progress_on(bar: tqdm[object]) -> Progress:
     """Shows the progress of a run on a `tqdm` bar."""
 
     def show(done: int, total: int) -> None:

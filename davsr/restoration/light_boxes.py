@@ -11,9 +11,9 @@ import contextlib
 import io
 import struct
 from collections.abc import Iterator
-from typing import Any
 
 import av
+from av.container import InputContainer
 
 from davsr.data.colour import Light
 
@@ -22,7 +22,7 @@ _LARGEST = 2**16 - 1  # cd/m^2 that a box can hold
 
 
 @contextlib.contextmanager
-def stream_with_light(part: Any, light: Light) -> Iterator[Any]:
+def stream_with_light(part: InputContainer, light: Light) -> Iterator[av.VideoStream]:
     """The video stream of an open file, to be copied from; its container knows `light`."""
     stream = part.streams.video[0]
     if not (light.display or light.content):

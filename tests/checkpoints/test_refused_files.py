@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import builtins
+import errno
 import os
 import pickle
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,6 +68,18 @@ def test_truncated_files_are_refused(tmp_path, keep, legacy):
     with pytest.raises(InputError, match=r"cut\.pth is (truncated, )?corrupt or not a PyTorch checkpoint") as caught:
         load_weights(SPyNet(), cut)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_corrupt(tmp_path, monkeypatch):
+    torch.save({"params": {}}, tmp_path / "mine.pth")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    for module, name in ((builtins, "open"), (Path, "open"), (zipfile, "ZipFile"), (zipfile, "is_zipfile")):
+        monkeypatch.setattr(module, name, refuse)
+    with pytest.raises(InputError, match=r"mine\.pth cannot be read: Permission denied"):
+        load_state(tmp_path / "mine.pth")
 
 
 def test_other_files_are_refused(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from davsr.physics import factors
+from davsr.physics import factors, solvers
 from davsr.physics.degradation import Degradation
 from davsr.physics.psf import plane_transfer_function, transfer_function
 from davsr.physics.solvers import spectral_data_step_reference
@@ -256,6 +256,21 @@ def test_bad_sizes_are_refused() -> None:
             degradation.data_step(torch.zeros(2, 3, 5, 8, 8), torch.zeros(2, 3, 1, 2, 2), alpha)
     with pytest.raises(ValueError, match="must be floating point"):
         degradation.apply(torch.zeros(1, 3, 5, 8, 8, dtype=torch.uint8))
+
+
+def test_eigenvalues_of_a_dense_kernel_are_computed_once_for_a_size(monkeypatch):
+    given = []
+    division = solvers.fourier_division
+    monkeypatch.setattr(
+        solvers,
+        "fourier_division",
+        lambda *inputs, gram, **how: given.append(gram) or division(*inputs, gram=gram, **how),
+    )
+    degradation = Degradation(scale=(1, 2, 2), solver="fourier", boundary="circular")
+    x, y = torch.rand(1, 3, 2, 8, 12), torch.rand(1, 3, 2, 4, 6)
+    for _ in range(2):
+        degradation.data_step(x, y, 0.1)
+    assert len(given) == 2 and given[0] is given[1] and given[0].shape == (2, 4, 4)
 
 
 @pytest.mark.parametrize("settings", [{}, {"exposure": 7.0}, {"boundary": "circular", "solver": "fourier"}])

@@ -211,6 +211,20 @@ def test_an_interpolation_that_is_frozen_does_not_learn(clip):
     assert learned == {True: {"enhance", "hyper"}, False: {"rounds", "enhance", "hyper"}}
 
 
+def test_what_learns_is_not_changed_within_a_run(clip):
+    """The moments of the optimiser are those of what learned: other parts are no run that goes on."""
+    changes = {
+        "model__interpolation": {"method": "flow"},
+        "model__rounds": {"count": 1, "channels": 4},
+        "model__enhancement": {"kind": "frames", "channels": 4, "blocks": 1},
+    }
+    train(small(clip, train__iterations=1, **changes))
+    with pytest.raises(
+        InputError, match=r"its optimiser does not fit this network: its groups of parameters are others"
+    ):
+        train(small(clip, train__iterations=2, train__interpolation_frozen=True, **changes), auto_resume=True)
+
+
 @pytest.mark.parametrize("rounds", [{}, {"count": 1, "channels": 4}], ids=["no weights", "all of them frozen"])
 def test_a_model_without_anything_to_learn_is_refused(clip, rounds):
     changes = {
