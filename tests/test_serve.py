@@ -115,6 +115,7 @@ def test_in_a_browser(server, clip, tmp_path):
         document = browser.call("DOM.getDocument")["root"]["nodeId"]
         field = browser.call("DOM.querySelector", nodeId=document, selector="#file")["nodeId"]
         browser.call("DOM.setFileInputFiles", nodeId=field, files=[str(clip)])
+        assert browser.evaluate("chosen.textContent") == f"small.mp4, {-(-clip.stat().st_size // 1024)} kB"
         browser.evaluate("rate.value = 2, sides.value = 3, go.click()")
         browser.evaluate(
             "new Promise((done, no) => { const told = document.getElementById('problem'); const look = () => "
