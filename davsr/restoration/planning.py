@@ -15,13 +15,13 @@ from davsr.restoration.windows import Plan, cover
 GIGABYTE = 2**30
 LONGEST = 10  # LR frames of a window: the published protocol's
 _SHARE = 0.6  # of the free memory: the rest stays for the file cache and for others
+_QUEUE, _LEAST_QUEUE = 0.05, 2.0**25  # of the memory, and bytes, for what waits between reading, network and writing
 _PROCESS = 0.6 * GIGABYTE  # interpreter, torch and the model's code
 # Bytes for every pixel of every HR frame of a piece, measured (docs/restoration.md).
 _TRAINING_FREE = 48.0  # measured 40 to 43: x, z, and the interpolation's resized frames and flows
-_ROUNDS = (
-    70.0  # measured 73 to 111 in all: three volumes that take turns, the motion, and where it leads; a recurrent prior
-)
-# behind them, which begins when their memory is free again, 109 in all
+# Measured 50 to 58 in all: three volumes that take turns and the motion; a recurrent prior begins when two are free.
+_ROUNDS = 16.0
+_LEARNED_ROUNDS = 70.0  # 73 to 111 in all: the support too, and cells
 _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter of the side, and what makes the next one
 _ENCODER_FRAMES = 80  # that an encoder holds for its look-ahead and its references
 
@@ -33,7 +33,7 @@ def bytes_per_pixel(model: DAVSR | None) -> float:
     if model is None:
         return _TRAINING_FREE
     options = model.options
-    rounds = _ROUNDS if options.rounds.count else 0.0
+    rounds = (_LEARNED_ROUNDS if options.rounds.channels else _ROUNDS) if options.rounds.count else 0.0
     network = _PER_CHANNEL * options.enhancement.channels if options.enhancement.kind == "rve" else 0.0
     return _TRAINING_FREE + rounds + network
 
@@ -81,8 +81,14 @@ def _looks_far(model: DAVSR | None) -> bool:
 def host_budget(memory: float) -> float:
     """Bytes for frames and pieces on the CPU: of `memory` GB if given, of what is free otherwise."""
     if memory:
-        return memory * GIGABYTE - _PROCESS
+        return memory * GIGABYTE - _PROCESS - 2 * queue_bytes(memory)
     return _SHARE * free_memory(torch.device("cpu"))
+
+
+def queue_bytes(memory: float) -> float:
+    """Bytes of frames that may wait between two stages: a window of them where there is much, else a few frames."""
+    whole = memory * GIGABYTE if memory else free_memory(torch.device("cpu"))
+    return max(_LEAST_QUEUE, _QUEUE * whole)
 
 
 def choose_plan(

@@ -6,9 +6,12 @@ import dataclasses
 import hashlib
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,11 @@ from davsr.pixels import Frames, eight_bits, image_to_unit
 from davsr.restoration.consistency import Consistency
 from davsr.restoration.delivery import deliverable, pace
 from davsr.restoration.encoder import Encoding
+from davsr.restoration.overlapped import Behind, ahead
+from davsr.restoration.planning import queue_bytes
 from davsr.restoration.source import Source, open_source
 from davsr.restoration.target import Target, clear_finished, is_folder, part_folder
-from davsr.restoration.windows import LowFrame, Plan, Restorer, restore_stream
+from davsr.restoration.windows import LowFrame, Plan, Restorer, Run, restore_stream
 
 Progress = Callable[[int, int], None]  # (LR frames done, LR frames in all)
 _SEGMENT_FRAMES = 250  # HR frames after which a segment ends: as far apart as encoders set key frames anyway
@@ -147,38 +152,87 @@ def _write(
     start, scene, done = (last.resume, last.scene, last.stop) if last else (0, 0, 0)
     stride = _stride(degradation, options, estimate)
     middle = middle_of_exposure(degradation) if options.deblur else 0
-    check = Consistency(degradation, linear=options.response == "linear")
-    # Of the frames that the finished segments hold, the residuals are in their records already.
-    skipped, known = start, len([r for s in output.segments for r in s.residuals])
-    residuals: list[float] = []
-    opened = time.monotonic()
+    writer = _Writer(output, degradation, options, s_t * len(low), start, done * stride, stride, middle)
+    room = queue_bytes(options.memory)
+    frames = _low_frames(low, estimate, s_t, start, scene, options.cuts)
+    with closing(ahead(frames, room, LowFrame.nbytes)) as reading, Behind(room) as writing:
 
-    def observed() -> Iterator[LowFrame]:
-        for frame in _low_frames(low, estimate, s_t, start, scene, options.cuts):
-            check.observe(frame.image)
-            yield frame
+        def observed() -> Iterator[LowFrame]:
+            for frame in reading:
+                writing.do(partial(writer.check.observe, frame.image))
+                yield frame
 
-    for run in restore_stream(restorer, observed(), degradation.scale, plan, start, scene):
-        for value in check.add(run.frames, run.last):
-            if skipped >= known:
-                residuals.append(value)
-            skipped += 1
-        for frame in run.frames[max(done * stride - run.start, 0) + middle :: stride]:
-            output.write(np.ascontiguousarray(frame.transpose(1, 2, 0)))
-        stop = run.start + len(run.frames)
-        end = stop == s_t * len(low)
-        if (
-            end
-            or output.pending >= _SEGMENT_FRAMES
-            or (output.pending and time.monotonic() - opened > _SEGMENT_SECONDS)
-        ):
-            first = skipped - len(residuals)
-            if residuals:
-                logger.info(f"LR frames {first}..{skipped - 1}, ||y - A x||: {' '.join(f'{r:.5f}' for r in residuals)}")
-            output.end_segment(run.resume, run.resume if run.last else run.scene, residuals)
-            residuals, opened = [], time.monotonic()
+        for run in restore_stream(restorer, observed(), degradation.scale, plan, start, scene):
+            _hand_over(run, writer, writing)
+            _report(writer, progress, s_t, len(low))
+        writing.wait()
+        _report(writer, progress, s_t, len(low))
+
+
+def _hand_over(run: Run, writer: _Writer, writing: Behind) -> None:
+    stop = run.start + len(run.frames)
+    for number, frame in enumerate(run.frames, start=run.start):
+        ends = run.last and number + 1 == stop
+        # A view would keep the whole window in memory until its last frame is written.
+        writing.do(partial(writer.add, number, frame.copy(), ends), frame.nbytes)
+    writing.do(partial(writer.end_run, dataclasses.replace(run, frames=run.frames[:0].copy()), stop))
+
+
+def _report(writer: _Writer, progress: Progress | None, s_t: int, count: int) -> None:
+    """Tell in this thread, which may not be the writer's, of every run that is written by now."""
+    while writer.written:
+        stop = writer.written.popleft()
         if progress is not None:
-            progress(stop // s_t, len(low))
+            progress(stop // s_t, count)
+
+
+class _Writer:
+    """What becomes of the HR frames: checked against the LR frames, written, in segments. One thread calls it.
+
+    Args:
+        frames: HR frames in all.
+        resumed: LR frame from which this run began.
+        first: HR frame that is the first to be written, of those of which one in `stride`, from `middle` on, is.
+    """
+
+    def __init__(
+        self,
+        output: Target,
+        degradation: DegradationOptions,
+        options: RestoreOptions,
+        frames: int,
+        resumed: int,
+        first: int,
+        stride: int,
+        middle: int,
+    ) -> None:
+        self.output, self.frames, self.first, self.stride, self.middle = output, frames, first, stride, middle
+        self.check = Consistency(degradation, linear=options.response == "linear")
+        # Of the frames that the finished segments hold, the residuals are in their records already.
+        self.skipped, self.known = resumed, len([r for s in output.segments for r in s.residuals])
+        self.residuals: list[float] = []
+        self.opened = time.monotonic()
+        self.written: deque[int] = deque()  # HR frames up to which runs are written
+
+    def add(self, number: int, frame: Frames, last: bool) -> None:
+        """The next HR frame [c, H, W]; `last`: of its scene."""
+        for value in self.check.add(frame[None], last):
+            if self.skipped >= self.known:
+                self.residuals.append(value)
+            self.skipped += 1
+        if number >= self.first and number % self.stride == self.middle:
+            self.output.write(np.ascontiguousarray(frame.transpose(1, 2, 0)))
+
+    def end_run(self, run: Run, stop: int) -> None:
+        """All frames of a run are there, up to HR frame `stop`: end the segment where it is time."""
+        late = self.output.pending and time.monotonic() - self.opened > _SEGMENT_SECONDS
+        if stop == self.frames or self.output.pending >= _SEGMENT_FRAMES or late:
+            if self.residuals:
+                first, values = self.skipped - len(self.residuals), " ".join(f"{r:.5f}" for r in self.residuals)
+                logger.info(f"LR frames {first}..{self.skipped - 1}, ||y - A x||: {values}")
+            self.output.end_segment(run.resume, run.resume if run.last else run.scene, self.residuals)
+            self.residuals, self.opened = [], time.monotonic()
+        self.written.append(stop)
 
 
 def middle_of_exposure(degradation: DegradationOptions) -> int:

@@ -55,6 +55,10 @@ class LowFrame:
     estimate: Frames | None = None  # [s_t, c, H, W], another program's HR frames for the same time
     first: bool = False  # of a scene: no window reaches across
 
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self.image.nbytes + (0 if self.estimate is None else self.estimate.nbytes)
+
 
 @dataclass
 class Run:
