@@ -110,7 +110,8 @@ class Behind:
     """Calls done by a thread, one after the other, while the block goes on; the block ends when all are done.
 
     Where the block raises, what was handed over is still done first: what a run that is stopped leaves does not hang on
-    how far its thread was. What a call raises is raised by the next `do` or `wait`, or at the end; later calls are dropped.
+    how far its thread was. What a call raises is raised by the next `do` or `wait`, or at the end; later calls are
+    dropped.
 
     Args:
         room: bytes of what waits.
