@@ -18,7 +18,7 @@ from davsr.errors import InputError
 
 MICROSECOND = Fraction(1, 1_000_000)  # the unit of a container's own times
 _NOT_THE_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-_BACKWARD = Fraction(1, 10)  # seconds by which a stamp may fall back before it counts as a new beginning
+_BACKWARD = Fraction(1, 20)  # seconds by which a stamp may fall back before it counts as a new beginning
 _FORWARD = Fraction(10)  # seconds by which a broadcast stream may jump ahead
 # Titles that are not UTF-8 come through as they are; PyAV 19 does so by itself, and knows no such argument any more.
 _TEXT = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -84,7 +84,8 @@ class Clock:
         self.jumped = False
         self._leaps = bool(_BROADCAST & set(container.format.name.split(",")))
         self._offset = Fraction(0)  # seconds, added to all stamps
-        self._arrived: dict[int, Fraction] = {}  # per stream: where its next packet is expected
+        # Per stream: its last stamp, and where the next is expected.
+        self._arrived: dict[int, tuple[Fraction, Fraction]] = {}
 
     def set(self, packet: av.Packet) -> None:
         """Put a packet, in the order of the file, on the clock."""
@@ -92,13 +93,15 @@ class Clock:
         if not packet.size or stamp is None or not packet.time_base:
             return
         base = Fraction(packet.time_base)
-        expected = self._arrived.get(packet.stream_index)
-        if expected is not None:
-            ahead = stamp * base + self._offset - expected
-            if ahead < -_BACKWARD or (self._leaps and ahead > _FORWARD):
-                self._offset -= ahead
+        latest, expected = self._arrived.get(packet.stream_index, (None, None))
+        if latest is not None and expected is not None:
+            now = stamp * base + self._offset
+            # Back from the last stamp, not from its end: durations are guesses where the rate varies.
+            if now < latest - _BACKWARD or (self._leaps and now > expected + _FORWARD):
+                self._offset += expected - now
                 self.jumped = True
-        self._arrived[packet.stream_index] = (stamp + (packet.duration or 0)) * base + self._offset
+        now = stamp * base + self._offset
+        self._arrived[packet.stream_index] = now, now + (packet.duration or 0) * base
         if self._offset:
             shift = round(self._offset / base)
             packet.pts = None if packet.pts is None else packet.pts + shift

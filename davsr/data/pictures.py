@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -106,8 +107,14 @@ def _look_through(path: Path, *, threads: bool) -> Pictures:
             # Matroska is searched for the next whole part after a hole, without a word.
             half_empty = stated - reach > max(_HOLE * stated, _LONG) and "matroska" in container.format.name
         found.cut_short = half_empty or (lacking and is_cut_short(path))
-        gathered.finish(origin(container), seekable=not clock.jumped)
+        gathered.finish(origin(container), seekable=not clock.jumped, stated=_stated_end(stream))
     return found
+
+
+def _stated_end(stream: av.VideoStream) -> Fraction | None:
+    """Seconds at which the last picture ends, as Matroska files say it of a track."""
+    match = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)", stream.metadata.get("DURATION", ""))
+    return 3600 * Fraction(match[1]) + 60 * Fraction(match[2]) + Fraction(match[3]) if match else None
 
 
 def _whole(container: InputContainer) -> Iterator[av.VideoFrame]:
@@ -163,7 +170,7 @@ class _Decoded:
         found.neutral = found.neutral and colour.is_neutral(frame)
         self.duration = frame.duration or 0
 
-    def finish(self, begin: Fraction, *, seekable: bool) -> None:
+    def finish(self, begin: Fraction, *, seekable: bool, stated: Fraction | None) -> None:
         found, n = self.found, len(self.stamps)
         if not n:
             return
@@ -181,4 +188,10 @@ class _Decoded:
         shift = round(begin / found.base)
         found.times = [t - shift for t in times]
         steps = sorted(b - a for a, b in pairwise(times)) or [period]
-        found.end = found.times[-1] + (self.duration or steps[len(steps) // 2])
+        rest = self.duration or steps[len(steps) // 2]
+        if (
+            stated is not None
+        ):  # Matroska's packets have durations that FFmpeg guesses; its tag may be that of another cut
+            said = round(stated / found.base) - shift - found.times[-1]
+            rest = said if 0 < said <= 2 * max(rest, steps[-1]) else rest
+        found.end = found.times[-1] + rest

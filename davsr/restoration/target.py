@@ -28,6 +28,7 @@ from davsr.restoration.extras import FORMATS, ExtraCopy, Extras
 from davsr.restoration.light_boxes import stream_with_light
 from davsr.restoration.source import VideoSignal
 
+_FINE = 90_000  # units a second of a header, at least: what MPEG counts in
 _DONE = "done.json"  # record that the output was whole before it was moved into place
 
 
@@ -209,7 +210,9 @@ class Target:
         assert self.schedule is not None
         schedule, format = self.schedule, FORMATS[path.suffix.lower()]
         delay = max(segment.delay for segment in self.segments)
-        movable = {"movflags": "+faststart"} if format != "matroska" else {}
+        # The header of an ISO file counts in ms unless it is told otherwise: too coarse for edits and durations.
+        unit = schedule.base.denominator * max(-(-_FINE // schedule.base.denominator), 1)
+        movable = {"movflags": "+faststart", "movie_timescale": str(unit)} if format != "matroska" else {}
         with av.open(media_url(path), "w", format=format, options=movable) as out:
             light = self.signal.light if self.encoding.codec != "ffv1" else Light()
             with (

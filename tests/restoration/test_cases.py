@@ -108,10 +108,13 @@ def test_a_mirrored_video_is_shown_mirrored(through):
 )
 def test_frames_of_phones_keep_their_times(through, case, suffix):
     """Duration to the tick, and no sound moved against the picture."""
-    out = through(case, f"out{suffix}", degradation=ONE)
+    out = through(case, f"out{suffix}", degradation=ONE, preset="veryfast")  # frames are stored out of order
     reader, tick = VideoReader(CASES / case), Fraction(1, 1000) if suffix == ".mkv" else 0
     assert abs(duration_of(out) - (reader.pictures.end - reader.times[0]) * reader.time_base) <= tick
     with av.open(str(out)) as container:
+        if suffix == ".mp4":  # as its header says it
+            stream = container.streams.video[0]
+            assert stream.duration * stream.time_base == (reader.pictures.end - reader.times[0]) * reader.time_base
         shown = [frame.pts * frame.time_base for frame in container.decode(video=0)]
     expected = [(t - reader.times[0]) * reader.time_base for t in reader.times]
     assert max(abs(a - shown[0] - b) for a, b in zip(shown, expected, strict=True)) <= tick
