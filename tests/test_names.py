@@ -38,3 +38,22 @@ def test_names_are_those_of_the_field() -> None:
             if isinstance(node, (ast.Name, ast.arg, ast.FunctionDef, ast.ClassDef))
         }
         assert not names & RIDDLES, path
+
+
+def test_everything_public_says_what_it_is() -> None:
+    """In a docstring; what a class of the standard library asks for is said there."""
+    silent = []
+
+    def visit(node: ast.AST, path: Path) -> None:
+        for inner in ast.iter_child_nodes(node):
+            if isinstance(inner, (ast.ClassDef, ast.FunctionDef)) and not inner.name.startswith("_"):
+                if not ast.get_docstring(inner):
+                    silent.append(f"{path.relative_to(PACKAGE)}: {inner.name}")
+                if isinstance(inner, ast.ClassDef) and not any(
+                    isinstance(base, ast.Attribute) and base.attr == "RawIOBase" for base in inner.bases
+                ):
+                    visit(inner, path)
+
+    for path in sorted(PACKAGE.rglob("*.py")):
+        visit(ast.parse(path.read_text(encoding="utf-8")), path)
+    assert not silent

@@ -19,6 +19,7 @@ from davsr.options import Options, load_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `davsr weights`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="inspect|convert")
     inspect = actions.add_parser(
         "inspect", help="say what a checkpoint holds, and whether it fits the network of the options"
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """`davsr weights`."""
     conversion = convert(load_state(args.file), str(args.file))
     if args.action == "inspect":
         return _inspect(args, conversion)

@@ -54,6 +54,7 @@ class Light:
 
 
 def is_rgb(frame: av.VideoFrame) -> bool:
+    """Whether the samples of a frame are R, G and B rather than a matrix of them."""
     return bool(frame.format.is_rgb or frame.format.has_palette)
 
 
@@ -63,6 +64,7 @@ def depth(frame: av.VideoFrame) -> int:
 
 
 def has_alpha(frame: av.VideoFrame) -> bool:
+    """Whether the pixel format of a frame has a place for transparency."""
     name = frame.format.name
     return name.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8", "ayuv", "vuya"))
 

@@ -117,6 +117,7 @@ def list_frames(folder: str | Path) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
+    """Whether the name ends as that of an image file does."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 

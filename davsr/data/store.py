@@ -141,6 +141,7 @@ class Store:
         return {**self.__dict__, "_environment": None}
 
     def clips(self) -> list[StoredClip]:
+        """The clips of the store."""
         return [StoredClip(self, entry) for entry in self.entries.values()]
 
     def get(self, key: bytes) -> bytes | memoryview | None:
@@ -154,6 +155,7 @@ class Store:
             raise InputError(f"LMDB {self.path} is damaged: {error}") from None
 
     def frame(self, name: str, index: int) -> bytes | memoryview:
+        """A frame as it is encoded; InputError where it is missing."""
         value = self.get(_frame_key(name, index))
         if value is None:
             raise InputError(f"LMDB {self.path} is damaged: frame {index} of clip {name} is missing")
@@ -179,6 +181,7 @@ class StoredClip:
 
     @property
     def rate(self) -> Fraction | None:
+        """Frames per second where the store knows them."""
         return Fraction(self._entry.rate) if self._entry.rate else None
 
     def frames(self, start: int, stop: int, step: int = 1) -> np.ndarray:

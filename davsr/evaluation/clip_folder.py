@@ -43,6 +43,7 @@ class ClipFolder:
         return self
 
     def write(self, p: int, image: np.ndarray) -> None:
+        """HR frame `p`, uint8 RGB [h, w, 3], as a file, in the video, or both."""
         if self.save in ("frames", "both"):
             write_image(self.folder / "frames" / f"{p:08d}.png", image)
         if self._video is not None:

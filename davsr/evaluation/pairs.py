@@ -24,6 +24,7 @@ class Pair:
 
     @property
     def name(self) -> str:
+        """That of the LR clip."""
         return self.lq.name
 
 

@@ -162,6 +162,7 @@ class AxisFactor:
         return self._cache.tensor(("eigenvalues", size), like, lambda: self._eigen(size)[0])
 
     def largest_eigenvalue(self) -> float:
+        """Of A_i A_i^T on an axis of `_CANONICAL_SIZE` LR samples."""
         if self.disjoint:
             return float(np.sum(self.taps.weights**2))
         return float(self._eigen(_CANONICAL_SIZE)[0].max())
@@ -213,6 +214,7 @@ class PlaneFactor:
         self._cache = _Cache()
 
     def is_symmetric(self) -> bool:
+        """Whether the PSF mirrors about the centre of a sample."""
         return self.psf.is_symmetric(self.scale)
 
     def apply(self, x: Tensor) -> Tensor:
@@ -249,6 +251,7 @@ class PlaneFactor:
         return self._cache.tensor(("eigenvalues", h, w), like, lambda: self._spectrum(h, w))
 
     def largest_eigenvalue(self) -> float:
+        """Of A A^T on a plane of `_CANONICAL_SIZE` LR samples a side."""
         return float(self._spectrum(_CANONICAL_SIZE, _CANONICAL_SIZE).max())
 
     def _spectrum(self, h: int, w: int) -> np.ndarray:

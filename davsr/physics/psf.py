@@ -25,6 +25,7 @@ class Taps:
 
     @property
     def offsets(self) -> npt.NDArray[np.int64]:
+        """HR samples, counted from s i, that the taps of LR sample i are of."""
         return np.arange(self.start, self.start + len(self.weights))
 
 
@@ -160,6 +161,7 @@ def aliased_power(transfer: npt.NDArray[np.complex128], scale: tuple[int, ...]) 
 def spatial_taps(
     psf: str | Tensor | tuple[Tensor, Tensor], scale: tuple[int, int], sigma: float, origin: tuple[int, int] | None
 ) -> tuple[Taps, Taps] | DensePSF:
+    """A PSF by its name, as taps of both axes, or as a kernel [k_h, k_w]; ValueError where it is none of these."""
     if isinstance(psf, str):
         return named_taps(psf, scale[0], sigma), named_taps(psf, scale[1], sigma)
     if isinstance(psf, (tuple, list)):

@@ -21,6 +21,7 @@ from davsr.runtime import setup
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `davsr restore`."""
     parser.add_argument("input", type=Path, help="a video file, a folder of frames or of videos, or - for YUV4MPEG2")
     parser.add_argument("output", type=Path, help="a video file, a folder, or - for YUV4MPEG2")
     parser.add_argument("--preview", action="store_true", help="a few frames, a picture, and how long the whole takes")
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """`davsr restore`."""
     options = stated_options(args)
     if args.dry_run:
         print(config.to_yaml(options), end="")

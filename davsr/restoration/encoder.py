@@ -84,6 +84,7 @@ class SegmentEncoder:
         self.packets = 0
 
     def write(self, image: Image16) -> None:
+        """Encode the next frame, RGB [h, w, 3]."""
         samples = image if self.bits > 8 else eight_bits(image)
         full_range = self.tags["range"] == colour.FULL
         frame = colour.from_rgb(samples, self.pixels, self.bits, self.tags["matrix"], full_range, neutral=self.grey)
@@ -106,6 +107,7 @@ class SegmentEncoder:
         return self.delay
 
     def abort(self) -> None:
+        """Close and remove what is not whole."""
         self.container.close()
         self.partial.unlink(missing_ok=True)
 

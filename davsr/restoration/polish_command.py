@@ -27,6 +27,7 @@ _OF_MODELS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `davsr polish`."""
     parser.add_argument("estimate", type=Path, help="another program's output: a video file or a folder of frames")
     parser.add_argument("--input", type=Path, required=True, help="the LR video or folder that it was made from")
     parser.add_argument("--output", type=Path, help="default: the estimate's name with -polished")
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """`davsr polish`."""
     options = stated_options(args)
     if args.dry_run:
         print(config.to_yaml(options), end="")

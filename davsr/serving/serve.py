@@ -153,6 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `davsr serve`."""
     limits = Limits()
     parser.add_argument("--port", type=int, default=8000, help="0: a free one (8000)")
     parser.add_argument("--model", help="a checkpoint, or training-free; default: the shipped model")

@@ -21,7 +21,8 @@ class SampleSource(Protocol):
 
     weight: float
 
-    def draw(self, rng: np.random.Generator) -> Crop: ...
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """One crop, as the generator chooses."""
 
     def describe(self) -> str:
         """One line for the log."""
