@@ -270,7 +270,7 @@ class Fusion(nn.Module):
         x = like_weights(torch.cat([part.to(z.dtype) for part in parts], dim=1), self)
         x = self.last(self.body(x.contiguous(memory_format=torch.channels_last)))
         added, share = x.to(z.dtype).split([3 * CELL**2, CELL**2], dim=1)
-        # Of the picture that the LR frames show, pixel by pixel; bounded, as motion may be faster than any it learned from
+        # Of the picture that the LR frames show, pixel by pixel; bounded: motion may be faster than any it learned from
         share = F.pixel_shuffle(share, CELL).clamp(0, 1)
         return z + HALF * shown.detail + share * difference + pixels_of_cells(added)
 
