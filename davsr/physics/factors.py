@@ -39,6 +39,7 @@ _eager = torch.compiler.disable(**(_REASON if _takes_reason else {}))
 
 _KEPT = 64  # arrays of one factor: of a dozen sizes and more; a run has a few
 _KEPT_BYTES = 2**28
+_BLOCK = 32  # LR samples of an axis that are made together
 _NEWEST = 8  # stay however large they are: what one data step needs
 
 
@@ -90,7 +91,14 @@ def _forget_oldest(kept: dict[tuple[Any, ...], Any]) -> None:
 
 
 def _bytes(value: Any) -> int:
-    return sum(map(_bytes, value)) if isinstance(value, tuple) else int(value.nbytes)
+    return sum(map(_bytes, value)) if isinstance(value, tuple) else int(getattr(value, "nbytes", 0))
+
+
+def _product(matrix: Tensor, x: Tensor, dim: int, part: slice) -> Tensor:
+    """The matrix times a part of x along dimension 3 or 4, without a copy of it."""
+    if dim == 4:
+        return x[..., part] @ matrix.mT
+    return matrix @ x[..., part, :]
 
 
 class AxisFactor:
@@ -107,10 +115,10 @@ class AxisFactor:
     def apply(self, x: Tensor, dim: int) -> Tensor:
         """Filter and decimate dimension `dim` (2, 3 or 4) of x [b, c, T, H, W]."""
         size = x.shape[dim] // self.scale
-        if dim == 4:
-            return x @ self._matrix(size, x).mT
-        if dim == 3:
-            return self._matrix(size, x) @ x
+        if dim > 2:
+            matrix = self._matrix(size, x)
+            made = [_product(matrix[low, high], x, dim, high) for low, high in self._blocks(size)]
+            return made[0] if len(made) == 1 else torch.cat(made, dim=dim)
         b, c, frames, height, width = x.shape
         if self.disjoint:
             windows = x.reshape(b * c * size, self.scale, height * width)
@@ -124,10 +132,10 @@ class AxisFactor:
         With `add` (dim 2 only) it returns add + A_i^T y in one pass, into `out` (contiguous).
         """
         size = y.shape[dim]
-        if dim == 4:
-            return y @ self._matrix(size, y)
-        if dim == 3:
-            return self._matrix(size, y).mT @ y
+        if dim > 2:
+            matrix = self._matrix(size, y)
+            made = [_product(matrix[low, high].mT, y, dim, low) for low, high in self._blocks(size, adjoint=True)]
+            return made[0] if len(made) == 1 else torch.cat(made, dim=dim)
         b, c, _, height, width = y.shape
         shape = (b, c, size * self.scale, height, width)
         if self.disjoint:
@@ -179,6 +187,28 @@ class AxisFactor:
         return self._cache.tensor(
             ("matrix", size), like, lambda: axis_matrix(self.taps, self.scale, size, self.boundary)
         )
+
+    def _blocks(self, size: int, *, adjoint: bool = False) -> list[tuple[slice, slice]]:
+        """Parts of the matrix [LR, HR] that hold all that is not zero of some rows, or of some columns for the adjoint.
+
+        A sample is made of a few neighbours: nearly all of the matrix of a long axis is zeros.
+        """
+
+        def compute() -> list[tuple[slice, slice]]:
+            matrix = axis_matrix(self.taps, self.scale, size, self.boundary) != 0
+            if adjoint:
+                matrix = matrix.T
+            step = len(matrix) if size < 2 * _BLOCK else _BLOCK * (self.scale if adjoint else 1)
+            blocks = []
+            for first in range(0, len(matrix), step):
+                rows = slice(first, min(first + step, len(matrix)))
+                seen = np.flatnonzero(matrix[rows].any(axis=0))
+                columns = slice(int(seen[0]), int(seen[-1]) + 1) if len(seen) else slice(0, 1)
+                blocks.append((columns, rows) if adjoint else (rows, columns))
+            return blocks
+
+        blocks: list[tuple[slice, slice]] = self._cache.array(("blocks", size, adjoint), compute)
+        return blocks
 
     def _basis(self, size: int, like: Tensor) -> Tensor:
         return self._cache.tensor(("basis", size), like, lambda: self._eigen(size)[1])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from davsr.physics import factors, solvers
 from davsr.physics.degradation import Degradation
-from davsr.physics.psf import plane_transfer_function, transfer_function
+from davsr.physics.psf import axis_matrix, bicubic_taps, plane_transfer_function, transfer_function
 from davsr.physics.solvers import spectral_data_step_reference
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -317,3 +317,20 @@ def test_an_outer_product_stored_in_float32_is_separable() -> None:
     torch.testing.assert_close(separable.data_step(x, y.flip(3), 0.01), dense.data_step(x, y.flip(3), 0.01))
     other = kernel + 1e-5 * kernel.max() * torch.rand(kernel.shape, generator=torch.Generator().manual_seed(1))
     assert Degradation(psf=other.float()).solver == "cg"
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "circular"])
+@pytest.mark.parametrize(("scale", "size"), [(4, 64), (4, 97), (1, 70), (3, 130)])
+@pytest.mark.parametrize("dim", [3, 4])
+def test_long_axes_are_filtered_in_parts_that_sum_to_the_matrix(boundary: str, scale: int, size: int, dim: int) -> None:
+    factor = factors.AxisFactor(bicubic_taps(scale), scale, boundary)
+    matrix = torch.from_numpy(axis_matrix(factor.taps, scale, size, boundary))
+    x = torch.randn(2, 1, 2, *((scale * size, 3) if dim == 3 else (3, scale * size)), dtype=torch.float64)
+    y = torch.randn(2, 1, 2, *((size, 3) if dim == 3 else (3, size)), dtype=torch.float64)
+    x.requires_grad_()
+    expected = (matrix @ x.movedim(dim, -2)).movedim(-2, dim)
+    seen = factor.apply(x, dim=dim)
+    torch.testing.assert_close(seen, expected)
+    torch.testing.assert_close(factor.adjoint(y, dim=dim), (matrix.T @ y.movedim(dim, -2)).movedim(-2, dim))
+    (gradient,) = torch.autograd.grad(seen, x, y)
+    torch.testing.assert_close(gradient, factor.adjoint(y, dim=dim))
