@@ -75,7 +75,7 @@ class RecurrentPrior(Prior):
         """
         seen = self.look(z, alpha, clip)
         if clip.kept is not None:
-            clip.kept["pictures"] = seen.pictures + seen.detail
+            clip.kept["pictures"] = seen.fine[:, :, :3]
         frames = range(z.shape[2]) if chosen is None else chosen
         b = len(z)
         n = max(1, _PIXELS // (b * z.shape[3] * z.shape[4]))
@@ -102,7 +102,8 @@ class RecurrentPrior(Prior):
             sharp = z[:, :, nearest].transpose(1, 2).flatten(0, 1)
             features = self.recurrence(features, sharp, clip.motion, b)
         detail = self.trunk.detail(features).to(z.dtype).unflatten(0, (b, t))
-        return Seen(pictures, detail, self.fusion.shrink(features.unflatten(0, (b, t))))
+        fine = torch.cat([pictures + detail, detail], dim=2)
+        return Seen(fine, self.fusion.shrink(features.unflatten(0, (b, t))))
 
     def applies(self, operator: Operator, sigma: float | Tensor) -> bool:
         """It takes part where it helps; while it learns, it learns from whatever it is shown."""
@@ -175,8 +176,7 @@ class Recurrence(nn.Module):
 class Seen(NamedTuple):
     """What the LR frames show at their own times."""
 
-    pictures: Tensor  # [b, t, 3, H, W], in agreement with the data
-    detail: Tensor  # [b, t, 3, H, W], what they lack
+    fine: Tensor  # [b, t, 6, H, W], pictures with their detail, and the detail
     features: Tensor  # [b, t, c, h, w]
 
 
@@ -203,8 +203,7 @@ def shown_at(
     """
     b, t = lq.shape[:2]
     h, w = lq.shape[3:]
-    H, W = seen.detail.shape[3:]
-    fine = torch.cat([seen.pictures + seen.detail, seen.detail], dim=2)
+    H, W = seen.fine.shape[3:]
     low = np.clip(times.astype(int), 0, max(t - 2, 0))
     high = np.minimum(low + 1, t - 1)
     f = torch.from_numpy(times - low).to(lq).repeat(b).view(-1, 1, 1, 1)
@@ -214,7 +213,7 @@ def shown_at(
 
     if motion.there is None or motion.back is None:
         still = lq.new_zeros(len(f), 1, h, w)
-        picture, detail = of(fine, low).split(3, dim=1)
+        picture, detail = of(seen.fine, low).split(3, dim=1)
         return Shown(picture, detail, of(seen.features, low), still, still, f.flatten())
     moves = uniform_motion(of(motion.there, low), of(motion.back, low), f)
     to_low, to_high = -f * moves, (1 - f) * moves
@@ -225,7 +224,7 @@ def shown_at(
         return torch.lerp(near, far, f)
 
     near, far = warp(of(lq, low), to_low, padding="border"), warp(of(lq, high), to_high, padding="border")
-    picture, detail = blended(fine, resize_flow(to_low, (H, W)), resize_flow(to_high, (H, W))).split(3, dim=1)
+    picture, detail = blended(seen.fine, resize_flow(to_low, (H, W)), resize_flow(to_high, (H, W))).split(3, dim=1)
     return Shown(
         picture,
         detail,

@@ -133,7 +133,7 @@ def test_where_its_share_is_one_the_fusion_shows_the_picture_itself():
     z, alpha = network.interpolate(lq, A, motion), torch.tensor([0.08 * A.largest_eigenvalue()])
     with torch.no_grad():
         enhanced = network.enhance(z, None, alpha, observed)[0].transpose(0, 1)
-        detail = network.enhance.look(z, alpha, observed).detail[0]
+        detail = network.enhance.look(z, alpha, observed).fine[0, :, 3:]
     assert observed.kept is not None
     torch.testing.assert_close(enhanced[2::5], observed.kept["pictures"][0] + HALF * detail)
 
