@@ -21,6 +21,8 @@ from davsr.restoration.source import VideoSignal
 
 CODECS = {"h264": "libx264", "h265": "libx265", "ffv1": "ffv1"}
 _DEPTHS = {"h264": (8, 10), "h265": (8, 10, 12), "ffv1": (8, 10, 12, 14, 16)}  # bits per sample that each can write
+_REORDERED = 64  # frames by which decoding runs ahead of display, at the very most
+_DELAY = 2  # the same, of x265 with its defaults
 _RGB = 0  # matrix of RGB samples, as H.273 numbers it
 
 
@@ -94,6 +96,10 @@ class SegmentEncoder:
 
     def _mux(self, packets: Sequence[av.Packet]) -> None:
         for packet in packets:
+            if packet.dts is None or not packet.pts - _REORDERED <= packet.dts <= packet.pts:
+                packet.dts = (
+                    self.packets - _DELAY
+                )  # x265 leaves it to chance where a segment has only one or two frames
             self.delay = max(self.delay, self.packets - round(packet.pts * packet.time_base / self.unit))
             self.packets += 1
             self.container.mux(packet)
