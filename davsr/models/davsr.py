@@ -139,7 +139,7 @@ class DAVSR(nn.Module):
         start = start or self.start(lq, A, noise, keep=return_stages, in_place=ours)
         ours = ours and start.x0.is_contiguous() and not _shares_memory(start.x0, lq)
         clip = Observation(lq, A, noise, start.motion, kept={} if return_stages else None)
-        prior = self.enhance if self.enhance is not None and self.applies(A, noise) else without_prior
+        prior = self.enhance if self.enhance is not None and self.applies(A, sigma) else without_prior
         alpha, beta = self.hyper(noise, A)
         x, stages = start.x0, Stages(start.x0, alpha, beta, before=start.before, within=clip.kept)
         for k in range(self.options.iterations):

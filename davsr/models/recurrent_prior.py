@@ -113,7 +113,7 @@ class RecurrentPrior(Prior):
 def helps(degradation: Operator, sigma: float | Tensor) -> bool:
     """Whether what the prior learned serves such observations too; sigma: noise, a number or [b]."""
     s_t, s_h, s_w = degradation.scale
-    noise = float(torch.as_tensor(sigma).max())
+    noise = float(sigma.max()) if isinstance(sigma, Tensor) else sigma
     return (
         (s_h, s_w) == (CELL, CELL)
         and s_t <= LONGEST_STEP

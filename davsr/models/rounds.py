@@ -104,7 +104,7 @@ class MotionPrior(nn.Module):
         alphas = alphas.expand(-1, len(x))
         cell = degradation.scale[1:]
         speed = in_cells(motion.norm(dim=2), cell) if self.trust is not None else None
-        learning = needs_gradient(self, x, y, motion, sigma)
+        learning = needs_gradient(self, x, y, motion, sigma) or torch.compiler.is_compiling()  # graphs have no memory
         own = in_place and not learning and x.is_contiguous()
         z = degradation.data_step(x, y, alphas[0], out=x if own else None).contiguous()
         if stages is not None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import davsr
+from davsr.options import EnhancementOptions, ModelOptions, RoundsOptions
 
 FOLDER = Path(__file__).parent.parent.parent / "integrations"
 
@@ -87,3 +88,22 @@ def test_the_function_of_vapoursynth():
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.name)
 def test_an_adapter_is_a_page(file):
     assert len(file.read_text().splitlines()) <= 150
+
+
+@pytest.mark.slow
+def test_a_network_becomes_a_graph_that_gives_the_same_frames(tmp_path):
+    """As the shipped one, but smaller; saved and loaded, for motion and frames that it was not made with."""
+    module = importlib.import_module("integrations.export_network")
+    torch.manual_seed(0)
+    prior = EnhancementOptions(
+        kind="recurrent", channels=8, blocks=1, recurrent_blocks=1, fusion_channels=6, fusion_blocks=1
+    )
+    rounds = RoundsOptions(count=1)
+    network = davsr.DAVSR(
+        ModelOptions(iterations=1, rounds=rounds, enhancement=prior), davsr.DegradationOptions()
+    ).eval()
+    lq = torch.rand(1, 2, 3, 16, 16)
+    torch.export.save(module.export(network, 2, (16, 16)), tmp_path / "network.pt2")
+    graph = torch.export.load(tmp_path / "network.pt2").module()
+    with torch.no_grad():
+        torch.testing.assert_close(graph(lq, *module.motion_of(lq)), network(lq))
