@@ -58,7 +58,7 @@ class ClipResult:
     def mean(self, stage: str, metric: str) -> float:
         """Mean over the scored frames and the transitions between them, residuals over all LR frames.
 
-        Nan without any.
+        Not a number without any.
         """
         values = getattr(self.stages[stage], metric)
         if metric != "residual":

@@ -80,7 +80,7 @@ def consistent(flow: Flow, reverse: Flow) -> npt.NDArray[np.bool_]:
 def warping_error(frame: Image, last: Image, flow: Flow, visible: npt.NDArray[np.bool_]) -> float:
     """Root mean square difference in 8-bit levels between a frame and the one before it, warped.
 
-    Nan if nothing is visible.
+    Not a number where nothing is visible.
     """
     if not visible.any():
         return float("nan")
