@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from davsr.checkpoints.loading import ALONG_MOTION, TRAINING_FREE, load_model
+from davsr.data import colour
+from davsr.data.video import VideoWriter
 from davsr.evaluation import metrics
 from davsr.ops import clamped_to_border, sample, sampling_grid
 from davsr.physics.degradation import Degradation
@@ -155,3 +159,28 @@ def test_what_older_torch_does_not_know_is_not_asked_for():
     code = "import torch; f = torch.compiler.disable; torch.compiler.disable = lambda fn=None, recursive=True: f(fn, recursive)"
     command = [sys.executable, "-c", f"{code}; import davsr.physics.degradation"]
     subprocess.run(command, cwd=Path(__file__).parents[1], check=True)
+
+
+class _FrameOfPyAV15:
+    """Tells its matrix and range, but neither transfer nor primaries."""
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        self._frame = frame
+
+    def __getattr__(self, name: str) -> object:
+        if name in ("color_trc", "color_primaries"):
+            raise AttributeError(name)
+        return getattr(self._frame, name)
+
+
+def test_what_an_older_frame_does_not_tell_its_stream_does(tmp_path: Path) -> None:
+    """The oldest PyAV that is allowed reads videos, with their colours."""
+    with VideoWriter(tmp_path / "a.mkv", 24) as writer:
+        for _ in range(2):
+            writer.write(np.zeros((16, 16, 3), np.uint8))
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        stream = container.streams.video[0]
+        frame = next(container.decode(stream))
+        told = colour.tags(stream, frame)
+        assert colour.tags(stream, _FrameOfPyAV15(frame)) == told
+        assert told["transfer"] == told["primaries"] == 1  # BT.709

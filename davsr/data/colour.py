@@ -102,7 +102,8 @@ def tags(stream: av.VideoStream, frame: av.VideoFrame) -> dict[str, int]:
     context = stream.codec_context
 
     def stated(name: str, unstated: tuple[int, ...]) -> int:
-        values = [int(getattr(owner, name)) for owner in (frame, context)]
+        # Before PyAV 16 a frame does not tell its transfer and primaries; its stream does.
+        values = [int(getattr(owner, name)) for owner in (frame, context) if hasattr(owner, name)]
         return next((value for value in values if value not in unstated), values[0])
 
     matrix = stated("colorspace", _UNSTATED)

@@ -128,7 +128,8 @@ def _check(
     need(len(scale) == 3 and all(s >= 1 for s in scale), "scale", "three integers (s_t, s_h, s_w) of 1 or more", scale)
     need(x_hat.dtype in _DTYPES, "x_hat", "complex64 or complex128", x_hat.dtype)
     need(x_hat.dim() == 5, "x_hat", "[b, c, T, H, W//2+1]", list(x_hat.shape))
-    b, c, *hr = x_hat.shape
+    b, c, *_ = x_hat.shape
+    hr = list(x_hat.shape[2:])  # of a starred name the compiler of torch 2.6 makes a tuple, which equals no list
     need(min(hr) > 0, "x_hat", "at least one frequency on each axis", list(x_hat.shape))
     need(width // 2 + 1 == hr[2], "width", f"the W with W//2+1 = {hr[2]} columns of x_hat", width)
     for axis, size, s in zip(("frames", "rows", "columns"), (hr[0], hr[1], width), scale, strict=True):
