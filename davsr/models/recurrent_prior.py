@@ -35,6 +35,8 @@ LONGEST_STEP = 8  # s_t
 PSFS = ("bicubic", "gaussian", "box")
 MOST_NOISE = 0.01
 HALF = 0.5  # of the detail is added where nothing is known yet: by hand the best share on real clips
+# Motion, LR pixels between two LR frames, up to which it enhances fully; from UNKNOWN_SPEED on the rounds' frames stay.
+LEARNED_SPEED, UNKNOWN_SPEED = 8.0, 16.0
 _PIXELS = 2**19  # HR pixels of one pass
 
 
@@ -271,7 +273,9 @@ class Fusion(nn.Module):
         added, share = x.to(z.dtype).split([3 * CELL**2, CELL**2], dim=1)
         # Of the picture that the LR frames show, pixel by pixel; bounded: motion may be faster than any it learned from
         share = F.pixel_shuffle(share, CELL).clamp(0, 1)
-        return z + HALF * shown.detail + share * difference + pixels_of_cells(added)
+        enhancement = HALF * shown.detail + share * difference + pixels_of_cells(added)
+        slow = ((UNKNOWN_SPEED - shown.speed) / (UNKNOWN_SPEED - LEARNED_SPEED)).clamp(0, 1)
+        return z + F.interpolate(slow, z.shape[2:], mode="bilinear", align_corners=False) * enhancement
 
 
 def _joined(*parts: Tensor) -> Tensor:

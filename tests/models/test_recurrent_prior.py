@@ -14,8 +14,9 @@ from davsr.checkpoints.files import FORMAT
 from davsr.checkpoints.loading import load_model
 from davsr.checkpoints.network import network_section
 from davsr.models.davsr import DAVSR
+from davsr.models.motion import Motion
 from davsr.models.prior import Observation
-from davsr.models.recurrent_prior import HALF, RecurrentPrior, restore_pictures
+from davsr.models.recurrent_prior import HALF, LEARNED_SPEED, UNKNOWN_SPEED, RecurrentPrior, restore_pictures
 from davsr.models.trained_range import TrainedRange
 from davsr.models.trunk import CELL
 from davsr.options import (
@@ -136,6 +137,23 @@ def test_where_its_share_is_one_the_fusion_shows_the_picture_itself():
         detail = network.enhance.look(z, alpha, observed).fine[0, :, 3:]
     assert observed.kept is not None
     torch.testing.assert_close(enhanced[2::5], observed.kept["pictures"][0] + HALF * detail)
+
+
+def test_where_motion_is_faster_than_any_it_learned_from_it_stands_back():
+    network = model()
+    assert isinstance(network.enhance, RecurrentPrior)
+    lq, A = clip(), network.degradation
+    z, alpha = network.interpolate(lq, A), torch.tensor([0.003])
+    times = network.interpolate.times(lq.shape[1], A)
+    added = []
+    for speed in (0.0, LEARNED_SPEED, (LEARNED_SPEED + UNKNOWN_SPEED) / 2, UNKNOWN_SPEED + 1):
+        flow = torch.zeros(1, 2, 2, *lq.shape[3:])
+        flow[:, :, 0] = speed
+        with torch.no_grad():
+            x = network.enhance(z, None, alpha, Observation(lq, A, torch.zeros(1), Motion(times, flow, -flow)))
+        added.append(float((x - z).abs().mean()))
+    assert min(added[:3]) > 1e-3 and added[3] == 0
+    assert added[2] < 0.7 * added[1]
 
 
 def test_weights_of_a_fusion_that_knew_no_pictures_do_what_they_did(tmp_path: Path):
