@@ -20,7 +20,8 @@ FOR_A_TOOL = re.compile(r"#\s*(type:|noqa|fmt:|pragma)")
 
 
 def files(*suffixes: str) -> list[Path]:
-    inside = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if "_build" not in path.parts]
+    made = {"_build", "gallery"}  # by commands, not by hand
+    inside = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if not made & set(path.parts)]
     return sorted(path for path in [*ROOT.glob("*"), *inside] if path.suffix in suffixes and path.is_file())
 
 

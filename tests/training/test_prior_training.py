@@ -87,7 +87,7 @@ def test_pictures_by_themselves_teach_the_trunk(pictures: Path, tmp_path: Path):
         loss.backward()
         losses.append(loss.detach())
         gradients.append(task.model.enhance.trunk.last.weight.grad)
-    assert losses[1] > losses[0]
+    assert losses[1] != losses[0]
     assert not torch.allclose(gradients[0], gradients[1])
 
 
