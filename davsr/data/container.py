@@ -22,6 +22,8 @@ _BACKWARD = Fraction(1, 20)  # seconds by which a stamp may fall back before it 
 _FORWARD = Fraction(10)  # seconds by which a broadcast stream may jump ahead
 # Titles that are not UTF-8 come through as they are; PyAV 19 does so by itself, and knows no such argument any more.
 _TEXT = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
+_SLICES = 32  # kinds of HEVC's units below it are of pictures
+_RASL = (8, 9)  # those of pictures that are skipped where decoding begins at the key picture before them
 _BROADCAST = frozenset({"mpegts", "mpeg"})  # containers that are joined by writing one file behind another
 
 
@@ -123,9 +125,10 @@ class Decoder:
     def __init__(self, stream: av.VideoStream, *, sought: bool = False) -> None:
         self.unfounded = 0  # pictures so far of which what they refer to is missing
         self._sought = sought
-        self._beginning = stream.codec_context.name == "hevc"  # no whole picture has come
-        self._key: int | None = None  # stamp of the first key picture
-        self._leading: set[int] = set()
+        self._beginning = stream.codec_context.name == "hevc"  # the first key picture has not come
+        self._key: int | None = None  # its stamp
+        self._before: set[int] = set()  # stamps of what is stored before it
+        self._skipped: set[int] = set()
         if self._beginning:
             stream.codec_context.flags |= Flags.output_corrupt
 
@@ -138,14 +141,33 @@ class Decoder:
         if self._beginning and packet.size and packet.pts is not None:
             if self._key is None and packet.is_keyframe:
                 self._key = packet.pts
-            elif self._key is not None and packet.pts < self._key:
-                self._leading.add(packet.pts)
+            elif (self._key is None or packet.pts < self._key) and _is_skipped_leading(bytes(packet)):
+                self._skipped.add(packet.pts)
+            elif self._key is None:
+                self._before.add(packet.pts)
         for frame in packet.decode():
-            self._beginning = self._beginning and frame.is_corrupt and (self._key is None or frame.pts != self._key)
-            if self._beginning and (self._sought or frame.pts in self._leading):
+            self._beginning = self._beginning and (self._key is None or frame.pts != self._key)
+            if self._beginning and (frame.pts in self._skipped or (self._sought and frame.pts in self._before)):
                 continue
-            self.unfounded += self._beginning
+            self.unfounded += self._beginning and frame.pts in self._before
             yield frame
+
+
+def _is_skipped_leading(packet: bytes) -> bool:
+    """Whether a packet of HEVC is a random access skipped leading picture (ITU-T H.265, 7.4.2.2)."""
+    marked = packet.startswith((b"\0\0\1", b"\0\0\0\1"))
+    units = packet.split(b"\0\0\1")[1:] if marked else _with_lengths(packet)
+    kinds = (unit[0] >> 1 & 63 for unit in units if unit)
+    return next((kind for kind in kinds if kind < _SLICES), None) in _RASL
+
+
+def _with_lengths(packet: bytes) -> Iterator[bytes]:
+    """The units of a packet that are led by their lengths, 4 bytes each."""
+    position = 0
+    while position + 4 < len(packet):
+        length = int.from_bytes(packet[position : position + 4], "big")
+        yield packet[position + 4 : position + 4 + length]
+        position += 4 + max(length, 1)
 
 
 def decoded(container: InputContainer, stream: av.VideoStream, *, sought: bool = False) -> Iterator[av.VideoFrame]:
