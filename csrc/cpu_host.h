@@ -21,8 +21,7 @@ inline std::vector<CpuKernels> cpu_kernels() {
       __builtin_cpu_supports("avx512dq"))
     levels.push_back(avx512_kernels());
   // F16C is older, and clang cannot be asked for it
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    levels.push_back(avx2_kernels());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) levels.push_back(avx2_kernels());
 #endif
   levels.push_back(baseline_kernels());
   return levels;
