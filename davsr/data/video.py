@@ -105,7 +105,7 @@ class VideoReader:
         if found.interlaced is not None:
             raise InputError(
                 f"video {self.path} must be progressive, got interlaced frames from frame {found.interlaced} on; "
-                "deinterlace it first"
+                "deinterlace it first (ffmpeg -vf bwdif=1)"
             )
         if found.transparent is not None or self._open().metadata.get("alpha_mode") == "1":
             raise InputError(f"video {self.path} must have no alpha channel, got transparent frames")

@@ -22,6 +22,7 @@ from av.subtitles.subtitle import SubtitleSet
 
 from davsr.data.container import Clock, open_container, origin, picture_stream
 from davsr.errors import InputError
+from davsr.restoration.languages import quicktime_language
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # containers that are written
 _COPY, _AAC, _TEXT = "copy", "aac", "text"
@@ -29,14 +30,6 @@ _TEXT_CODECS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt"}  # subt
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_FRAME = 1024  # samples
 _LAYOUTS = ("", "mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")  # by the number of channels
-# Languages by the names that QuickTime files know, where others have the other of their two names in ISO 639-2.
-# fmt: off
-_QUICKTIME = {
-    "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "fre": "fra", "swe": "sve", "rum": "ron",
-    "cze": "ces", "slo": "slk", "sqi": "alb", "mkd": "mac", "hye": "arm", "kat": "geo", "bod": "tib", "mya": "bur",
-    "msa": "may", "cym": "wel", "eus": "baq",
-}
-# fmt: on
 _REHEARSED = 50  # packets of sound that are encoded to see whether it works
 # Facts of the old file that are not true of the new one.
 _STALE: tuple[str, ...] = (
@@ -98,7 +91,7 @@ def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extr
                     left_out.append(name)
             else:
                 left_out.append(name)
-        if container.chapters() and not timed:
+        if _chapters(container) and not timed:
             left_out.append("chapters")
     chosen = Extras(path, tuple(streams), tuple(left_out), timed)
     try:
@@ -112,6 +105,11 @@ def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extr
                 f"output {target} cannot hold the sound of {path}: {_reason(error)}; give --no-audio"
             ) from None
     return chosen
+
+
+def _chapters(container: Any) -> list[Any]:
+    """As far as PyAV tells them: from version 16 on."""
+    return list(container.chapters()) if hasattr(container, "chapters") else []
 
 
 def _is_timecode(stream: Stream) -> bool:
@@ -217,9 +215,10 @@ class ExtraCopy:
             tags["timecode"] = code
         self.out.metadata.update(tags)
         video.metadata.update({k: v for k, v in _lasting(picture.metadata).items() if k != "timecode"})
-        video.disposition = picture.disposition | Disposition.default
-        if extras.timed:
-            self.out.set_chapters(self.container.chapters())
+        video.disposition = (picture.disposition | Disposition.default).value
+        chapters = _chapters(self.container) if extras.timed else []
+        if chapters:
+            self.out.set_chapters(chapters)
 
     def _packets(self) -> Iterator[av.Packet]:
         try:
@@ -277,11 +276,10 @@ class _Track:
             self.resampler = av.AudioResampler("fltp", _LAYOUTS[channels], rate, frame_size=_AAC_FRAME)
         self.copy.metadata.update(_lasting(stream.metadata))
         if out.format.name == "mov" and "language" in stream.metadata:
-            language = stream.metadata["language"]
-            self.copy.metadata["language"] = _QUICKTIME.get(language, language)
+            self.copy.metadata["language"] = quicktime_language(stream.metadata["language"])
         if "title" in stream.metadata and out.format.name in ("mp4", "mov"):  # which have no other place for it
             self.copy.metadata["handler_name"] = stream.metadata["title"]
-        self.copy.disposition = stream.disposition
+        self.copy.disposition = stream.disposition.value
 
     def put(self, packet: av.Packet, begin: Fraction) -> None:
         """Copy or encode a packet; `begin` seconds become 0."""
