@@ -181,7 +181,7 @@ def division_cases(quick: bool) -> list[Case]:
 
         if what == "data step":
             run = wrap(our_step if contestant == OURS else published_step, x, y, alpha)
-            # Not alpha's gradient: form (a) sums it in float32 to 1e-3 (ours: 1e-6 of float64's, tests/test_ops_*.py).
+            # Not alpha's gradient: form (a) sums it in float32 to 1e-3 (ours: 1e-6 of float64's, tests/ops).
             return (lambda: run()[:-1]) if wrap is forward_backward else run
         if contestant == OURS:
             spectra = torch.fft.rfftn(x, dim=axes), torch.fft.rfftn(y, dim=axes)

@@ -30,14 +30,20 @@ STARTS = (
     "make ",
     "python -m benchmarks",
     "python benchmarks/",
+    "python -m tests",
+    "pytest ",
 )
+PARTS = re.compile(r"`((?:davsr|tests|benchmarks|options|examples|integrations|docs|csrc|\.ci)/[\w./-]+)`")
 
 
 def commands(text: str) -> list[str]:
     """The command lines of a page, or of the comments of an option file, and those in backticks."""
     joined = re.sub(r"\\\n\s*#?", "", text)
-    lines = [line.strip("# \t") for line in joined.splitlines() if re.match(r"(    |#|[dpmt])", line)]
-    inline = [code for code in re.findall(r"`([^`\n]+)`", text) if " -" in code]
+    lines = [line.strip("# \t") for line in joined.splitlines() if re.match(r"(    |#|[dpmtf])", line)]
+    lines = [part.strip() for line in lines for part in (line.split(" | ") if " | davsr" in line else [line])]
+    inline = [
+        code for code in re.findall(r"`([^`\n]+)`", text) if " -" in code or code.startswith(("make ", "pytest "))
+    ]
     return [re.split(r"\s{3,}|\s+\(", line)[0] for line in [*lines, *inline] if line.startswith(STARTS)]
 
 
@@ -51,10 +57,14 @@ def test_a_command_is_taken_by_what_it_calls(page, line):
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
         assert words[1] in [*targets, ".venv/.ready"]
         return
+    if words[0] == "pytest":
+        assert all((ROOT / word.partition("::")[0]).exists() for word in words[1:] if not word.startswith("-"))
+        return
     if "benchmarks" in words[1] or words[1] == "-m":
         module = words[2].replace(".", "/") if words[1] == "-m" else words[1].removesuffix(".py")
         file = next(f for f in (ROOT / f"{module}.py", ROOT / module / "__main__.py") if f.is_file())
-        assert all(word in file.read_text() for word in words if word.startswith("--"))
+        told = "".join(other.read_text() for other in [file, *file.parent.glob(f"{file.stem}*.py")])
+        assert all(word in told for word in words if word.startswith("--"))
         return
     script = next((n for n, word in enumerate(words) if word in ("train.py", "test.py")), None)
     name, rest = (words[1], words[2:]) if script is None else (words[script].removesuffix(".py"), words[script + 1 :])
@@ -90,7 +100,20 @@ def test_a_newcomer_is_one_click_away_from(page):
 
 
 def test_there_are_commands_of_every_kind_on_the_pages():
-    assert len(ALL) > 40 and {line.split()[0] for _, line in ALL} == {"davsr", "python", "torchrun", "make"}
+    assert len(ALL) > 60 and {line.split()[0] for _, line in ALL} == {"davsr", "python", "torchrun", "make", "pytest"}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OPTION_FILES], ids=lambda page: page.name)
+def test_paths_and_extras_that_a_page_names_exist(page):
+    text = page.read_text()
+    named = PARTS.findall(text) + re.findall(r"\btests/[\w./*]+\.py", text)
+    assert [path for path in named if not list(ROOT.glob(path))] == []
+    metadata = (ROOT / "pyproject.toml").read_text()
+    assert [
+        extra for extra in re.findall(r"davsr\[(\w+)\]", text) if not re.search(rf"^{extra} = \[", metadata, re.M)
+    ] == []
+    asked = {name for line in re.findall(r"pip install ([\w ]+)`", text) for name in line.split()}
+    assert asked <= set(re.findall(r'^    "([\w-]+)>=', metadata, re.M))
 
 
 def option_exists(path: str) -> bool:
