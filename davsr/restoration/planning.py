@@ -15,7 +15,7 @@ from davsr.restoration.windows import Plan, cover
 GIGABYTE = 2**30
 LONGEST = 10  # LR frames of a window: the published protocol's
 _SHARE = 0.6  # of the free memory: the rest stays for the file cache and for others
-_QUEUE, _LEAST_QUEUE = 0.05, 2.0**25  # of the memory, and bytes, for what waits between reading, network and writing
+_QUEUES = 0.1  # of the memory, for frames that wait between reading, network and writing
 _PROCESS = 0.6 * GIGABYTE  # interpreter, torch and the model's code
 # Bytes for every pixel of every HR frame of a piece, measured (docs/restoration.md).
 _TRAINING_FREE = 48.0  # measured 40 to 43: x, z, and the interpolation's resized frames and flows
@@ -81,14 +81,19 @@ def _looks_far(model: DAVSR | None) -> bool:
 def host_budget(memory: float) -> float:
     """Bytes for frames and pieces on the CPU: of `memory` GB if given, of what is free otherwise."""
     if memory:
-        return memory * GIGABYTE - _PROCESS - 2 * queue_bytes(memory)
+        return (1 - _QUEUES) * memory * GIGABYTE - _PROCESS
     return _SHARE * free_memory(torch.device("cpu"))
 
 
-def queue_bytes(memory: float) -> float:
-    """Bytes of frames that may wait between two stages: a window of them where there is much, else a few frames."""
+def queue_bytes(memory: float, size: tuple[int, int], scale: tuple[int, int, int], plan: Plan) -> float:
+    """Bytes of frames that may wait between two stages: a window of them where there is memory, else some of them.
+
+    Args:
+        memory, size, scale: as of `host_budget` and `choose_plan`.
+    """
     whole = memory * GIGABYTE if memory else free_memory(torch.device("cpu"))
-    return max(_LEAST_QUEUE, _QUEUE * whole)
+    window = 2 * 3 * math.prod(size) * math.prod(scale) * (plan.window or LONGEST)
+    return min(window, _QUEUES / 2 * whole)
 
 
 def choose_plan(

@@ -153,7 +153,7 @@ def _write(
     stride = _stride(degradation, options, estimate)
     middle = middle_of_exposure(degradation) if options.deblur else 0
     writer = _Writer(output, degradation, options, s_t * len(low), start, done * stride, stride, middle)
-    room = queue_bytes(options.memory)
+    room = queue_bytes(options.memory, low.size, degradation.scale, plan)
     frames = _low_frames(low, estimate, s_t, start, scene, options.cuts)
     with closing(ahead(frames, room, LowFrame.nbytes)) as reading, Behind(room) as writing:
 
