@@ -157,7 +157,7 @@ class _Joiner:
         self.buffer: list[LowFrame] = []  # what this and later windows read, from LR frame `first` on
         self.first = start
         self.start = start  # LR frame of the next window
-        self.tail: Frames | None = None  # the previous window's HR frames over the overlap
+        self.tail: Frames | None = None  # the previous window's HR frames over the overlap, where they count
 
     @property
     def wanted(self) -> int:
@@ -170,7 +170,8 @@ class _Joiner:
         stride = self.plan.window - overlap
         begin = self.start
         result = self._faded(self._process(self.buffer[begin - self.first :]))
-        self.tail = result[s_t * stride :].copy() if overlap else None
+        kept = int((fade(s_t * overlap) < 1).sum())  # beyond them the next window's frames stand alone
+        self.tail = result[s_t * stride : s_t * stride + kept].copy() if overlap else None
         self.start = begin + stride
         # The last window may begin as early as one frame after this one.
         del self.buffer[: begin + 1 - self.first]
@@ -190,8 +191,7 @@ class _Joiner:
     def _faded(self, result: Frames) -> Frames:
         """The window's frames, faded in from the previous window's tail; written in place."""
         if self.tail is not None:
-            n = len(self.tail)
-            for p, weight in enumerate(fade(n)):
+            for p, weight in enumerate(fade(self.scale[0] * self.plan.overlap)[: len(self.tail)]):
                 if weight == 0:
                     result[p] = self.tail[p]
                 elif weight < 1:
