@@ -97,12 +97,7 @@ MotionShape cells_shape(const at::Tensor& x, int64_t first, int64_t count, const
                     ": x must be [b, c, T, H, W], float32 and dense, got ", x.sizes(), " of ", x.scalar_type());
   TORCH_CHECK_VALUE(first >= 0 && count >= 0 && first <= x.size(2) && count <= x.size(2) - first, op, ": frames must be of the ",
                     x.size(2), " of x, got ", count, " from ", first);
-  MotionShape shape;
-  shape.batch = x.size(0);
-  shape.channels = x.size(1);
-  shape.frames = x.size(2);
-  shape.height = x.size(3);
-  shape.width = x.size(4);
+  MotionShape shape = video_shape(x);
   shape.cells_h = (x.size(3) + 3) / 4;
   shape.cells_w = (x.size(4) + 3) / 4;
   return shape;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <tuple>
 
+#include "checks.h"
 #include "portable.h"
 
 namespace davsr {
@@ -67,8 +68,7 @@ inline AlignShape align_shape(const at::Tensor& features, const at::Tensor& raw,
   TORCH_CHECK_VALUE((shape.height + 3) * (shape.width + 3) < (int64_t{1} << 31),
                     "deform_align: features must be frames of fewer than 2^31 pixels, got ", features.sizes());
   const auto is = [&](const at::Tensor& tensor, int64_t count, const char* name) {
-    TORCH_CHECK_VALUE(tensor.sizes() == at::IntArrayRef({shape.batch, count, shape.height, shape.width}), "deform_align: ", name,
-                      " must be [", shape.batch, ", ", count, ", ", shape.height, ", ", shape.width, "], got ", tensor.sizes());
+    check_sizes(tensor, {shape.batch, count, shape.height, shape.width}, "deform_align", name);
     TORCH_CHECK_VALUE(tensor.device() == features.device(), "deform_align: ", name, " must be on ", features.device(), ", got ",
                       tensor.device());
   };
@@ -106,8 +106,7 @@ inline at::Tensor flow_gradient(const at::Tensor& d_flow, const AlignShape& shap
 
 inline DivisionShape division_shape(const at::Tensor& x, at::IntArrayRef scale, int64_t width) {
   TORCH_CHECK_VALUE(x.dim() == 6 && x.size(5) == 2, "fourier_division: x must be [b, c, T, H, W//2+1, 2], got ", x.sizes());
-  TORCH_CHECK_VALUE(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble,
-                    "fourier_division: x must be float32 or float64, got ", x.scalar_type());
+  check_floating(x, "fourier_division", "x");
   TORCH_CHECK_VALUE(scale.size() == 3 && scale[0] > 0 && scale[1] > 0 && scale[2] > 0 && x.size(2) % scale[0] == 0 &&
                         x.size(3) % scale[1] == 0 && width > 0 && width % scale[2] == 0,
                     "fourier_division: scale must be three divisors of the HR sizes, got ", scale);
@@ -126,10 +125,8 @@ inline DivisionShape division_shape(const at::Tensor& x, at::IntArrayRef scale, 
 }
 
 inline at::Tensor checked(const at::Tensor& tensor, const at::Tensor& x, at::IntArrayRef sizes, const char* name) {
-  TORCH_CHECK_VALUE(tensor.sizes() == sizes, "fourier_division: ", name, " must be ", sizes, ", got ", tensor.sizes());
-  TORCH_CHECK_VALUE(tensor.scalar_type() == x.scalar_type() && tensor.device() == x.device(), "fourier_division: ", name,
-                    " must be ", x.scalar_type(), " on ", x.device(), ", like x, got ", tensor.scalar_type(), " on ",
-                    tensor.device());
+  check_sizes(tensor, sizes, "fourier_division", name);
+  check_type(tensor, x, "fourier_division", name, "x");
   return tensor.contiguous();
 }
 

@@ -6,29 +6,22 @@
 
 #include <tuple>
 
+#include "checks.h"
 #include "portable.h"
 
 namespace davsr {
 
 inline MotionShape motion_shape(const at::Tensor& a, const at::Tensor& motion, at::IntArrayRef steps, const char* op) {
-  TORCH_CHECK_VALUE(a.dim() == 5 && a.size(1) > 0 && a.size(2) > 0 && a.size(3) > 0 && a.size(4) > 0, op,
-                    ": a must be [b, c, T, H, W], got ", a.sizes());
-  TORCH_CHECK_VALUE(a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble, op, ": a must be float32 or float64, got ",
-                    a.scalar_type());
+  check_video(a, 1, op, "a");
+  check_floating(a, op, "a");
   TORCH_CHECK_VALUE(a.size(3) < (int64_t{1} << 24) && a.size(4) < (int64_t{1} << 24), op, ": a must have sides below 2^24, got ",
                     a.sizes());
   TORCH_CHECK_VALUE(motion.sizes() == at::IntArrayRef({a.size(0), a.size(2), 2, a.size(3), a.size(4)}), op,
                     ": motion must be [b, T, 2, H, W] like a, ", a.sizes(), ", got ", motion.sizes());
-  TORCH_CHECK_VALUE(motion.scalar_type() == a.scalar_type() && motion.device() == a.device(), op, ": motion must be ",
-                    a.scalar_type(), " on ", a.device(), ", like a, got ", motion.scalar_type(), " on ", motion.device());
+  check_type(motion, a, op, "motion", "a");
   TORCH_CHECK_VALUE(!steps.empty() && steps.size() <= MotionShape::kMost, op, ": steps must be 1 to ", MotionShape::kMost,
                     " distances, got ", steps);
-  MotionShape shape;
-  shape.batch = a.size(0);
-  shape.channels = a.size(1);
-  shape.frames = a.size(2);
-  shape.height = a.size(3);
-  shape.width = a.size(4);
+  MotionShape shape = video_shape(a);
   shape.steps = static_cast<int>(steps.size());
   for (size_t k = 0; k < steps.size(); ++k) {
     TORCH_CHECK_VALUE(steps[k] > -(int64_t{1} << 20) && steps[k] < (int64_t{1} << 20), op, ": steps must be below 2^20, got ",
@@ -55,19 +48,10 @@ inline MotionShape blend_shape(const at::Tensor& a, const at::Tensor& motion, co
                         weight.size(2) == shape.frames && weight.size(3) > 0 && weight.size(4) > 0 &&
                         weight.size(3) <= shape.height && weight.size(4) <= shape.width,
                     "motion_blend: weight must be [b, steps, T, h, w] with cells of at least a pixel, got ", weight.sizes());
-  TORCH_CHECK_VALUE(weight.scalar_type() == a.scalar_type() && weight.device() == a.device(), "motion_blend: weight must be ",
-                    a.scalar_type(), " on ", a.device(), ", like a, got ", weight.scalar_type(), " on ", weight.device());
+  check_type(weight, a, "motion_blend", "weight", "a");
   shape.cells_h = weight.size(3);
   shape.cells_w = weight.size(4);
   return shape;
-}
-
-inline at::Tensor like(const at::Tensor& tensor, const at::Tensor& other, const char* name) {
-  TORCH_CHECK_VALUE(
-      tensor.sizes() == other.sizes() && tensor.scalar_type() == other.scalar_type() && tensor.device() == other.device(), name,
-      " must be ", other.sizes(), " of ", other.scalar_type(), " on ", other.device(), ", got ", tensor.sizes(), " of ",
-      tensor.scalar_type(), " on ", tensor.device());
-  return tensor.contiguous();
 }
 
 inline at::Tensor cells_like(const at::Tensor& a, const MotionShape& shape) {
@@ -75,20 +59,12 @@ inline at::Tensor cells_like(const at::Tensor& a, const MotionShape& shape) {
 }
 
 inline MotionShape flatten_shape(const at::Tensor& x, const at::Tensor& step) {
-  TORCH_CHECK_VALUE(x.dim() == 5 && x.size(1) > 0 && x.size(3) > 0 && x.size(4) > 0, "flatten: x must be [b, c, T, H, W], got ",
-                    x.sizes());
-  TORCH_CHECK_VALUE(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble,
-                    "flatten: x must be float32 or float64, got ", x.scalar_type());
+  check_video(x, 0, "flatten", "x");
+  check_floating(x, "flatten", "x");
   TORCH_CHECK_VALUE(step.numel() == 1 && step.scalar_type() == x.scalar_type() && step.device() == x.device(),
                     "flatten: step must be one number of ", x.scalar_type(), " on ", x.device(), ", like x, got ", step.sizes(),
                     " of ", step.scalar_type());
-  MotionShape shape;
-  shape.batch = x.size(0);
-  shape.channels = x.size(1);
-  shape.frames = x.size(2);
-  shape.height = x.size(3);
-  shape.width = x.size(4);
-  return shape;
+  return video_shape(x);
 }
 
 }  // namespace davsr
