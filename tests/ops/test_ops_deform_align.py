@@ -251,7 +251,8 @@ def test_memory_format_follows_features_and_inputs_stay(last):
     given = inputs(2, 8, 2, 8, 5, 6, last=last)
     before = [tensor.clone() for tensor in given]
     out, slopes = gradients(deform_align, given, torch.ones(2, 8, 5, 6), groups=2, max_residue=REACH)
-    for tensor in (out, slopes[0]):
+    compiled = not backend().name.startswith("reference")  # autograd lays the gradient of the reference out by itself
+    for tensor in (out, slopes[0]) if compiled else (out,):
         assert tensor.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
     for tensor, kept in zip(given, before, strict=True):
         assert torch.equal(tensor, kept)
