@@ -28,6 +28,7 @@ HEAD = """# Pythons and torches
 installed and each torch that installs, with the extension built for it by the compiler that the row names, and writes
 this table. A row is what was seen on that day, not a promise. What is not here is left to the hosted workflow
 (`.github/workflows/checks.yml`): Python 3.10 to 3.14, torch 2.6 and the newest, clang, macOS, Windows without a compiler.
+Workers of the loader start by fork, spawn and forkserver in `tests/training/test_loader.py`.
 
 | Python | torch | NumPy | compiler | operations | tests | day |
 |---|---|---|---|---|---|---|
