@@ -24,11 +24,11 @@ TABLE = ROOT / "docs" / "matrix.md"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 HEAD = """# Pythons and torches
 
-`make matrix` runs the quick tests (`pytest -m 'not slow'`), or those that a row names, with each Python that is
-installed and each torch that installs, with the extension built for it by the compiler that the row names, and writes
-this table. A row is what was seen on that day, not a promise. What is not here is left to the hosted workflow
-(`.github/workflows/checks.yml`): Python 3.10 to 3.14, torch 2.6 and the newest, clang, macOS, Windows without a compiler.
-Workers of the loader start by fork, spawn and forkserver in `tests/training/test_loader.py`.
+`make matrix` runs the tests that are not marked slow, or those that a row names, with each Python that is installed
+and each torch that installs, with the extension built for it by the compiler that the row names, and writes this table.
+A row is what was seen on that day, not a promise. What is not here is left to the hosted workflow
+(`.github/workflows/checks.yml`): Python 3.10 to 3.14, torch 2.6 and the newest, clang, macOS, and Windows without a
+compiler. Workers of the loader start by fork, spawn and forkserver in `tests/training/test_loader.py`.
 
 | Python | torch | NumPy | compiler | operations | tests | day |
 |---|---|---|---|---|---|---|
