@@ -113,8 +113,7 @@ def test_frames_of_phones_keep_their_times(through, case, suffix):
     assert abs(duration_of(out) - (reader.pictures.end - reader.times[0]) * reader.time_base) <= tick
     with av.open(str(out)) as container:
         if suffix == ".mp4":  # as its header says it
-            stream = container.streams.video[0]
-            assert stream.duration * stream.time_base == (reader.pictures.end - reader.times[0]) * reader.time_base
+            assert stated_duration(out) == (reader.pictures.end - reader.times[0]) * reader.time_base
         shown = [frame.pts * frame.time_base for frame in container.decode(video=0)]
     expected = [(t - reader.times[0]) * reader.time_base for t in reader.times]
     assert max(abs(a - shown[0] - b) for a, b in zip(shown, expected, strict=True)) <= tick
@@ -125,6 +124,17 @@ def test_frames_of_phones_keep_their_times(through, case, suffix):
         [t - float(reader.times[0] * reader.time_base) for t in before[1]],
         atol=2e-3,
     )
+
+
+def stated_duration(path: Path) -> Fraction:
+    """Seconds of the first track of an ISO file, as its header states them."""
+    content = path.read_bytes()
+
+    def number(box: bytes, place: int) -> int:
+        start = content.index(box) + 4 + place
+        return int.from_bytes(content[start : start + 4], "big")
+
+    return Fraction(number(b"tkhd", 20), number(b"mvhd", 12))  # of boxes of version 0
 
 
 def test_new_frames_lie_evenly_between_their_neighbours(through):
