@@ -76,7 +76,7 @@ def to_frames(video: Tensor) -> Frames:
     for p, frame in enumerate(video):
         if not torch.isfinite(frame).all():
             raise FloatingPointError("restoration: the model returned values that are not finite")
-        result[p] = frame.float().clamp(0, 1).mul(WHITE).add(0.5).cpu().numpy().astype(np.uint16)
+        result[p] = frame.float().clamp(0, 1).mul_(WHITE).add_(0.5).cpu().numpy().astype(np.uint16)
     return result
 
 
