@@ -1,6 +1,7 @@
 """`davsr restore` of a clip of the sample at 480x270, with sound: time, memory, and where the time goes.
 
-python -m benchmarks.end_to_end [--model FILE|training-free] [--frames 16] [--size 270 480] [--memory GB] [--codec h264]
+python -m benchmarks.end_to_end [--model FILE|training-free] [--frames 16] [--size 270 480] [--memory GB] [--tile N]
+    [--codec h264]
 """
 
 from __future__ import annotations
@@ -52,9 +53,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=16, help="LR frames")
     parser.add_argument("--size", type=int, nargs=2, default=[270, 480], metavar=("H", "W"), help="of an LR frame")
     parser.add_argument("--memory", type=float, default=0.0, help="restore.memory, GB; 0: what is free")
+    parser.add_argument("--tile", type=int, help="restore.size_patch_testing; default: auto")
     parser.add_argument("--codec", default="h264")
     args = parser.parse_args(argv)
-    options = RestoreOptions(model=args.model, memory=args.memory, codec=args.codec)
+    options = RestoreOptions(
+        model=args.model,
+        memory=args.memory,
+        codec=args.codec,
+        size_patch_testing="auto" if args.tile is None else args.tile,
+    )
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "clip.mp4"
         write_clip(source, args.frames, *args.size)
