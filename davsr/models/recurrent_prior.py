@@ -30,7 +30,7 @@ from davsr.models.warp import warp
 from davsr.options import EnhancementOptions
 from davsr.physics.operator import Operator
 
-# Where the shipped prior was seen to help or to do no harm beyond 0.03 dB (docs/results.md).
+# Where the shipped prior was seen to help or to do no harm beyond 0.06 dB (docs/results.md).
 LONGEST_STEP = 8  # s_t
 PSFS = ("bicubic", "gaussian", "box")
 MOST_NOISE = 0.01
