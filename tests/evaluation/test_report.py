@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_tester import moving, options, write_clip
 
 from davsr.data.clips import open_clip
 from davsr.data.views import Degraded
@@ -19,6 +18,7 @@ from davsr.evaluation.tables import BASELINE
 from davsr.evaluation.tester import evaluate
 from davsr.physics.degradation import Degradation
 from tests import browser
+from tests.evaluation.sets import moving, options, write_clip
 
 
 @pytest.fixture(scope="module")
