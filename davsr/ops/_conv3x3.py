@@ -4,7 +4,8 @@ In float32 on a CPU it runs by Winograd's F(4x4, 3x3) (Lavin and Gray, CVPR 2016
 torch's own convolutions on x86 do not use. The result differs from the plain sum by 2e-6 of its standard deviation
 (rms), and what is not finite reaches further: an Inf or NaN makes all 16 results of every 4x4 square whose 6x6 inputs
 hold it not a number, where the plain sum has 9 such. Elsewhere, on GPUs, in compiled graphs and on processors without
-AVX2, it is torch's convolution.
+AVX2, it is torch's convolution. The weights are transformed at every call, so that no copy has to follow their changes:
+0.07 ms for 64 to 64 channels, of 5.6 ms for 9 frames of 64x64.
 """
 
 from __future__ import annotations
