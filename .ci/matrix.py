@@ -81,7 +81,7 @@ def tested(python: Path, name: str, compiler: str, tests: list[str]) -> str:
         [python, "setup.py", "-q", "build_ext", "--build-lib", built, "--build-temp", WORK / f"{name}-objects"],
         log, DAVSR_CUDA="0", PATH=path, CXX=compiler,
     )  # fmt: skip
-    variables = {"DAVSR_EXTENSION_FOLDER": str(built / "davsr"), "PATH": path}
+    variables = {"DAVSR_EXTENSION_FOLDER": str(built / "davsr"), "PATH": path, "PYTHONPATH": str(ROOT)}
     known = subprocess.run(
         [str(python), "-c", FACTS], cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True
     ).stdout.split()
