@@ -34,6 +34,11 @@ class Motion:
         return motion_between(self.times, scale, self.there, self.back)
 
 
+def frames_at_lr_times(times: Times, t: int) -> list[int]:
+    """Numbers of the HR frames that are nearest to the t LR frames in time."""
+    return [int(np.abs(times - j).argmin()) for j in range(t)]
+
+
 def motion_between(times: Times, scale: tuple[int, int, int], flow_01: Tensor, flow_10: Tensor) -> Tensor:
     """Motion of every HR frame, HR pixels per HR frame [b, T, 2, H, W], from the flows between LR frames
     [b, t - 1, 2, h, w].

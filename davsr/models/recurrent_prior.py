@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from davsr.models.flow import resize_flow
 from davsr.models.interpolation import resize_bicubic
 from davsr.models.layers import Conv3x3, ResidualBlocks, weights_channels_last
-from davsr.models.motion import Motion, Times, uniform_motion
+from davsr.models.motion import Motion, Times, frames_at_lr_times, uniform_motion
 from davsr.models.precision import like_weights, needs_gradient
 from davsr.models.prior import Observation, Prior
 from davsr.models.rounds import NOISE
@@ -100,8 +100,7 @@ class RecurrentPrior(Prior):
         pictures = restore_pictures(clip.lq, clip.operator, alpha, clip.sigma)
         features = self.trunk(pictures.flatten(0, 1))
         if self.recurrence is not None:
-            nearest = [int(np.abs(clip.motion.times - j).argmin()) for j in range(t)]
-            sharp = z[:, :, nearest].transpose(1, 2).flatten(0, 1)
+            sharp = z[:, :, frames_at_lr_times(clip.motion.times, t)].transpose(1, 2).flatten(0, 1)
             features = self.recurrence(features, sharp, clip.motion, b)
         detail = self.trunk.detail(features).to(z.dtype).unflatten(0, (b, t))
         fine = torch.cat([pictures + detail, detail], dim=2)
@@ -126,16 +125,20 @@ def helps(degradation: Operator, sigma: float | Tensor) -> bool:
 
 
 def restore_pictures(lq: Tensor, degradation: Operator, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """Every LR frame by itself at HR size: resized, then a data step with the spatial part of A. [b, t, c, H, W].
+    """Every LR frame by itself at HR size: resized, then in agreement with what was observed. [b, t, c, H, W]."""
+    (h, w), (_, s_h, s_w) = lq.shape[3:], degradation.scale
+    return agree_one_by_one(resize_bicubic(lq, (h * s_h, w * s_w)), lq, degradation, alpha, sigma)
+
+
+def agree_one_by_one(pictures: Tensor, lq: Tensor, degradation: Operator, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """Pictures [b, t, c, H, W] of the LR frames after a data step with the spatial part of A.
 
     alpha [b] is that of a step with the whole of A; it counts in largest eigenvalues, and noise adds to it as in the
     rounds.
     """
     still = degradation.spatial()
-    h, w = lq.shape[3:]
-    resized = resize_bicubic(lq, (h * still.scale[1], w * still.scale[2])).transpose(1, 2)
     alphas = alpha * (still.largest_eigenvalue() / degradation.largest_eigenvalue()) + (sigma / NOISE) ** 2
-    return still.data_step(resized, lq.transpose(1, 2), alphas).transpose(1, 2)
+    return still.data_step(pictures.transpose(1, 2), lq.transpose(1, 2), alphas).transpose(1, 2)
 
 
 class Recurrence(nn.Module):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor, nn
 
 from davsr.models.davsr import DAVSR, Start
 from davsr.models.flow import SPyNet, resize_flow
-from davsr.models.rounds import ALPHA, NOISE
+from davsr.models.motion import frames_at_lr_times
+from davsr.models.recurrent_prior import agree_one_by_one
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
 
@@ -65,17 +65,10 @@ class VideoObjective(nn.Module):
         within = stages.within or {}
         if self.pictures_weight and "pictures" in within:
             A = degradation or self.model.degradation
-            times = self.model.interpolate.times(lq.shape[1], A)
-            nearest = [int(np.abs(times - j).argmin()) for j in range(lq.shape[1])]
-            pictures = self._agreeing(within["pictures"], lq, sigma, A)
-            loss = loss + self.pictures_weight * self.loss(pictures, gt[:, nearest])
+            pictures = agree_one_by_one(within["pictures"], lq, A, stages.alpha[:, 0], sigma)
+            at_lr_times = frames_at_lr_times(self.model.interpolate.times(lq.shape[1], A), lq.shape[1])
+            loss = loss + self.pictures_weight * self.loss(pictures, gt[:, at_lr_times])
         return loss, scalars
-
-    def _agreeing(self, pictures: Tensor, lq: Tensor, sigma: Tensor, A: Degradation) -> Tensor:
-        """Pictures [b, t, c, H, W] after a data step with the spatial part of A."""
-        still = A.spatial()
-        alpha = ALPHA * still.largest_eigenvalue() + (sigma / NOISE) ** 2
-        return still.data_step(pictures.transpose(1, 2), lq.transpose(1, 2), alpha).transpose(1, 2)
 
 
 class FlowObjective(nn.Module):
