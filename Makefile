@@ -34,6 +34,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --diff davsr tests benchmarks integrations examples train.py test.py setup.py
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.cpp csrc/*.cu
 	$(BIN)/python -m pytest --collect-only --quiet --quiet
 
 # What people install: sdist, wheels, fresh environments away from this folder.

@@ -35,6 +35,16 @@ def test_every_requirement_has_its_lower_bound_and_its_sentence():
     assert set(required()) == set(MODULES)
 
 
+def test_csrc_is_laid_out_by_one_version_everywhere():
+    """`make lint`, which the development requirements equip, and pre-commit."""
+    pinned = re.compile(r'"clang-format==([\d.]+)"')
+    versions = [pinned.findall((ROOT / name).read_text()) for name in ("pyproject.toml", ".pre-commit-config.yaml")]
+    assert len(versions[0]) == 1 and versions[0] == versions[1]
+    assert re.search(
+        r"^lint:.*\n(?:\t.*\n)*\t\$\(BIN\)/clang-format .*--Werror csrc/", (ROOT / "Makefile").read_text(), re.M
+    )
+
+
 def test_modules_import_at_their_top_only_what_an_installation_brings():
     """pytest, scikit-image, lmdb and the like are for development or for one feature.
 
