@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from davsr.models.frame_enhancement import FrameEnhancement
 from davsr.models.hyper import FixedHyper, HyPaNet
 from davsr.models.interpolation import Interpolation
 from davsr.models.motion import Motion
-from davsr.models.precision import needs_gradient, working_dtype
+from davsr.models.precision import needs_gradient, share_memory, working_dtype
 from davsr.models.prior import Observation, Prior
 from davsr.models.recurrent_prior import RecurrentPrior
 from davsr.models.rounds import MotionPrior
@@ -136,26 +137,26 @@ class DAVSR(nn.Module):
         # Where nobody else looks at x and no gradient is wanted, steps take its memory: fresh memory is slow.
         ours = start is None and not return_stages and not torch.compiler.is_compiling()
         ours = ours and not needs_gradient(self, lq, noise)
-        start = start or self.start(lq, A, noise, keep=return_stages, in_place=ours)
-        ours = ours and start.x0.is_contiguous() and not _shares_memory(start.x0, lq)
-        clip = Observation(lq, A, noise, start.motion, kept={} if return_stages else None)
+        x, motion, before = start or self.start(lq, A, noise, keep=return_stages, in_place=ours)
+        ours = ours and x.is_contiguous() and not share_memory(x, lq)
+        clip = Observation(lq, A, noise, motion, kept={} if return_stages else None, in_place=ours)
         prior = self.enhance if self.enhance is not None and self.applies(A, sigma) else without_prior
         alpha, beta = self.hyper(noise, A)
-        x, stages = start.x0, Stages(start.x0, alpha, beta, before=start.before, within=clip.kept)
+        stages = Stages(x, alpha, beta, before=before, within=clip.kept) if return_stages else None
         for k in range(self.options.iterations):
             # z_k = argmin_z ||y - A z||^2 + alpha_k ||z - x_k-1||^2, then x_k = prior(z_k, beta_k)
             z = A.data_step(x, y, alpha[:, k], out=x if ours else None) if self.options.data_step else x
             x = prior(z, beta[:, k], alpha[:, k], clip)
-            if return_stages:
+            if stages is not None:
                 stages.add(z, x)
-        if self.options.final_data_step and x is not z:
+        if self.options.final_data_step and prior is not without_prior:
             x = A.data_step(x, y, alpha[:, -1], out=x if ours else None)
-            if return_stages:
+            if stages is not None:
                 stages.add(x)
 
         frames = x.transpose(1, 2).to(given)
         frames = frames if batched else frames[0]
-        return (frames, stages) if return_stages else frames
+        return frames if stages is None else (frames, stages)
 
     def start(self, lq: Tensor, A: Operator, sigma: Tensor, *, keep: bool = False, in_place: bool = False) -> Start:
         """x_0 of a clip [b, t, c, h, w]: interpolated, then in rounds along the motion where the options have them.
@@ -163,17 +164,17 @@ class DAVSR(nn.Module):
         Args:
             sigma: noise [b].
             keep: also what the rounds start from, as (interpolated, r_0).
-            in_place: the rounds may take the memory of what they start from.
+            in_place: the rounds take the memory of what they start from.
         """
         motion = self.interpolate.motion(lq, A)
-        x = self.interpolate(lq, A, motion)
         if self.rounds is None:
-            return Start(x, motion, {})
+            return Start(self.interpolate(lq, A, motion), motion, {})
+        y, along = lq.transpose(1, 2), motion.of_hr_frames(A.scale, lq)
+        if in_place:  # made where it is used up, for nobody else to hold its memory
+            return Start(self.rounds(partial(self.interpolate, lq, A, motion), y, along, A, sigma), motion, {})
+        x = self.interpolate(lq, A, motion)
         before = {"interpolated": x} if keep else {}
-        along = motion.of_hr_frames(A.scale, x)
-        in_place = in_place and not _shares_memory(x, lq)
-        x = self.rounds(x, lq.transpose(1, 2), along, A, sigma, before if keep else None, in_place=in_place)
-        return Start(x, motion, before)
+        return Start(self.rounds(x, y, along, A, sigma, before if keep else None), motion, before)
 
     def applies(self, degradation: Operator, sigma: float | Tensor = 0.0) -> bool:
         """Whether there is an enhancement and it takes part.
@@ -212,11 +213,6 @@ class DAVSR(nn.Module):
             "degradation": config.to_tree(self.degradation_options),
             "model": config.to_tree(self.options),
         }
-
-
-def _shares_memory(x: Tensor, lq: Tensor) -> bool:
-    """Whether an estimate is the observed frames themselves, as it may be at scale 1: the caller's memory."""
-    return x.untyped_storage().data_ptr() == lq.untyped_storage().data_ptr()
 
 
 def without_prior(z: Tensor, beta: Tensor, alpha: Tensor, clip: Observation) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from davsr.models.dis import dis_flow
 from davsr.models.flow import SPyNet, resize_flow
 from davsr.models.motion import Motion, Times
+from davsr.models.precision import empty_volume
 from davsr.models.superslomo import SuperSloMo
 from davsr.models.warp import warp
 from davsr.options import InterpolationOptions
@@ -112,7 +113,7 @@ def interpolate_along_flow(
     size = (h * scale[0], w * scale[1])
     frames = resize_bicubic(lq, size)
     forward, backward = (resize_flow(flow.flatten(0, 1), size).unflatten(0, (b, -1)) for flow in (flow_01, flow_10))
-    result = lq.new_empty(b, c, len(times), *size).transpose(1, 2)  # as everything after it lies in memory
+    result = empty_volume(lq, b, c, len(times), *size).transpose(1, 2)  # as everything after it lies in memory
     for p, time in enumerate(times):
         j = int(time)
         f = float(time) - j

@@ -27,10 +27,10 @@ class Motion:
     there: Tensor | None = None
     back: Tensor | None = None
 
-    def of_hr_frames(self, scale: tuple[int, int, int], like: Tensor) -> Tensor:
-        """Motion of every HR frame of a video `like` [b, c, T, H, W]: [b, T, 2, H, W], HR pixels per HR frame."""
+    def of_hr_frames(self, scale: tuple[int, int, int], lq: Tensor) -> Tensor:
+        """Motion of every HR frame of the LR frames lq [b, t, c, h, w]: [b, T, 2, H, W], HR pixels per HR frame."""
         if self.there is None or self.back is None:
-            return like.new_zeros(len(like), len(self.times), 2, *like.shape[3:])
+            return lq.new_zeros(len(lq), len(self.times), 2, lq.shape[3] * scale[1], lq.shape[4] * scale[2])
         return motion_between(self.times, scale, self.there, self.back)
 
 

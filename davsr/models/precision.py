@@ -1,9 +1,13 @@
-"""Which precision what is computed in: images and sums as the clip, convolutions as their weights."""
+"""Which precision what is computed in, images and sums as the clip, convolutions as their weights; and where."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+
+_SLACK = 4096  # numbers
 
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:
@@ -22,3 +26,17 @@ def needs_gradient(module: nn.Module, *inputs: Tensor | None) -> bool:
     if not torch.is_grad_enabled():
         return False
     return any(x is not None and x.requires_grad for x in (*inputs, *module.parameters()))
+
+
+def share_memory(x: Tensor, y: Tensor) -> bool:
+    """Whether two tensors lie in the same memory, as an estimate and what was observed may at scale 1."""
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
+
+
+def empty_volume(like: Tensor, *shape: int) -> Tensor:
+    """Memory for a video in whose place, once it is freed, another of the same size fits.
+
+    The C library (glibc) looks for more than a tensor's size to align it in: a hole of exactly that size stays empty.
+    """
+    size = math.prod(shape)
+    return like.new_empty(size + _SLACK)[:size].view(shape)

@@ -21,6 +21,7 @@ class Observation:
         sigma: their noise [b], a fraction of full scale.
         motion: of the clip, and the times of its HR frames.
         kept: where it is a dict, a prior puts there what it made on its way.
+        in_place: a prior may put its frames where z was: nobody looks at z any more, and no gradient is wanted.
     """
 
     lq: Tensor
@@ -28,6 +29,7 @@ class Observation:
     sigma: Tensor
     motion: Motion
     kept: dict[str, Tensor] | None = None
+    in_place: bool = False
 
 
 class Prior(nn.Module):

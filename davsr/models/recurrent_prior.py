@@ -82,7 +82,10 @@ class RecurrentPrior(Prior):
         b = len(z)
         n = max(1, _PIXELS // (b * z.shape[3] * z.shape[4]))
         parts: list[Tensor] = []
-        whole = None if needs_gradient(self, z, clip.lq) else z.new_empty(b, z.shape[1], len(frames), *z.shape[3:])
+        whole = None
+        if not needs_gradient(self, z, clip.lq):
+            ours = clip.in_place and chosen is None
+            whole = z if ours else z.new_empty(b, z.shape[1], len(frames), *z.shape[3:])
         for first in range(0, len(frames), n):
             some = list(frames[first : first + n])
             shown = shown_at(clip.motion.times[some], seen, clip.lq, clip.motion)
@@ -162,7 +165,7 @@ class Recurrence(nn.Module):
         cells = like_weights(cell_deviations(sharp), self).contiguous(memory_format=torch.channels_last)
         own = (features + self.sharp(cells)).unflatten(0, (b, -1))
         t = own.shape[1]
-        before, after = [torch.empty(0)] * t, [torch.empty(0)] * t
+        after, merged = [torch.empty(0)] * t, []
         hidden = torch.zeros_like(own[:, 0])
         for j in reversed(range(t)):
             if motion.there is not None and j + 1 < t:
@@ -172,10 +175,9 @@ class Recurrence(nn.Module):
         for j in range(t):
             if motion.back is not None and j:
                 hidden = warp(hidden, motion.back[:, j - 1], padding="border")
-            hidden = before[j] = self.forward_branch(_joined(own[:, j], hidden))
-        both = [_joined(x, y) for x, y in zip(before, after, strict=True)]
-        merged: Tensor = self.merge(torch.stack(both, dim=1).flatten(0, 1))
-        return features + merged
+            hidden = self.forward_branch(_joined(own[:, j], hidden))
+            merged.append(self.merge(_joined(hidden, after[j]), residual=features[j::t]))
+        return torch.stack(merged, dim=1).flatten(0, 1)
 
 
 class Seen(NamedTuple):

@@ -8,12 +8,14 @@ variation settles: among the frames that explain the data, flat ones with sharp 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davsr.models.layers import Conv3x3, weights_channels_last
-from davsr.models.precision import like_weights, needs_gradient, working_dtype
+from davsr.models.precision import empty_volume, like_weights, needs_gradient, share_memory, working_dtype
 from davsr.ops import add_cells, conv3x3, flatten, motion_blend, motion_mismatch, to_cells
 from davsr.physics.operator import Operator
 
@@ -61,36 +63,34 @@ class MotionPrior(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | Callable[[], Tensor],
         y: Tensor,
         motion: Tensor,
         degradation: Operator,
         sigma: Tensor | None = None,
         stages: dict[str, Tensor] | None = None,
-        *,
-        in_place: bool = False,
     ) -> Tensor:
         """Refine an estimate.
 
         Args:
-            x: estimate [b, c, T, H, W].
+            x: estimate [b, c, T, H, W], or what makes it: then its memory is taken for the result where no gradient is
+                wanted.
             y: observed video [b, c, t, h, w].
             motion: [b, T, 2, H, W], HR pixels per HR frame.
             sigma: noise of y [b]; None: none.
             stages: takes what the first data step made, as r_0.
-            in_place: the memory of x may be taken for the result, where no gradient is wanted.
 
         Returns:
             The refined estimate, like x.
         """
-        with torch.autocast(x.device.type, enabled=False):
-            dtype = working_dtype(x, y)
-            motion = motion.to(dtype).contiguous()  # once, instead of in every round
-            return self._refine(x.to(dtype), y.to(dtype), motion, degradation, sigma, stages, in_place)
+        given = isinstance(x, Tensor)
+        start = [x if isinstance(x, Tensor) else x()]
+        with torch.autocast(y.device.type, enabled=False):
+            return self._refine(start, y, motion, degradation, sigma, stages, in_place=not given)
 
     def _refine(
         self,
-        x: Tensor,
+        start: list[Tensor],  # x is taken out: of memory that is ours, only the names below may hold on to a volume
         y: Tensor,
         motion: Tensor,
         degradation: Operator,
@@ -98,6 +98,9 @@ class MotionPrior(nn.Module):
         stages: dict[str, Tensor] | None,
         in_place: bool,
     ) -> Tensor:
+        x = start.pop()
+        dtype = working_dtype(x, y)
+        x, y, motion = x.to(dtype), y.to(dtype), motion.to(dtype).contiguous()  # once, instead of in every round
         alphas, momenta, flattening = self.log_steps.to(x).exp().unbind(dim=1)
         alphas = alphas[:, None] * degradation.largest_eigenvalue()
         alphas = alphas + (0 if sigma is None else (sigma / NOISE) ** 2)  # [rounds + 1, b]
@@ -105,11 +108,12 @@ class MotionPrior(nn.Module):
         cell = degradation.scale[1:]
         speed = in_cells(motion.norm(dim=2), cell) if self.trust is not None else None
         learning = needs_gradient(self, x, y, motion, sigma) or torch.compiler.is_compiling()  # graphs have no memory
-        own = in_place and not learning and x.is_contiguous()
+        own = in_place and not learning and x.is_contiguous() and not share_memory(x, y)
         z = degradation.data_step(x, y, alphas[0], out=x if own else None).contiguous()
+        del x
         if stages is not None:
             stages["r_0"] = z.clone()
-        previous = z.clone()
+        previous = z.clone() if learning else empty_volume(z, *z.shape).copy_(z)
         for k in range(1, self.rounds + 1):
             if learning:
                 ahead = torch.lerp(previous, z, 1 + momenta[k])

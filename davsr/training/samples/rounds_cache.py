@@ -79,7 +79,7 @@ class CachedRounds(Dataset[VideoBatch]):
         motion = self.model.interpolate.motion(lq, A)
         x = self.model.interpolate(lq, A, motion)
         assert self.model.rounds is not None and motion.there is not None and motion.back is not None
-        x = self.model.rounds(x, lq.transpose(1, 2), motion.of_hr_frames(A.scale, x), A, sigma)
+        x = self.model.rounds(x, lq.transpose(1, 2), motion.of_hr_frames(A.scale, lq), A, sigma)
         arrays = {
             "gt": sample["gt"][0].numpy(),
             "lq": to_uint8(lq)[0].numpy(),
