@@ -4,6 +4,9 @@
 
 #include <string>
 
+// Found in the file before it is loaded (davsr/ops/_extension.py): into another torch it might load, and crash.
+extern "C" __attribute__((visibility("default"), used)) const char davsr_built_for[] = "davsr: built for torch " TORCH_VERSION;
+
 TORCH_LIBRARY(davsr, m) {
   // `level` names one of cpu_levels() for tests and benchmarks; by default the best one that this processor has runs.
   m.def(

@@ -17,6 +17,7 @@ from davsr.models import rounds
 from davsr.models.davsr import DAVSR
 from davsr.models.recurrent_prior import RecurrentPrior
 from davsr.models.rve import RVE
+from davsr.ops import backend, log_backend
 from davsr.options import (
     DegradationOptions,
     EnhancementOptions,
@@ -115,6 +116,8 @@ def build_model(
             network.trained = checkpoint.section.trained
         for line in load_into(network, checkpoint.conversion, str(checkpoint.path)).report():
             log.info("%s: %s", checkpoint.path, line)
+    if backend(device).name == "reference":  # slower: also those who call from Python are told, once
+        log_backend(device)
     return network.to(device).eval()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -42,7 +43,8 @@ _REGISTERED = (
     "has_cuda",
     "built_for",
 )
-_AGAIN = "build it again: pip install --no-build-isolation --force-reinstall --no-deps ."
+_BUILT_FOR = re.compile(rb"davsr: built for torch ([\w.+-]+)")  # as csrc/schema.cpp has it
+_AGAIN = "build it again in davsr's sources: pip install --no-build-isolation --force-reinstall --no-deps ."
 
 
 def _load() -> str:
@@ -53,17 +55,30 @@ def _load() -> str:
     found = [folder / f"_C{suffix}" for suffix in EXTENSION_SUFFIXES if (folder / f"_C{suffix}").is_file()]
     if not found:
         return f"the extension is not built; with a C++ compiler {_AGAIN}"
+    said = _BUILT_FOR.search(found[0].read_bytes())  # only those of before version 0.2.0 do not say it
+    if said and (wrong := _of_another_torch(found[0].name, said[1].decode())):
+        return wrong
     try:
         torch.ops.load_library(str(found[0]))
-    except OSError as error:  # built against another torch, typically: an undefined symbol
+    except OSError as error:
         return f"{found[0].name} does not load into torch {torch.__version__}: {error}; {_AGAIN}"
     absent = [name for name in _REGISTERED if not hasattr(torch.ops.davsr, name)]
     if absent:
         return f"{found[0].name} is of another davsr and lacks {', '.join(absent)}; {_AGAIN}"
-    built_for = torch.ops.davsr.built_for()
-    if built_for.split(".")[:2] != torch.__version__.split(".")[:2]:  # torch promises no binary interface between them
-        return f"{found[0].name} was built for torch {built_for}, this is {torch.__version__}; {_AGAIN}"
-    return ""
+    return _of_another_torch(found[0].name, torch.ops.davsr.built_for())
+
+
+def _of_another_torch(library: str, built_for: str) -> str:
+    """What to do about an extension for another torch, or nothing: torch promises no binary interface between its minor
+    versions.
+    """
+    minor = ".".join(built_for.split(".")[:2])
+    if minor == ".".join(torch.__version__.split(".")[:2]):
+        return ""
+    return (
+        f"{library} was built for torch {built_for}, this is {torch.__version__}: PyTorch's own operations run, slower, "
+        f"with the same results; install torch {minor}, or {_AGAIN}"
+    )
 
 
 # Found at import, and constant from then on: torch.compile and torch.export see a plain choice.
@@ -98,9 +113,13 @@ def backend(device: str | torch.device = "cpu") -> Backend:
     return _backend(torch.device(device).type)
 
 
-@cache
 def log_backend(device: str | torch.device = "cpu") -> None:
-    """Write the backend's line to the ``davsr`` logger, once per process and device."""
-    chosen = backend(device)
+    """Write the backend's line to the ``davsr`` logger, once per process and kind of device."""
+    _log_backend(torch.device(device).type)
+
+
+@cache
+def _log_backend(device_type: str) -> None:
+    chosen = _backend(device_type)
     level = logging.WARNING if chosen.name == "reference" else logging.INFO
     logging.getLogger("davsr").log(level, str(chosen))

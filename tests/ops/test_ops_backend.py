@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from davsr.ops import backend
-from davsr.ops._extension import _REGISTERED
+from davsr.ops._extension import _BUILT_FOR, _REGISTERED
 
 
 def run(code: str, **environment: str) -> str:
@@ -66,13 +66,38 @@ def test_the_names_that_are_looked_for_are_those_of_the_schema():
     assert list(_REGISTERED) == re.findall(r'"([a-z_0-9]+)\(', schema)
 
 
+def built() -> Path:
+    folder = Path(os.environ.get("DAVSR_EXTENSION_FOLDER", Path(__file__).parents[2] / "davsr"))
+    return next(folder.glob("_C*.so"))
+
+
+def test_an_extension_for_another_torch_is_not_even_opened_and_python_says_what_to_do(tmp_path):
+    """It might load and crash. This one could not be loaded at all, as nothing else of it is there."""
+    (tmp_path / "_C.abi3.so").write_bytes(b"\x7fELF davsr: built for torch 2.4.1+cpu\0")
+    code = """
+import davsr, torch
+assert not torch.isnan(davsr.load_model()(torch.rand(1, 1, 3, 8, 8))).any()
+davsr.load_model("training-free")
+"""
+    said = run(code, DAVSR_EXTENSION_FOLDER=str(tmp_path))
+    version = re.escape(torch.__version__)
+    assert re.fullmatch(
+        rf"ops backend: reference \(_C.abi3.so was built for torch 2.4.1\+cpu, this is {version}: PyTorch's own operations "
+        r"run, slower, with the same results; install torch 2.4, or build it again in davsr's sources: pip install .*\)\n",
+        said,
+    ), said
+
+
+@pytest.mark.skipif(backend().name == "reference", reason="no extension")
+def test_the_extension_says_in_its_file_for_which_torch_it_was_built():
+    said = _BUILT_FOR.search(built().read_bytes())
+    assert said is not None and said[1].decode() == torch.ops.davsr.built_for()
+
+
 @pytest.mark.skipif(backend().name == "reference", reason="no extension")
 def test_an_extension_of_another_version_is_named_and_not_used(tmp_path):
-    folder = Path(os.environ.get("DAVSR_EXTENSION_FOLDER", Path(__file__).parents[2] / "davsr"))
-    built = next(folder.glob("_C*.so"))
-    other = built.read_bytes().replace(b"flatten_backward(", b"another_backward(")
-    (tmp_path / built.name).write_bytes(other)
+    file = built()
+    other = file.read_bytes().replace(b"flatten_backward(", b"another_backward(")
+    (tmp_path / file.name).write_bytes(other)
     said = run("from davsr.ops import backend; print(backend())", DAVSR_EXTENSION_FOLDER=str(tmp_path))
-    assert (
-        f"ops backend: reference ({built.name} is of another davsr and lacks flatten_backward; build it again" in said
-    )
+    assert f"ops backend: reference ({file.name} is of another davsr and lacks flatten_backward; build it again" in said
