@@ -163,6 +163,33 @@ at::Tensor conv3x3(const at::Tensor& x_in, const at::Tensor& weight, const at::T
   return out;
 }
 
+std::tuple<at::Tensor, at::Tensor> conv3x3_weight_gradient(const at::Tensor& grad, const at::Tensor& x_in,
+                                                           std::optional<c10::string_view> level) {
+  TORCH_CHECK_VALUE(x_in.dim() == 4 && grad.dim() == 4 && x_in.size(0) == grad.size(0) && x_in.size(2) == grad.size(2) &&
+                        x_in.size(3) == grad.size(3),
+                    "conv3x3: grad must be [b, c_out, h, w] where x is [b, c_in, h, w], got ", grad.sizes(), " and ",
+                    x_in.sizes());
+  for (const at::Tensor* tensor : {&grad, &x_in})
+    TORCH_CHECK_VALUE(tensor->scalar_type() == at::kFloat, "conv3x3: tensors must be float32, got ", tensor->scalar_type());
+  const int64_t c_in = x_in.size(1), c_out = grad.size(1), c_pad = round_up(c_out, kPad);
+  if (grad.numel() == 0 || c_in == 0)
+    return {at::zeros({3, 3, c_in, c_out}, x_in.options()).permute({3, 2, 0, 1}), at::zeros({c_out}, x_in.options())};
+  const at::Tensor x = x_in.contiguous(at::MemoryFormat::ChannelsLast), d_out = grad.contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor d_weight = at::empty({3, 3, c_in, c_pad}, x.options()), d_bias = at::empty({c_pad}, x.options());
+  const Conv3x3Gradient op{x.size(0),
+                           x.size(2),
+                           x.size(3),
+                           c_in,
+                           c_out,
+                           c_pad,
+                           x.const_data_ptr<float>(),
+                           d_out.const_data_ptr<float>(),
+                           d_weight.data_ptr<float>(),
+                           d_bias.data_ptr<float>()};
+  choose(level).conv3x3_gradient(op, threads());
+  return {d_weight.narrow(-1, 0, c_out).contiguous().permute({3, 2, 0, 1}), d_bias.narrow(0, 0, c_out)};
+}
+
 std::vector<std::string> cpu_levels() {
   std::vector<std::string> names;
   for (const CpuKernels& kernels : levels()) names.emplace_back(kernels.level);
@@ -186,6 +213,7 @@ TORCH_LIBRARY_IMPL(davsr, CPU, m) {
   m.impl("fourier_division", fourier_division);
   m.impl("fourier_division_backward", fourier_division_backward);
   m.impl("conv3x3", conv3x3);
+  m.impl("conv3x3_weight_gradient", conv3x3_weight_gradient);
 }
 
 TORCH_LIBRARY_IMPL(davsr, CompositeExplicitAutograd, m) {

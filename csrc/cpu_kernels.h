@@ -60,6 +60,13 @@ struct Conv3x3 {
   float slope;  // of negative values
 };
 
+// Of the plain convolution.
+struct Conv3x3Gradient {
+  int64_t batch, height, width, c_in, c_out, c_pad;
+  const float *x, *d_out;    // channels-last
+  float *d_weight, *d_bias;  // [3, 3, c_in, c_pad], [c_pad], filled here
+};
+
 // Videos [batch, channels, frames, height, width], motion [batch, frames, 2, height, width], cells
 // [batch, steps, frames, cells_h, cells_w], all dense.
 struct MotionMismatch {
@@ -119,6 +126,7 @@ struct CpuKernels {
   void (*division)(const Division&, bool doubles, const Parallel&);
   void (*division_otf_gradient)(const DivisionOtfGradient&, bool doubles, const Parallel&);
   void (*conv3x3)(const Conv3x3&, const Parallel&);
+  void (*conv3x3_gradient)(const Conv3x3Gradient&, const Parallel&);
   void (*motion_mismatch)(const MotionMismatch&, bool doubles, const Parallel&);
   void (*motion_mismatch_backward)(const MotionMismatchBackward&, bool doubles, const Parallel&);
   void (*motion_blend)(const MotionBlend&, bool doubles, const Parallel&);

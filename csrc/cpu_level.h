@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cpu_cells.h"
-#include "cpu_conv3x3.h"
+#include "cpu_conv3x3_gradient.h"
 #include "cpu_deform_align.h"
 #include "cpu_flatten.h"
 #include "cpu_fourier_division.h"
@@ -28,6 +28,7 @@ static CpuKernels kernels_of() {
         doubles ? division_otf_gradient<Isa, double>(op, threads) : division_otf_gradient<Isa, float>(op, threads);
       },
       [](const Conv3x3& op, const Parallel& threads) { conv3x3<Device>(op, threads); },
+      [](const Conv3x3Gradient& op, const Parallel& threads) { conv3x3_gradient<Device>(op, threads); },
       [](const MotionMismatch& op, bool doubles, const Parallel& threads) {
         doubles ? motion_mismatch<Device, double>(op, threads) : motion_mismatch<Device, float>(op, threads);
       },

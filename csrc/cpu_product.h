@@ -10,12 +10,7 @@ static DAVSR_FN void product_block(int64_t depth, const Real* a, int64_t a_row, 
                                    Real* c, int64_t c_row, bool accumulate) {
   using F = typename Device::template Lanes<Real>;
   constexpr int width = Device::template lanes<Real>;
-  F sum[Rows][Vectors];
-#pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i)
-#pragma GCC unroll 4
-    for (int j = 0; j < Vectors; ++j)
-      sum[i][j] = accumulate ? Device::template pack<Real, width>(c + i * c_row + j * width) : F{};
+  F sum[Rows][Vectors] = {};
   for (int64_t k = 0; k < depth; ++k) {
     F row[Vectors];
 #pragma GCC unroll 4
@@ -30,7 +25,11 @@ static DAVSR_FN void product_block(int64_t depth, const Real* a, int64_t a_row, 
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 4
-    for (int j = 0; j < Vectors; ++j) Device::template put<Real, width>(c + i * c_row + j * width, sum[i][j]);
+    for (int j = 0; j < Vectors; ++j) {
+      Real* to = c + i * c_row + j * width;
+      // Added at the end: the sums of parts round less than one long sum.
+      Device::template put<Real, width>(to, accumulate ? sum[i][j] + Device::template pack<Real, width>(to) : sum[i][j]);
+    }
 }
 
 template <class Device, class Real, int Vectors>

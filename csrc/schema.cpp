@@ -38,6 +38,7 @@ TORCH_LIBRARY(davsr, m) {
   m.def("add_cells_(Tensor(a!) x, Tensor cells, int first) -> ()");
   // On the CPU alone: elsewhere torch's own convolution is as good. The derivative is that of the plain convolution.
   m.def("conv3x3(Tensor x, Tensor weight, Tensor bias, Tensor? residual, float slope, str? level=None) -> Tensor");
+  m.def("conv3x3_weight_gradient(Tensor grad, Tensor x, str? level=None) -> (Tensor, Tensor)");
   m.def("cpu_levels() -> str[]");
   m.def("has_cuda() -> bool");
   m.def("built_for() -> str", [] { return std::string(TORCH_VERSION); });  // only this torch and its patch releases fit

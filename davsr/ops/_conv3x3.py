@@ -1,11 +1,11 @@
 """3x3 convolution, what follows it included: residual + leaky(x * weight + bias).
 
-In float32 on a CPU it runs by Winograd's F(4x4, 3x3) (Lavin and Gray, CVPR 2016) with a quarter of the products, which
-torch's own convolutions on x86 do not use. The result differs from the plain sum by 2e-6 of its standard deviation
-(rms), and what is not finite reaches further: an Inf or NaN makes all 16 results of every 4x4 square whose 6x6 inputs
-hold it not a number, where the plain sum has 9 such. Elsewhere, on GPUs, in compiled graphs and on processors without
-AVX2, it is torch's convolution. The weights are transformed at every call, so that no copy has to follow their changes:
-0.07 ms for 64 to 64 channels, of 5.6 ms for 9 frames of 64x64.
+In float32 on a CPU it runs by Winograd's F(4x4, 3x3) (Lavin and Gray, CVPR 2016) with a quarter of the products, its
+gradients too, which torch's own convolutions on x86 do not use. The result differs from the plain sum by 2e-6 of its
+standard deviation (rms), and what is not finite reaches further: an Inf or NaN makes all 16 results of every 4x4 square
+whose 6x6 inputs hold it not a number, where the plain sum has 9 such. Elsewhere, on GPUs, in compiled graphs and on
+processors without AVX2, it is torch's convolution. The weights are transformed at every call, so that no copy has to
+follow their changes: 0.07 ms for 64 to 64 channels, of 5.6 ms for 9 frames of 64x64.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from davsr.ops import _extension
+
+_FEW = 8  # channels of the input, below which torch has the gradient of the weights sooner
 
 
 def conv3x3(
@@ -90,6 +92,12 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None) -> 
         raise ValueError(f"conv3x3: residual must be {[b, c_out, h, w]}, got {list(residual.shape)}")
 
 
+def _adjoint(grad: Tensor, weight: Tensor, level: str | None) -> Tensor:
+    """The transpose of the convolution, which is one with the mirrored weight."""
+    mirrored = weight.flip(2, 3).transpose(0, 1)
+    return torch.ops.davsr.conv3x3(grad, mirrored, grad.new_zeros(len(mirrored)), None, 1.0, level)
+
+
 def _register() -> None:
     """Shapes for tracing, and the derivative of the plain convolution.
 
@@ -113,17 +121,36 @@ def _register() -> None:
         x, weight = ctx.saved_tensors
         d_x, d_weight, d_bias = None, None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
-        if ctx.needs_input_grad[0]:  # the adjoint is a convolution with the mirrored weight
-            mirrored = weight.flip(2, 3).transpose(0, 1)
-            d_x = torch.ops.davsr.conv3x3(grad, mirrored, grad.new_zeros(len(mirrored)), None, 1.0, ctx.level)
+        if ctx.needs_input_grad[0]:
+            d_x = _adjoint(grad, weight, ctx.level)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            mask = [False, ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
-            _, d_weight, d_bias = torch.ops.aten.convolution_backward(
-                grad, x, weight, [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
-            )
+            if x.shape[1] < _FEW:
+                mask = [False, ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
+                _, d_weight, d_bias = torch.ops.aten.convolution_backward(
+                    grad, x, weight, [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
+                )
+            else:
+                d_weight, d_bias = torch.ops.davsr.conv3x3_weight_gradient(grad, x, ctx.level)
         return d_x, d_weight, d_bias, None, None, None
 
     torch.library.register_autograd("davsr::conv3x3", backward, setup_context=setup_context)
+
+    @torch.library.register_fake("davsr::conv3x3_weight_gradient")
+    def _(grad: Tensor, x: Tensor, level: str | None = None) -> tuple[Tensor, Tensor]:
+        c_out = grad.shape[1]
+        return x.new_empty(3, 3, x.shape[1], c_out).permute(3, 2, 0, 1), x.new_empty(c_out)
+
+    def keep_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        grad, x, ctx.level = inputs
+        ctx.save_for_backward(grad, x)
+
+    def differentiate(ctx: Any, by_weight: Tensor, by_bias: Tensor) -> tuple[Tensor | None, ...]:
+        """It is linear in both: <W, gradient> = <grad, x * W>."""
+        grad, x = ctx.saved_tensors
+        d_grad = torch.ops.davsr.conv3x3(x, by_weight, by_bias, None, 1.0, ctx.level)
+        return d_grad, _adjoint(grad, by_weight, ctx.level), None
+
+    torch.library.register_autograd("davsr::conv3x3_weight_gradient", differentiate, setup_context=keep_context)
 
 
 _extension.when_loaded(_register)

@@ -39,6 +39,7 @@ _REGISTERED = (
     "to_cells",
     "add_cells_",
     "conv3x3",
+    "conv3x3_weight_gradient",
     "cpu_levels",
     "has_cuda",
     "built_for",

@@ -99,7 +99,10 @@ def conv3x3(rng: np.random.Generator, wrong: float, level: str | None) -> Callab
     x, weight, bias = tensor(rng, [b, i, h, w], wrong), tensor(rng, [o, i, 3, 3], wrong), tensor(rng, [o], wrong)
     residual = tensor(rng, [b, o, h, w], wrong) if rng.random() < 0.5 else None
     slope = float(rng.choice([0, 0.1, 1, np.nan, 1e38]))
-    return lambda: torch.ops.davsr.conv3x3(x, weight, bias, residual, slope, level)
+    if rng.random() < 0.5:
+        return lambda: torch.ops.davsr.conv3x3(x, weight, bias, residual, slope, level)
+    grad = tensor(rng, [b, o, h, w], wrong)
+    return lambda: torch.ops.davsr.conv3x3_weight_gradient(grad, x, level)
 
 
 _SIZES = ((0, 3), (1, 4), (1, 6), (1, 5), (1, 5), (1, 4), (0, 4))  # b, c, T, h, w, scale, steps
@@ -138,12 +141,15 @@ def by_schema(name: str) -> Callable[[np.random.Generator, float, str | None], C
 
 def ops() -> list[Any]:
     """A generator of calls for every compiled op."""
-    known = {"deform_align", "deform_align_backward", "fourier_division", "fourier_division_backward", "conv3x3"}
+    generators = [deform_align, fourier_division, conv3x3]
+    known = {
+        name + more for name in (op.__name__ for op in generators) for more in ("", "_backward", "_weight_gradient")
+    }
     told = {"cpu_levels", "has_cuda", "built_for"}  # these take nothing
     names = {
         name.removeprefix("davsr::") for name in torch._C._dispatch_get_all_op_names() if name.startswith("davsr::")
     }
-    return [deform_align, fourier_division, conv3x3, *map(by_schema, sorted(names - known - told))]
+    return [*generators, *map(by_schema, sorted(names - known - told))]
 
 
 def run(calls: int, seed: int) -> Counter[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from functools import partial
 
 import pytest
 import torch
@@ -88,18 +87,71 @@ def test_strided_inputs_equal_contiguous_ones(level):
     assert torch.equal(torch.ops.davsr.conv3x3(x, wide[:, 6:], bias, residual, 0.1, level), expected)
 
 
+def plain_gradients(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of weight and bias of the sum over the nine taps, in float64."""
+    weight = torch.zeros(grad.shape[1], x.shape[1], 3, 3, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(grad.shape[1], dtype=torch.float64, requires_grad=True)
+    result = specification(x, weight, bias, 1.0, None)
+    return torch.autograd.grad(result, [weight, bias], grad.double())
+
+
+def assert_gradient_near(actual: Tensor, expected: Tensor, count: int) -> None:
+    """A sum of `count` products of numbers of deviation 1: 3e-6 rms of sqrt(count) and 3e-5 at most are measured."""
+    assert actual.shape == expected.shape and actual.dtype == torch.float32
+    if actual.numel():
+        error = (actual.double() - expected) / max(count, 1) ** 0.5
+        assert float(error.square().mean().sqrt()) < 5e-6
+        assert float(error.abs().max()) < 1e-4
+
+
+# blocks of tiles that are summed apart, the last one cut
+@needs_extension
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("case", [*CASES, (2, 40, 20, 70, 66)], ids=lambda case: "x".join(map(str, case)))
+def test_every_level_has_the_gradients_of_the_sum(level, case):
+    x, _, _, grad = inputs(*case)
+    count = case[0] * case[3] * case[4]
+    for actual, expected in zip(
+        torch.ops.davsr.conv3x3_weight_gradient(grad, x, level), plain_gradients(grad, x), strict=True
+    ):
+        assert_gradient_near(actual, expected, count)
+
+
+@needs_extension
+@pytest.mark.parametrize("level", LEVELS)
+def test_strided_gradients_equal_contiguous_ones(level):
+    x, _, _, grad = inputs(2, 6, 20, 9, 10)
+    expected = torch.ops.davsr.conv3x3_weight_gradient(grad, x, level)
+    strided = [v.transpose(0, -1).contiguous().transpose(0, -1) for v in (grad, x)]
+    for a, e in zip(torch.ops.davsr.conv3x3_weight_gradient(*strided, level), expected, strict=True):
+        assert torch.equal(a, e)
+
+
+@needs_extension
+def test_second_derivatives_are_those_of_the_reference():
+    given = [v.requires_grad_() for v in inputs(1, 9, 10, 6, 7)[:3]]
+    double = [v.double().detach().requires_grad_() for v in given]
+    results = []
+    for function, leaves in ((conv3x3, given), (conv3x3_reference, double)):
+        first = torch.autograd.grad(function(*leaves).square().sum(), leaves, create_graph=True)
+        results.append(torch.autograd.grad(sum(d.square().mean() for d in first), leaves))
+    for a, e in zip(*results, strict=True):
+        torch.testing.assert_close(a.double() / e.std(), e / e.std(), rtol=0, atol=1e-4)  # as in assert_near
+
+
 @needs_extension
 def test_threads_change_nothing():
-    x, weight, bias, _ = inputs(3, 24, 40, 30, 22)
+    x, weight, bias, grad = inputs(3, 24, 40, 30, 22)
     threads = torch.get_num_threads()
     results = []
     try:
         for n in (1, 2, 3):
             torch.set_num_threads(n)
-            results.append(conv3x3(x, weight, bias))
+            results.append([conv3x3(x, weight, bias), *torch.ops.davsr.conv3x3_weight_gradient(grad, x)])
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+    for one, two, three in zip(*results, strict=True):
+        assert torch.equal(one, two) and torch.equal(one, three)
 
 
 @pytest.mark.parametrize("slope, with_residual", [(1.0, False), (0.0, False), (0.1, True)])
@@ -134,6 +186,16 @@ def test_opcheck(strided):
         x, weight = (v.transpose(0, -1).contiguous().transpose(0, -1) for v in (x, weight))
     given = [v.requires_grad_() for v in (x, weight, bias)]
     torch.library.opcheck(torch.ops.davsr.conv3x3.default, (*given, None, 1.0))
+
+
+@needs_extension
+@pytest.mark.parametrize("strided", [False, True])
+def test_opcheck_of_the_gradient(strided):
+    x, _, _, grad = inputs(2, 3, 5, 6, 7)
+    if strided:
+        x, grad = (v.transpose(0, -1).contiguous().transpose(0, -1) for v in (x, grad))
+    given = [v.requires_grad_() for v in (grad, x)]
+    torch.library.opcheck(torch.ops.davsr.conv3x3_weight_gradient.default, tuple(given))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -195,12 +257,24 @@ def test_errors_of_the_compiled_op():
     ):
         with pytest.raises(ValueError, match=f"conv3x3: .*{message}"):
             torch.ops.davsr.conv3x3(*given, 1.0)
+    for grad, like, message in (
+        (residual[0], x, "grad must be"),
+        (residual[..., :3], x, "grad must be"),
+        (residual, x[:0], "grad must be"),
+        (residual.double(), x, "must be float32"),
+    ):
+        with pytest.raises(ValueError, match=f"conv3x3: .*{message}"):
+            torch.ops.davsr.conv3x3_weight_gradient(grad, like)
 
 
 @needs_extension
 def test_memory_is_flat_over_1000_calls():
     given = inputs(1, 16, 32, 40, 40)
-    run = partial(conv3x3, *given[:3], slope=0.0, residual=given[3])
+
+    def run() -> None:
+        conv3x3(*given[:3], slope=0.0, residual=given[3])
+        torch.ops.davsr.conv3x3_weight_gradient(given[3], given[0])
+
     for _ in range(50):
         run()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

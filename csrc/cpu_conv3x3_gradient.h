@@ -1,0 +1,117 @@
+// The gradients of conv3x3's weights and bias by the same F(4x4, 3x3): the adjoint of its three transformations. At each
+// of the 36 points, sum over the tiles of (B^T x B) (A d A^T)^T, then G^T . G.
+#pragma once
+
+#include "cpu_conv3x3.h"
+
+namespace davsr {
+
+constexpr int64_t kGradientFloats = 1 << 18;  // of tiles that are transformed before the sums take them
+
+// A d of one column: the transpose of from_points.
+template <class F>
+static DAVSR_FN void gradient_to_points(const F* d, F* m) {
+  const F even = d[0] + d[2], odd = d[1] + d[3], even_2 = d[0] + 4.0f * d[2], odd_2 = 2.0f * d[1] + 8.0f * d[3];
+  m[0] = d[0];
+  m[1] = even + odd;
+  m[2] = even - odd;
+  m[3] = even_2 + odd_2;
+  m[4] = even_2 - odd_2;
+  m[5] = d[3];
+}
+
+// G^T u: the transpose of weights_to_points.
+template <class F>
+static DAVSR_FN void weights_from_points(const F* u, F* g) {
+  const F sum = u[1] + u[2], sum_2 = u[3] + u[4];
+  g[0] = u[0] * 0.25f - sum * (1.0f / 6) + sum_2 * (1.0f / 24);
+  g[1] = (u[2] - u[1]) * (1.0f / 6) + (u[3] - u[4]) * (1.0f / 12);
+  g[2] = u[5] - sum * (1.0f / 6) + sum_2 * (1.0f / 6);
+}
+
+// Side x Side pixels of one channels-last image, at (top, left), zeros outside of it: all channels to points[36][point].
+template <class Device, int Side, class Transform>
+static void image_to_points(const float* image, int64_t height, int64_t width, int64_t channels, int64_t b, int64_t top,
+                            int64_t left, const float* zeros, float* points, int64_t point, const Transform& transform) {
+  using F = typename Device::template Lanes<float>;
+  constexpr int lanes = Device::template lanes<float>;
+  const float* from[Side][Side];
+  int64_t step[Side][Side];  // the zeros are those of one vector
+  for (int64_t y = 0; y < Side; ++y)
+    for (int64_t x = 0; x < Side; ++x) {
+      const bool inside = top + y >= 0 && top + y < height && left + x >= 0 && left + x < width;
+      from[y][x] = inside ? image + ((b * height + top + y) * width + left + x) * channels : zeros;
+      step[y][x] = inside;
+    }
+  for (int64_t c = 0; c < channels; c += lanes) {
+    F pixel[Side][Side], moved[6][6];
+    if (c + lanes <= channels) {
+      for (int y = 0; y < Side; ++y)
+        for (int x = 0; x < Side; ++x) pixel[y][x] = Device::template pack<float, lanes>(from[y][x] + c * step[y][x]);
+    } else {
+      for (int y = 0; y < Side; ++y)
+        for (int x = 0; x < Side; ++x) {
+          pixel[y][x] = F{};
+          __builtin_memcpy(&pixel[y][x], from[y][x] + c * step[y][x], static_cast<size_t>(channels - c) * sizeof(float));
+        }
+    }
+    both_ways<F, Side, 6>(pixel, moved, transform);
+    for (int64_t f = 0; f < kPoints; ++f) Device::template put<float, lanes>(points + f * point + c, moved[f / 6][f % 6]);
+  }
+}
+
+template <class Device>
+static void conv3x3_gradient(const Conv3x3Gradient& op, const Parallel& threads) {
+  using F = typename Device::template Lanes<float>;
+  constexpr int lanes = Device::template lanes<float>;
+  const int64_t across = (op.width + 3) / 4, down = (op.height + 3) / 4, tiles = op.batch * down * across;
+  const int64_t in_pad = (op.c_in + kPad - 1) / kPad * kPad, out_pad = op.c_pad, plane = op.c_in * out_pad;
+  // The order of the sums depends on the sizes alone.
+  const int64_t fit = kGradientFloats / (kPoints * (in_pad + out_pad)) / 16 * 16;
+  const int64_t most = tiles < 16 ? tiles : fit < 16 ? 16 : fit < tiles ? fit : tiles;
+  const int64_t x_point = most * in_pad + kPad, d_point = most * out_pad + kPad;
+  Scratch<Device, float> x(threads, kPoints * x_point), d(threads, kPoints * d_point), sums(threads, kPoints * plane);
+  Scratch<Device, float> zeros(threads, kPad), bias(threads, out_pad);
+  Clear<Device, float>::run(zeros.data, kPad);
+  Clear<Device, float>::run(bias.data, out_pad);
+  for (int64_t start = 0; start < tiles; start += most) {
+    const int64_t count = tiles - start < most ? tiles - start : most;
+    parallel<Device>(threads, count, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t tile = start + i, b = tile / (down * across), top = tile / across % down * 4, left = tile % across * 4;
+        image_to_points<Device, 6>(op.x, op.height, op.width, op.c_in, b, top - 1, left - 1, zeros.data, x.data + i * in_pad,
+                                   x_point, to_points<F>);
+        image_to_points<Device, 4>(op.d_out, op.height, op.width, op.c_out, b, top, left, zeros.data, d.data + i * out_pad,
+                                   d_point, gradient_to_points<F>);
+      }
+    });
+    const int64_t parts = (op.c_in + kConvChannels - 1) / kConvChannels;
+    parallel<Device>(threads, kPoints * parts, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t f = i / parts, first = i % parts * kConvChannels;
+        const int64_t rows = op.c_in - first < kConvChannels ? op.c_in - first : kConvChannels;
+        product<Device, float>(rows, out_pad, count, x.data + f * x_point + first, 1, in_pad, d.data + f * d_point, out_pad,
+                               sums.data + f * plane + first * out_pad, out_pad, start > 0);
+        if (f == 7 && first == 0) {  // at the point (1, 1) A d A^T is the sum of the tile
+          for (int64_t c = 0; c < out_pad; c += lanes) {
+            F sum{};
+            for (int64_t k = 0; k < count; ++k)
+              sum += Device::template pack<float, lanes>(d.data + f * d_point + k * out_pad + c);
+            Device::template put<float, lanes>(bias.data + c, sum + Device::template pack<float, lanes>(bias.data + c));
+          }
+        }
+      }
+    });
+  }
+  parallel<Device>(threads, op.c_in, [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin * out_pad; at < end * out_pad; at += lanes) {
+      F point[6][6], tap[3][3];
+      for (int64_t f = 0; f < kPoints; ++f) point[f / 6][f % 6] = Device::template pack<float, lanes>(sums.data + f * plane + at);
+      both_ways<F, 6, 3>(point, tap, weights_from_points<F>);
+      for (int k = 0; k < 9; ++k) Device::template put<float, lanes>(op.d_weight + k * plane + at, tap[k / 3][k % 3]);
+    }
+  });
+  __builtin_memcpy(op.d_bias, bias.data, static_cast<size_t>(out_pad) * sizeof(float));
+}
+
+}  // namespace davsr
