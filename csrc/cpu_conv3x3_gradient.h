@@ -1,5 +1,5 @@
-// The gradients of conv3x3's weights and bias by the same F(4x4, 3x3): the adjoint of its three transformations. At each
-// of the 36 points, sum over the tiles of (B^T x B) (A d A^T)^T, then G^T . G.
+// The gradients of conv3x3's weights and bias by the same F(4x4, 3x3): the adjoint of its three transformations. At
+// each of the 36 points, sum over the tiles of (B^T x B) (A d A^T)^T, then G^T . G.
 #pragma once
 
 #include "cpu_conv3x3.h"
@@ -29,7 +29,8 @@ static DAVSR_FN void weights_from_points(const F* u, F* g) {
   g[2] = u[5] - sum * (1.0f / 6) + sum_2 * (1.0f / 6);
 }
 
-// Side x Side pixels of one channels-last image, at (top, left), zeros outside of it: all channels to points[36][point].
+// Side x Side pixels of one channels-last image, at (top, left), zeros outside of it: all channels to
+// points[36][point].
 template <class Device, int Side, class Transform>
 static void image_to_points(const float* image, int64_t height, int64_t width, int64_t channels, int64_t b, int64_t top,
                             int64_t left, const float* zeros, float* points, int64_t point, const Transform& transform) {
