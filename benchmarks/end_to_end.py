@@ -26,7 +26,7 @@ import torch
 from davsr.checkpoints.resolve import resolve
 from davsr.models.davsr import DAVSR
 from davsr.options import Options, RestoreOptions
-from davsr.restoration import encoder, restore, target, windows
+from davsr.restoration import encoder, pieces, restore, target
 from davsr.restoration.consistency import Consistency
 from davsr.restoration.source import VideoSource
 from davsr.runtime import keep_freed_memory, peak_memory
@@ -37,7 +37,8 @@ STAGES: dict[str, list[tuple[Any, str]]] = {
     "looking at the input": [(VideoSource, "open")],
     "decoding": [(VideoSource, "picture")],
     "network": [(DAVSR, "forward")],
-    "16-bit frames": [(windows, "to_frames")],
+    "16-bit frames": [(pieces.Pieces, "add")],
+    "joining tiles": [(pieces.Pieces, "frame")],
     "check of y - A x": [(Consistency, "_residual")],
     "colours": [(encoder.colour, "from_rgb")],
     "encoding": [(encoder.SegmentEncoder, "_mux"), (encoder.SegmentEncoder, "close")],

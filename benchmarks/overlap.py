@@ -17,7 +17,8 @@ from torch import Tensor
 from davsr.checkpoints.resolve import resolve
 from davsr.data.clips import open_clip
 from davsr.options import Options, RestoreOptions
-from davsr.restoration.windows import Plan, cover, model_restorer, restore_clip
+from davsr.restoration.cutting import Plan, cover
+from davsr.restoration.windows import model_restorer, restore_clip
 
 
 def main(argv: list[str] | None = None) -> int:

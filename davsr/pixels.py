@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -71,13 +72,29 @@ def to_frames(video: Tensor) -> Frames:
     Raises:
         FloatingPointError: a value is not finite.
     """
-    # Frame by frame: the product in float32 of a whole window would be its largest tensor.
     result = np.empty(tuple(video.shape), dtype=np.uint16)
     for p, frame in enumerate(video):
-        if not torch.isfinite(frame).all():
-            raise FloatingPointError("restoration: the model returned values that are not finite")
-        result[p] = frame.float().clamp(0, 1).mul_(WHITE).add_(0.5).cpu().numpy().astype(np.uint16)
+        put_frame(frame, result[p])
     return result
+
+
+def put_frame(frame: Tensor, place: npt.NDArray[np.uint16]) -> None:
+    """`to_frames` of one frame [c, H, W], into memory that is there: one pass over each plane to look, one to convert.
+
+    Raises:
+        FloatingPointError: a value is not finite.
+    """
+    for plane, out in zip(frame.float().cpu(), place, strict=True):
+        if plane.numel() and not all(torch.isfinite(bound) for bound in torch.aminmax(plane)):
+            raise FloatingPointError("restoration: the model returned values that are not finite")
+        rounded(plane.numpy(), WHITE, out)
+
+
+def rounded(plane: npt.NDArray[np.float32], gain: float, out: npt.NDArray[np.uint16]) -> None:
+    """A plane [H, W] times a number, clamped and rounded to 16 bits, into `out`."""
+    made = cv2.multiply(plane, gain, dst=out, dtype=cv2.CV_16U)
+    if made is not out:  # OpenCV writes into memory of its own where this is not laid out as it needs it
+        out[:] = made.reshape(out.shape)
 
 
 def to_float(frames: Frames) -> Tensor:
@@ -92,7 +109,8 @@ def image_to_unit(image: Image16) -> Tensor:
 
 def eight_bits(image: np.ndarray) -> npt.NDArray[np.uint8]:
     """16 bits -> 8, rounded."""
-    return ((image.astype(np.uint32) + _LEVELS // 2) // _LEVELS).astype(np.uint8)
+    made: npt.NDArray[np.uint8] = cv2.convertScaleAbs(image, alpha=1 / _LEVELS)  # there are no ties to round
+    return made.reshape(image.shape)
 
 
 def sixteen_bits(image: np.ndarray) -> Image16:

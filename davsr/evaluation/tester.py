@@ -49,7 +49,9 @@ from davsr.models.davsr import DAVSR
 from davsr.options import Options, RestoreOptions, TestOptions, load_options
 from davsr.pixels import as_image, as_tensor, to_float, to_unit
 from davsr.ranks import Ranks
-from davsr.restoration.windows import LowFrame, Plan, Step, model_restorer, restore_stream
+from davsr.restoration.cutting import Plan
+from davsr.restoration.pieces import Step
+from davsr.restoration.windows import LowFrame, model_restorer, restore_stream
 
 _STRETCH = 4  # LR frames whose HR frames are scored at once
 
@@ -241,7 +243,7 @@ def _restored(
     low = (LowFrame(to_unit(as_tensor(lq.frames(j, j + 1))[0])) for j in range(len(lq)))
     s_t = resolved.operator.scale[0]
     for run in restore_stream(timed, low, resolved.operator.scale, plan):
-        for n in range(0, len(run.frames), _STRETCH * s_t):  # in float32 a window of all stages takes gigabytes
+        for n in range(0, run.count, _STRETCH * s_t):  # in float32 a window of all stages takes gigabytes
             stretch = run.videos(n, n + _STRETCH * s_t)
             yield run.start + n, {name: to_float(video).to(device) for name, video in stretch.items()}
 

@@ -9,8 +9,8 @@ import torch
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions, RestoreOptions
+from davsr.restoration.cutting import Plan
 from davsr.restoration.memory import free_memory
-from davsr.restoration.windows import Plan, cover
 
 GIGABYTE = 2**30
 LONGEST = 10  # LR frames of a window: the published protocol's
@@ -157,7 +157,7 @@ def _cost(
     """(work per useful pixel, bytes of whole frames, bytes of a piece)."""
     (h, w), (s_t, s_h, s_w) = size, scale
     length = plan.window or LONGEST
-    rows, columns = cover(h, plan.tile, plan.margin), cover(w, plan.tile, plan.margin)
+    rows, columns = plan.cuts(h, w)
     tall, wide = rows[0][1], columns[0][1]
     work = len(rows) * tall * len(columns) * wide / (h * w) * length / (length - plan.overlap)
     frame = 3 * s_h * h * s_w * w  # samples

@@ -12,10 +12,11 @@ from davsr.checkpoints.resolve import operator_of
 from davsr.errors import InputError
 from davsr.options import ALPHA, DegradationOptions, Options, RestoreOptions
 from davsr.restoration import planning
+from davsr.restoration.cutting import Plan
 from davsr.restoration.memory import free_memory
+from davsr.restoration.pieces import Step
 from davsr.restoration.source import Source, open_source
 from davsr.restoration.streaming import Progress, Restoration, frame_rate, stream
-from davsr.restoration.windows import Plan, Step
 from davsr.runtime import choose_device
 
 _PER_PIXEL = 40.0  # bytes: estimate, result, and the data step between them

@@ -15,10 +15,11 @@ from davsr.checkpoints.resolve import Resolved, operator_of, resolve
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions, Options, RestoreOptions
 from davsr.restoration import planning
+from davsr.restoration.cutting import Plan
 from davsr.restoration.memory import free_memory
 from davsr.restoration.source import Source
 from davsr.restoration.streaming import Progress, Restoration, stream
-from davsr.restoration.windows import Plan, model_restorer
+from davsr.restoration.windows import model_restorer
 from davsr.runtime import Precision, choose_device, require_precision
 
 

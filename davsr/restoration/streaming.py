@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from davsr import config
@@ -29,13 +30,14 @@ from davsr.options import DegradationOptions, RestoreOptions
 from davsr.physics.operator import Operator
 from davsr.pixels import Frames, eight_bits, image_to_unit
 from davsr.restoration.consistency import Consistency
+from davsr.restoration.cutting import Plan
 from davsr.restoration.delivery import deliverable, pace
 from davsr.restoration.encoder import Encoding
 from davsr.restoration.overlapped import Behind, ahead
 from davsr.restoration.planning import queue_bytes
 from davsr.restoration.source import Source, open_source
 from davsr.restoration.target import Target, clear_finished, is_folder, part_folder
-from davsr.restoration.windows import LowFrame, Plan, Restorer, Run, restore_stream
+from davsr.restoration.windows import LowFrame, Restorer, Run, restore_stream
 
 Progress = Callable[[int, int], None]  # (LR frames done, LR frames in all)
 _SEGMENT_FRAMES = 250  # HR frames after which a segment ends: as far apart as encoders set key frames anyway
@@ -162,7 +164,7 @@ def _write(
                 writing.do(partial(writer.check.observe, frame.image))
                 yield frame
 
-        for run in restore_stream(restorer, observed(), degradation.scale, plan, start, scene):
+        for run in restore_stream(restorer, observed(), degradation.scale, plan, start, scene, output.work):
             _hand_over(run, writer, writing)
             _report(writer, progress, s_t, len(low))
         writing.wait()
@@ -170,12 +172,11 @@ def _write(
 
 
 def _hand_over(run: Run, writer: _Writer, writing: Behind) -> None:
-    stop = run.start + len(run.frames)
-    for number, frame in enumerate(run.frames, start=run.start):
-        ends = run.last and number + 1 == stop
-        # A view would keep the whole window in memory until its last frame is written.
-        writing.do(partial(writer.add, number, frame.copy(), ends), frame.nbytes)
-    writing.do(partial(writer.end_run, dataclasses.replace(run, frames=run.frames[:0].copy()), stop))
+    for n in range(run.count):
+        frame = run.frame(n)
+        writing.do(partial(writer.add, run.start + n, frame, run.last and n + 1 == run.count), frame.nbytes)
+    scene = run.resume if run.last else run.scene  # that a restart begins in
+    writing.do(partial(writer.end_run, run.start + run.count, run.resume, scene))
 
 
 def _report(writer: _Writer, progress: Progress | None, s_t: int, count: int) -> None:
@@ -221,16 +222,19 @@ class _Writer:
                 self.residuals.append(value)
             self.skipped += 1
         if number >= self.first and number % self.stride == self.middle:
-            self.output.write(np.ascontiguousarray(frame.transpose(1, 2, 0)))
+            self.output.write(cv2.merge(list(frame)))
 
-    def end_run(self, run: Run, stop: int) -> None:
-        """All frames of a run are there, up to HR frame `stop`: end the segment where it is time."""
+    def end_run(self, stop: int, resume: int, scene: int) -> None:
+        """All frames of a run are there, up to HR frame `stop`: end the segment where it is time.
+
+        A restart reads from LR frame `resume` on, of the scene that began with `scene`.
+        """
         late = self.output.pending and time.monotonic() - self.opened > _SEGMENT_SECONDS
         if stop == self.frames or self.output.pending >= _SEGMENT_FRAMES or late:
             if self.residuals:
                 first, values = self.skipped - len(self.residuals), " ".join(f"{r:.5f}" for r in self.residuals)
                 logger.info(f"LR frames {first}..{self.skipped - 1}, ||y - A x||: {values}")
-            self.output.end_segment(run.resume, run.resume if run.last else run.scene, self.residuals)
+            self.output.end_segment(resume, scene, self.residuals)
             self.residuals, self.opened = [], time.monotonic()
         self.written.append(stop)
 
@@ -291,8 +295,10 @@ def _describe(plan: Plan, low: Source) -> str:
     windows = (
         f"one window of {len(low)} LR frames" if whole else f"windows of {plan.window} LR frames, {plan.overlap} shared"
     )
-    tile = f"tiles of {plan.tile}, margin {plan.margin}" if 0 < plan.tile < max(low.size) else "whole frames"
-    return f"{windows}, {tile}"
+    rows, columns = plan.cuts(*low.size)
+    tall, wide = (side[0][1] for side in (rows, columns))
+    tile = f"tiles of {wide}x{tall}, margin {plan.margin}" if len(rows) * len(columns) > 1 else "whole frames"
+    return f"{windows}, {tile}" + (", finished frames on disk" if plan.on_disk else "")
 
 
 def frame_rate(text: str) -> Fraction | None:

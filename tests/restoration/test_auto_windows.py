@@ -10,7 +10,8 @@ from davsr.data.video import VideoReader
 from davsr.evaluation.pairs import SAMPLE
 from davsr.options import Options
 from davsr.restoration import planning
-from davsr.restoration.windows import Plan, model_restorer, restore_clip
+from davsr.restoration.cutting import Plan
+from davsr.restoration.windows import model_restorer, restore_clip
 
 
 def test_windows_of_the_shipped_model_make_the_whole() -> None:

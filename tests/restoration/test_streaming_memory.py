@@ -14,8 +14,8 @@ from davsr.checkpoints.loading import TRAINING_FREE, load_model
 from davsr.errors import InputError
 from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions, RestoreOptions
 from davsr.restoration import planning
+from davsr.restoration.cutting import Plan
 from davsr.restoration.memory import free_memory
-from davsr.restoration.windows import Plan
 from tests.videos import pattern, write_video
 
 _RUN = """

@@ -12,8 +12,9 @@ from davsr.cli import main
 from davsr.data.clips import open_clip
 from davsr.evaluation.pairs import SAMPLE
 from davsr.options import EnhancementOptions, FlowNetOptions, ModelOptions
+from davsr.restoration.cutting import Plan
 from davsr.restoration.planning import default_margin, default_overlap, shorter_overlap
-from davsr.restoration.windows import Plan, model_restorer, restore_clip
+from davsr.restoration.windows import model_restorer, restore_clip
 from tests.videos import about, decode, pattern, sound_of, write_video
 
 

@@ -11,12 +11,9 @@ import torch.nn.functional as F
 
 from davsr.errors import InputError
 from davsr.pixels import to_float
+from davsr.restoration.cutting import Plan, blend_weights, cover, fade
 from davsr.restoration.windows import (
     LowFrame,
-    Plan,
-    blend_weights,
-    cover,
-    fade,
     restore_clip,
     restore_stream,
     restore_tiles,
@@ -64,7 +61,11 @@ def only(function):
 
 
 @pytest.mark.parametrize(
-    "plan", [Plan(3, 0), Plan(3, 2), Plan(4, 1), Plan(0), Plan(100), Plan(3, 2, 12, 3), Plan(0, 0, 16, 7)]
+    "plan",
+    [
+        *(Plan(3, 0), Plan(3, 2), Plan(4, 1), Plan(0), Plan(100), Plan(3, 2, 12, 3), Plan(0, 0, 16, 7)),
+        *(Plan(3, 2, 0, 3, 9), Plan(3, 1, 12, 2, 30), Plan(4, 2, on_disk=True), Plan(3, 2, 12, 3, 10, on_disk=True)),
+    ],
 )
 @pytest.mark.parametrize("t", [1, 2, 3, 4, 7, 11])
 def test_pieces_of_a_model_without_context_make_the_whole(plan, t):
@@ -110,8 +111,7 @@ def test_no_window_crosses_a_scene():
 
     frames = [LowFrame(image, first=j in (0, 5)) for j, image in enumerate(lq[0])]
     runs = [
-        (run.start, len(run.frames), run.scene, run.last)
-        for run in restore_stream(only(step), frames, SCALE, Plan(4, 2))
+        (run.start, run.count, run.scene, run.last) for run in restore_stream(only(step), frames, SCALE, Plan(4, 2))
     ]
     assert windows == [[0, 1, 2, 3], [1, 2, 3, 4], [5, 6, 7, 8]]
     assert runs == [(0, 10, 0, False), (10, 15, 0, True), (25, 20, 5, True)]
@@ -122,7 +122,7 @@ def smear(lq):
     return enlarge(lq) * 0.5 + lq.mean(dim=(1, 3, 4), keepdim=True) * 0.5
 
 
-@pytest.mark.parametrize("plan", [Plan(3, 2), Plan(5, 2), Plan(5, 4), Plan(4, 0)])
+@pytest.mark.parametrize("plan", [Plan(3, 2), Plan(5, 2), Plan(5, 4), Plan(4, 0), Plan(5, 4, on_disk=True)])
 def test_a_restart_after_any_run_continues_bit_for_bit(plan):
     lq = clip(14)
     frames = [LowFrame(image, first=j in (0, 9)) for j, image in enumerate(lq[0])]
@@ -137,7 +137,7 @@ def test_a_restart_after_any_run_continues_bit_for_bit(plan):
         rest = restore_stream(only(smear), frames[resume:], SCALE, plan, resume, resume if last else scene)
         for run in rest:
             keep = run.frames[max(done - run.start, 0) :]
-            np.testing.assert_array_equal(keep, whole[max(run.start, done) : run.start + len(run.frames)])
+            np.testing.assert_array_equal(keep, whole[max(run.start, done) : run.start + run.count])
 
 
 def test_windows_of_unequal_level_fade_smoothly():
@@ -156,9 +156,34 @@ def test_an_estimate_travels_with_its_tile():
     torch.testing.assert_close(result[0], to_float(estimate), atol=1.6e-5, rtol=0)  # 1/65535, twice rounded
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_only_frames_that_count_are_kept(on_disk, tmp_path):
+    """Of a window those that are handed out and those that fade, once, whatever is written of them."""
+    made = []
+
+    def step(y):
+        made.append(5 * y.shape[1])
+        return enlarge(y)
+
+    frames = [LowFrame(image) for image in clip(20)[0]]
+    plan = Plan(8, 4, on_disk=on_disk)
+    before = None
+    for run in restore_stream(only(step), frames, SCALE, plan, folder=tmp_path):
+        assert run.count == len(run.frames)
+        assert not list(tmp_path.iterdir())  # the file has no name, or is gone with its frames
+        before = run
+    assert made == [40] * 4 and before is not None and before.count == 0  # taken back
+    pieces = restore_tiles(only(enlarge), clip(4), SCALE, plan, kept=range(5, 15), folder=tmp_path)
+    np.testing.assert_array_equal(pieces.frame(5), restore_tiles(only(enlarge), clip(4), SCALE, Plan()).frame(5))
+    pieces.forget(6)
+    if not on_disk:
+        with pytest.raises(KeyError):
+            pieces.frame(5)
+
+
 def test_values_leave_clamped_and_finite():
     lq = clip(2)
-    assert to_float(restore_tiles(only(lambda y: enlarge(y) * 4 - 2), lq, SCALE, Plan())[0]).max() == 1
+    assert to_float(restore_tiles(only(lambda y: enlarge(y) * 4 - 2), lq, SCALE, Plan()).frame(0)).max() == 1
     with pytest.raises(FloatingPointError, match="not finite"):
         restore_tiles(only(lambda y: enlarge(y) * float("nan")), lq, SCALE, Plan())
 
