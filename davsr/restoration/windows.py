@@ -1,6 +1,6 @@
 """A clip in pieces that fit into memory: temporal windows that overlap and fade, spatial tiles that overlap and blend.
 
-The pieces are processed as clips of their own, so what they lack at their ends is context (`davsr.restoration.cutting`).
+The pieces are processed as clips of their own, so what they lack at their ends is context: see `cutting`.
 """
 
 from __future__ import annotations
