@@ -119,6 +119,17 @@ struct AddCells {
   const float* cells;
 };
 
+// Frames [batch, count] between frame low[n] of a video [batch, frames, channels, height, width] and the next one.
+struct WarpBetween {
+  MotionShape shape;  // cells_h, cells_w: of the flows
+  int64_t count;
+  const float *video, *before, *after;  // flows [batch, count, 2, cells_h, cells_w] to both frames, in their own pixels
+  const int64_t* low;                   // [count]
+  const double* share;                  // [count], of the frame after
+  float* out;
+  int64_t out_batch, out_frame, out_channel;  // strides; rows and planes are dense
+};
+
 struct CpuKernels {
   const char* level;
   void (*align_forward)(const AlignForward&, bool doubles, const Parallel&);
@@ -134,6 +145,7 @@ struct CpuKernels {
   void (*flatten)(const Flatten&, bool doubles, const Parallel&);
   void (*to_cells)(const ToCells&, const Parallel&);
   void (*add_cells)(const AddCells&, const Parallel&);
+  void (*warp_between)(const WarpBetween&, const Parallel&);
 };
 
 CpuKernels baseline_kernels();

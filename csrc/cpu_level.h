@@ -7,6 +7,7 @@
 #include "cpu_flatten.h"
 #include "cpu_fourier_division.h"
 #include "cpu_motion_gradient.h"
+#include "cpu_warp_between.h"
 
 namespace davsr {
 
@@ -46,6 +47,7 @@ static CpuKernels kernels_of() {
       },
       [](const ToCells& op, const Parallel& threads) { to_cells<Device>(op, threads); },
       [](const AddCells& op, const Parallel& threads) { add_cells<Device>(op, threads); },
+      [](const WarpBetween& op, const Parallel& threads) { warp_between<Device>(op, threads); },
   };
 }
 

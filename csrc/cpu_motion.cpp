@@ -1,4 +1,6 @@
 // The ops along the motion on the CPU: tensors in, pointers to the kernels of the chosen instruction set, tensors out.
+#include <ATen/MemoryOverlap.h>
+
 #include "by_unit_motion.h"
 #include "cpu_host.h"
 #include "serial.h"
@@ -130,6 +132,51 @@ void add_cells_(at::Tensor& x, const at::Tensor& cells_in, int64_t first) {
     choose({}).add_cells({shape, first, count, x.data_ptr<float>(), cells.const_data_ptr<float>()}, threads());
 }
 
+void warp_between_(at::Tensor& out, const at::Tensor& video_in, const at::Tensor& before_in, const at::Tensor& after_in,
+                   at::IntArrayRef low, at::ArrayRef<double> share, Level level) {
+  const char* op = "warp_between_";
+  check_video(video_in, 1, op, "video");
+  const auto count = static_cast<int64_t>(low.size());
+  const int64_t b = video_in.size(0), t = video_in.size(1), c = video_in.size(2), H = video_in.size(3), W = video_in.size(4);
+  TORCH_CHECK_VALUE(H < (int64_t{1} << 24) && W < (int64_t{1} << 24) && H * W < (int64_t{1} << 31), op,
+                    ": video must have frames of fewer than 2^31 pixels, got ", video_in.sizes());
+  TORCH_CHECK_VALUE(before_in.dim() == 5 && before_in.size(3) > 0 && before_in.size(4) > 0, op,
+                    ": before must be [b, count, 2, h, w], got ", before_in.sizes());
+  const int64_t h = before_in.size(3), w = before_in.size(4);
+  TORCH_CHECK_VALUE(h < (int64_t{1} << 24) && w < (int64_t{1} << 24), op, ": before must have sides below 2^24, got ",
+                    before_in.sizes());
+  check_sizes(before_in, {b, count, 2, h, w}, op, "before");
+  check_sizes(after_in, {b, count, 2, h, w}, op, "after");
+  check_sizes(out, {b, count, c, H, W}, op, "out");
+  TORCH_CHECK_VALUE(video_in.scalar_type() == at::kFloat, op, ": video must be float32, got ", video_in.scalar_type());
+  check_type(before_in, video_in, op, "before", "video");
+  check_type(after_in, video_in, op, "after", "video");
+  check_type(out, video_in, op, "out", "video");
+  TORCH_CHECK_VALUE(share.size() == low.size(), op, ": share must have a number for each of low, got ", share.size(), " for ",
+                    low.size());
+  for (const int64_t frame : low)
+    TORCH_CHECK_VALUE(frame >= 0 && frame < t, op, ": low must be frames of the ", t, " of video, got ", low);
+  if (out.numel() == 0) return;
+  at::assert_no_internal_overlap(out);
+  const bool dense = (W == 1 || out.stride(4) == 1) && (H == 1 || out.stride(3) == W);
+  const at::Tensor made = dense ? out : at::empty(out.sizes(), out.options());
+  const at::Tensor video = video_in.contiguous(), before = before_in.contiguous(), after = after_in.contiguous();
+  at::assert_no_overlap(out, video);
+  MotionShape shape;
+  shape.batch = b;
+  shape.channels = c;
+  shape.frames = t;
+  shape.height = H;
+  shape.width = W;
+  shape.cells_h = h;
+  shape.cells_w = w;
+  choose(level).warp_between(
+      {shape, count, video.const_data_ptr<float>(), before.const_data_ptr<float>(), after.const_data_ptr<float>(), low.data(),
+       share.data(), made.data_ptr<float>(), made.stride(0), made.stride(1), made.stride(2)},
+      threads());
+  if (!made.is_same(out)) out.copy_(made);
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(davsr, CPU, m) {
@@ -141,6 +188,7 @@ TORCH_LIBRARY_IMPL(davsr, CPU, m) {
   m.impl("flatten_backward", flatten_backward);
   m.impl("to_cells", to_cells);
   m.impl("add_cells_", add_cells_);
+  m.impl("warp_between_", warp_between_);
 }
 
 }  // namespace davsr

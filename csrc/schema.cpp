@@ -36,6 +36,11 @@ TORCH_LIBRARY(davsr, m) {
   // Cells of 4x4 pixels of frames [first, first + count); on the CPU alone, float32, without derivative.
   m.def("to_cells(Tensor x, Tensor support, int first, int count, float level) -> Tensor");
   m.def("add_cells_(Tensor(a!) x, Tensor cells, int first) -> ()");
+  // Frames [b, count, c, H, W] of any strides whose planes are dense; video [b, t, c, H, W], flows [b, count, 2, h, w]; on
+  // the CPU alone, float32, without derivative.
+  m.def(
+      "warp_between_(Tensor(a!) out, Tensor video, Tensor before, Tensor after, int[] low, float[] share, str? level=None) -> "
+      "()");
   // On the CPU alone: elsewhere torch's own convolution is as good. The derivative is that of the plain convolution.
   m.def("conv3x3(Tensor x, Tensor weight, Tensor bias, Tensor? residual, float slope, str? level=None) -> Tensor");
   m.def("conv3x3_weight_gradient(Tensor grad, Tensor x, str? level=None) -> (Tensor, Tensor)");

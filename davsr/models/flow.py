@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from davsr.models.precision import like_weights, working_dtype
 from davsr.models.warp import warp
+from davsr.ops import resize_flow
 from davsr.options import FlowNetOptions
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -107,15 +108,6 @@ class SPyNet(nn.Module):
         for _ in range(self.scales - 1):
             images.append(F.avg_pool2d(images[-1], 2))
         return images[::-1]
-
-
-def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
-    """A flow [b, 2, h, w] on another grid, its components scaled to the new pixels."""
-    h, w = flow.shape[2:]
-    if (h, w) == tuple(size):
-        return flow
-    flow = F.interpolate(flow, size=tuple(size), mode="bilinear", align_corners=False)
-    return flow * flow.new_tensor([size[1] / w, size[0] / h]).view(1, 2, 1, 1)
 
 
 def matching_cost(reference: Tensor, support: Tensor, radius: int) -> Tensor:

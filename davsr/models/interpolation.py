@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davsr.models.dis import dis_flow
-from davsr.models.flow import SPyNet, resize_flow
+from davsr.models.flow import SPyNet
 from davsr.models.motion import Motion, Times
 from davsr.models.precision import empty_volume
 from davsr.models.superslomo import SuperSloMo
-from davsr.models.warp import warp
+from davsr.ops import warp_between
 from davsr.options import InterpolationOptions
 from davsr.physics.operator import Operator
 
@@ -111,8 +111,7 @@ def interpolate_along_flow(
     """
     b, _, c, h, w = lq.shape
     size = (h * scale[0], w * scale[1])
-    frames = resize_bicubic(lq, size)
-    forward, backward = (resize_flow(flow.flatten(0, 1), size).unflatten(0, (b, -1)) for flow in (flow_01, flow_10))
+    frames = resize_bicubic(lq, size).contiguous()
     result = empty_volume(lq, b, c, len(times), *size).transpose(1, 2)  # as everything after it lies in memory
     for p, time in enumerate(times):
         j = int(time)
@@ -120,9 +119,8 @@ def interpolate_along_flow(
         if f == 0:
             result[:, p] = frames[:, j]
             continue
-        to_zero = -f * (1 - f) * forward[:, j] + f**2 * backward[:, j]
-        to_one = (1 - f) ** 2 * forward[:, j] - f * (1 - f) * backward[:, j]
-        zero = warp(frames[:, j], to_zero, padding="border")
-        one = warp(frames[:, j + 1], to_one, padding="border")
-        result[:, p] = torch.lerp(zero, one, f)
+        forward, backward = flow_01[:, j : j + 1], flow_10[:, j : j + 1]
+        to_zero = -f * (1 - f) * forward + f**2 * backward
+        to_one = (1 - f) ** 2 * forward - f * (1 - f) * backward
+        warp_between(frames, to_zero, to_one, low=[j], share=[f], out=result[:, p : p + 1])
     return result

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from davsr.models.flow import resize_flow
 from davsr.models.warp import warp
+from davsr.ops import resize_flow
 
 Times = npt.NDArray[np.float64]  # of HR frames, in LR frames from the first
 

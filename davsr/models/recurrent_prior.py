@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davsr.models.flow import resize_flow
 from davsr.models.interpolation import resize_bicubic
 from davsr.models.layers import Conv3x3, ResidualBlocks, weights_channels_last
 from davsr.models.motion import Motion, Times, frames_at_lr_times, uniform_motion
@@ -27,6 +26,7 @@ from davsr.models.prior import Observation, Prior
 from davsr.models.rounds import NOISE
 from davsr.models.trunk import CELL, PictureTrunk, cell_deviations, cells_of_pixels, pixels_of_cells
 from davsr.models.warp import warp
+from davsr.ops import warp_between
 from davsr.options import EnhancementOptions
 from davsr.physics.operator import Operator
 
@@ -210,7 +210,6 @@ def shown_at(
     """
     b, t = lq.shape[:2]
     h, w = lq.shape[3:]
-    H, W = seen.fine.shape[3:]
     low = np.clip(times.astype(int), 0, max(t - 2, 0))
     high = np.minimum(low + 1, t - 1)
     f = torch.from_numpy(times - low).to(lq).repeat(b).view(-1, 1, 1, 1)
@@ -225,17 +224,16 @@ def shown_at(
     moves = uniform_motion(of(motion.there, low), of(motion.back, low), f)
     to_low, to_high = -f * moves, (1 - f) * moves
 
-    def blended(video: Tensor, low_flow: Tensor, high_flow: Tensor) -> Tensor:
-        near = warp(of(video, low), low_flow, padding="border").to(lq.dtype)
-        far = warp(of(video, high), high_flow, padding="border").to(lq.dtype)
-        return torch.lerp(near, far, f)
+    def blended(video: Tensor) -> Tensor:
+        flows = to_low.unflatten(0, (b, -1)), to_high.unflatten(0, (b, -1))
+        return warp_between(video, *flows, low=low.tolist(), share=(times - low).tolist()).to(lq.dtype).flatten(0, 1)
 
     near, far = warp(of(lq, low), to_low, padding="border"), warp(of(lq, high), to_high, padding="border")
-    picture, detail = blended(seen.fine, resize_flow(to_low, (H, W)), resize_flow(to_high, (H, W))).split(3, dim=1)
+    picture, detail = blended(seen.fine).split(3, dim=1)
     return Shown(
         picture,
         detail,
-        blended(seen.features, to_low, to_high),
+        blended(seen.features),
         moves.norm(dim=1, keepdim=True),
         (near - far).abs().mean(dim=1, keepdim=True),
         torch.minimum(f, 1 - f).flatten(),
@@ -257,7 +255,7 @@ class Fusion(nn.Module):
 
     def shrink(self, features: Tensor) -> Tensor:
         """Features of LR frames [b, t, c, h, w], narrower, before they are moved."""
-        return self.shrink_features(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+        return self.shrink_features(features.flatten(0, 1)).unflatten(0, features.shape[:2]).contiguous()
 
     def forward(self, z: Tensor, shown: Shown, sigma: Tensor) -> Tensor:
         """z [n, 3, H, W], sigma [n] -> [n, 3, H, W]."""

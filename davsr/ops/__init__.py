@@ -10,7 +10,7 @@ from davsr.ops._deform_align import deform_align, deform_align_reference, one_so
 from davsr.ops._extension import Backend, backend, log_backend
 from davsr.ops._flatten import flatten, flatten_reference
 from davsr.ops._fourier_division import fold_power, fourier_division, fourier_division_reference
-from davsr.ops._grid import clamped_to_border, sample, sampling_grid
+from davsr.ops._grid import clamped_to_border, resize_flow, sample, sampling_grid
 from davsr.ops._motion_average import (
     motion_average,
     motion_average_reference,
@@ -19,6 +19,7 @@ from davsr.ops._motion_average import (
     motion_mismatch,
     motion_mismatch_reference,
 )
+from davsr.ops._warp_between import warp_between, warp_between_reference
 
 __all__ = [
     "Backend",
@@ -43,8 +44,11 @@ __all__ = [
     "motion_mismatch",
     "motion_mismatch_reference",
     "one_source_channels",
+    "resize_flow",
     "sample",
     "sampling_grid",
     "to_cells",
     "to_cells_reference",
+    "warp_between",
+    "warp_between_reference",
 ]

@@ -38,6 +38,7 @@ _REGISTERED = (
     "flatten_backward",
     "to_cells",
     "add_cells_",
+    "warp_between_",
     "conv3x3",
     "conv3x3_weight_gradient",
     "cpu_levels",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -22,6 +23,15 @@ def sampling_grid(flow: Tensor) -> Tensor:
     x = torch.arange(w, dtype=flow.dtype, device=flow.device)
     y = torch.arange(h, dtype=flow.dtype, device=flow.device)[:, None]
     return torch.stack([(2 * (x + flow[:, 0]) + 1) / w - 1, (2 * (y + flow[:, 1]) + 1) / h - 1], dim=-1)
+
+
+def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
+    """A flow [b, 2, h, w] on another grid, its components scaled to the new pixels."""
+    h, w = flow.shape[2:]
+    if (h, w) == tuple(size):
+        return flow
+    flow = F.interpolate(flow, size=tuple(size), mode="bilinear", align_corners=False)
+    return flow * flow.new_tensor([size[1] / w, size[0] / h]).view(1, 2, 1, 1)
 
 
 def sample(x: Tensor, grid: Tensor, *, padding: Literal["zeros", "border"]) -> Tensor:

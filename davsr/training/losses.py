@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from davsr.models.davsr import DAVSR, Start
-from davsr.models.flow import SPyNet, resize_flow
+from davsr.models.flow import SPyNet
 from davsr.models.motion import frames_at_lr_times
 from davsr.models.recurrent_prior import agree_one_by_one
+from davsr.ops import resize_flow
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
 

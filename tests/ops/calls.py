@@ -118,6 +118,10 @@ def by_schema(name: str) -> Callable[[np.random.Generator, float, str | None], C
         shapes = {"motion": [b, T, 2, s * h, s * w], "support": [b, 1, *volume[2:]], "d_support": [b, 1, *volume[2:]]}
         shapes |= {"weight": cells, "grad": cells if "mismatch" in name else volume}
         lists = {"cell": [s, s], "steps": [int(rng.choice([-2, -1, 1, 2])) for _ in range(n)]}
+        if name == "warp_between_":
+            made, flow = [b, n, c, s * h, s * w], [b, n, 2, h, w]
+            shapes |= {"out": made, "video": [b, T, *made[2:]], "before": flow, "after": flow}
+            lists |= {"low": [int(rng.integers(T)) for _ in range(n)], "share": [1] * n}
         values: list[Any] = []
         for argument in op.default._schema.arguments:
             kind = str(argument.type)
