@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import davsr
+from davsr.ops import Backend, _extension
 from davsr.options import EnhancementOptions, ModelOptions, RoundsOptions
 
 FOLDER = Path(__file__).parent.parent.parent / "integrations"
@@ -90,20 +91,42 @@ def test_an_adapter_is_a_page(file):
     assert len(file.read_text().splitlines()) <= 150
 
 
-@pytest.mark.slow
-def test_a_network_becomes_a_graph_that_gives_the_same_frames(tmp_path):
-    """As the shipped one, but smaller; saved and loaded, for motion and frames that it was not made with."""
-    module = importlib.import_module("integrations.export_network")
+@pytest.fixture(scope="module")
+def small() -> davsr.DAVSR:
+    """As the shipped one, but smaller."""
     torch.manual_seed(0)
     prior = EnhancementOptions(
         kind="recurrent", channels=8, blocks=1, recurrent_blocks=1, fusion_channels=6, fusion_blocks=1
     )
-    rounds = RoundsOptions(count=1)
-    network = davsr.DAVSR(
-        ModelOptions(iterations=1, rounds=rounds, enhancement=prior), davsr.DegradationOptions()
-    ).eval()
+    options = ModelOptions(iterations=1, rounds=RoundsOptions(count=1), enhancement=prior)
+    return davsr.DAVSR(options, davsr.DegradationOptions()).eval()
+
+
+@pytest.mark.slow
+def test_a_network_becomes_a_graph_that_gives_the_same_frames(small, tmp_path):
+    """Saved and loaded, for motion and frames that it was not made with."""
+    module = importlib.import_module("integrations.export_network")
     lq = torch.rand(1, 2, 3, 16, 16)
-    torch.export.save(module.export(network, 2, (16, 16)), tmp_path / "network.pt2")
+    torch.export.save(module.export(small, 2, (16, 16)), tmp_path / "network.pt2")
     graph = torch.export.load(tmp_path / "network.pt2").module()
     with torch.no_grad():
-        torch.testing.assert_close(graph(lq, *module.motion_of(lq)), network(lq))
+        torch.testing.assert_close(graph(lq, *module.motion_of(lq)), small(lq))
+
+
+@pytest.mark.slow
+def test_a_network_becomes_an_onnx_file_that_gives_the_same_frames(small, tmp_path, monkeypatch):
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    module = importlib.import_module("integrations.export_onnx")
+    monkeypatch.setattr(module, "backend", lambda: Backend("cpu-avx2", "compiled kernels"))
+    with pytest.raises(davsr.InputError, match="DAVSR_REFERENCE=1"):
+        module.export(small, 2, (16, 16), tmp_path / "network.onnx")
+    monkeypatch.setattr(module, "backend", lambda: Backend("reference", "as DAVSR_REFERENCE=1 makes it"))
+    monkeypatch.setattr(_extension, "_DEVICES", ())
+    module.export(small, 2, (16, 16), tmp_path / "network.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    lq = torch.rand(1, 2, 3, 16, 16)
+    there, back = module.export_network.motion_of(lq)
+    (frames,) = session.run(None, {"lq": lq.numpy(), "there": there.numpy(), "back": back.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(frames), small(lq), atol=1e-5, rtol=0)  # 1e-6 with the shipped one
