@@ -36,8 +36,8 @@ TORCH_LIBRARY(davsr, m) {
   // Cells of 4x4 pixels of frames [first, first + count); on the CPU alone, float32, without derivative.
   m.def("to_cells(Tensor x, Tensor support, int first, int count, float level) -> Tensor");
   m.def("add_cells_(Tensor(a!) x, Tensor cells, int first) -> ()");
-  // Frames [b, count, c, H, W] of any strides whose planes are dense; video [b, t, c, H, W], flows [b, count, 2, h, w]; on
-  // the CPU alone, float32, without derivative.
+  // Frames [b, count, c, H, W] of any strides whose planes are dense; video [b, t, c, H, W], flows [b, count, 2, h, w];
+  // on the CPU alone, float32, without derivative.
   m.def(
       "warp_between_(Tensor(a!) out, Tensor video, Tensor before, Tensor after, int[] low, float[] share, str? level=None) -> "
       "()");
