@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from davsr.physics.fresh import fresh_like
 from davsr.physics.psf import (
     Boundary,
     DensePSF,
@@ -139,7 +138,6 @@ class AxisFactor:
             return made[0] if len(made) == 1 else torch.cat(made, dim=dim)
         b, c, _, height, width = y.shape
         shape = (b, c, size * self.scale, height, width)
-        out = fresh_like(add) if out is None and add is not None else out
         if self.disjoint:
             window = self._window(y).view(self.scale, 1)
             frames = y.reshape(b * c * size, 1, height * width)
