@@ -125,8 +125,22 @@ DivisionGradients fourier_division_backward(const at::Tensor& grad_in, const at:
   return division_gradients(d_x, d_quotient, d_otf, in.y);
 }
 
+// What the kernel of conv3x3 makes of the weights first: [36, c_in, c_pad].
+at::Tensor conv3x3_points(const at::Tensor& weight, std::optional<c10::string_view> level) {
+  TORCH_CHECK_VALUE(weight.dim() == 4 && weight.size(2) == 3 && weight.size(3) == 3 && weight.scalar_type() == at::kFloat,
+                    "conv3x3: weight must be [c_out, c_in, 3, 3] of float32, got ", weight.sizes(), " of ", weight.scalar_type());
+  const at::Tensor taps = padded_rows(weight.permute({2, 3, 1, 0}), at::kFloat);
+  const at::Tensor points = at::empty({36, weight.size(1), taps.size(-1)}, taps.options());
+  Conv3x3 op{};  // of no image
+  op.c_in = weight.size(1), op.c_out = weight.size(0), op.c_pad = taps.size(-1);
+  op.weight = taps.const_data_ptr<float>(), op.transformed = points.data_ptr<float>();
+  if (points.numel() > 0) choose(level).conv3x3(op, threads());
+  return points;
+}
+
 at::Tensor conv3x3(const at::Tensor& x_in, const at::Tensor& weight, const at::Tensor& bias,
-                   const std::optional<at::Tensor>& residual_in, double slope, std::optional<c10::string_view> level) {
+                   const std::optional<at::Tensor>& residual_in, double slope, std::optional<c10::string_view> level,
+                   const std::optional<at::Tensor>& points, bool shuffle) {
   TORCH_CHECK_VALUE(x_in.dim() == 4, "conv3x3: x must be [b, c_in, h, w], got ", x_in.sizes());
   const int64_t c_in = x_in.size(1), c_out = weight.size(0);
   TORCH_CHECK_VALUE(c_in > 0 && weight.sizes() == at::IntArrayRef({c_out, c_in, 3, 3}), "conv3x3: weight must be [c_out, ", c_in,
@@ -135,7 +149,11 @@ at::Tensor conv3x3(const at::Tensor& x_in, const at::Tensor& weight, const at::T
   for (const at::Tensor* tensor : {&x_in, &weight, &bias})
     TORCH_CHECK_VALUE(tensor->scalar_type() == at::kFloat, "conv3x3: tensors must be float32, got ", tensor->scalar_type());
   const at::Tensor x = x_in.contiguous(at::MemoryFormat::ChannelsLast);
-  const at::Tensor out = at::empty({x.size(0), c_out, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
+  TORCH_CHECK_VALUE(!shuffle || (c_out % (4 * kPad) == 0 && !residual_in),
+                    "conv3x3: shuffled channels must be a multiple of 64 without a residual, got ", c_out);
+  const int64_t side = shuffle ? 2 : 1, made = c_out / (side * side);
+  const at::Tensor out =
+      at::empty({x.size(0), made, side * x.size(2), side * x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
   at::Tensor residual;
   if (residual_in) {
     TORCH_CHECK_VALUE(residual_in->sizes() == out.sizes() && residual_in->scalar_type() == at::kFloat,
@@ -144,21 +162,31 @@ at::Tensor conv3x3(const at::Tensor& x_in, const at::Tensor& weight, const at::T
     residual = residual_in->contiguous(at::MemoryFormat::ChannelsLast);
   }
   if (out.numel() == 0) return out;
-  const at::Tensor taps = padded_rows(weight.permute({2, 3, 1, 0}), at::kFloat), row = padded_rows(bias, at::kFloat);
-  const at::Tensor transformed = at::empty({36, c_in, taps.size(-1)}, x.options());
+  const at::Tensor row = padded_rows(bias, at::kFloat);
+  at::Tensor taps, transformed;
+  if (points) {
+    TORCH_CHECK_VALUE(points->sizes() == at::IntArrayRef({36, c_in, row.size(0)}) && points->scalar_type() == at::kFloat,
+                      "conv3x3: points must be those of the weight, [36, ", c_in, ", ", row.size(0), "] of float32, got ",
+                      points->sizes(), " of ", points->scalar_type());
+    transformed = points->contiguous();
+  } else {
+    taps = padded_rows(weight.permute({2, 3, 1, 0}), at::kFloat);
+    transformed = at::empty({36, c_in, row.size(0)}, x.options());
+  }
   const Conv3x3 op{x.size(0),
                    x.size(2),
                    x.size(3),
                    c_in,
                    c_out,
-                   taps.size(-1),
+                   row.size(0),
                    x.const_data_ptr<float>(),
-                   taps.const_data_ptr<float>(),
+                   points ? nullptr : taps.const_data_ptr<float>(),
                    row.const_data_ptr<float>(),
                    residual_in ? residual.const_data_ptr<float>() : nullptr,
                    transformed.data_ptr<float>(),
                    out.data_ptr<float>(),
-                   static_cast<float>(slope)};
+                   static_cast<float>(slope),
+                   shuffle};
   choose(level).conv3x3(op, threads());
   return out;
 }
@@ -213,6 +241,7 @@ TORCH_LIBRARY_IMPL(davsr, CPU, m) {
   m.impl("fourier_division", fourier_division);
   m.impl("fourier_division_backward", fourier_division_backward);
   m.impl("conv3x3", conv3x3);
+  m.impl("conv3x3_points", conv3x3_points);
   m.impl("conv3x3_weight_gradient", conv3x3_weight_gradient);
 }
 

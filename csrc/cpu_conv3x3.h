@@ -122,7 +122,11 @@ static void finish_tile(const Conv3x3& op, int64_t b, int64_t top, int64_t left,
     const int64_t left_over = op.c_out - first - c;
     for (int64_t y = 0; y < tall; ++y)
       for (int64_t x = 0; x < wide; ++x) {
-        const int64_t at = ((b * op.height + top + y) * op.width + left + x) * op.c_out + first + c;
+        int64_t at = ((b * op.height + top + y) * op.width + left + x) * op.c_out + first + c;
+        if (op.shuffle) {
+          const int64_t run = op.c_out / 4, part = (first + c) / run, low = part / 2, right = part % 2;
+          at = (((b * op.height + top + y) * 2 + low) * op.width + left + x) * 2 * run + right * run + (first + c) % run;
+        }
         F value = pixel[y][x] + bias;
         value = value < 0.0f ? value * op.slope : value;
         if (left_over >= width) {
@@ -137,7 +141,8 @@ static void finish_tile(const Conv3x3& op, int64_t b, int64_t top, int64_t left,
 
 template <class Device>
 static void conv3x3(const Conv3x3& op, const Parallel& threads) {
-  parallel<Device>(threads, op.c_in, [&](int64_t begin, int64_t end) { transform_weight<Device>(op, begin, end); });
+  if (op.weight)
+    parallel<Device>(threads, op.c_in, [&](int64_t begin, int64_t end) { transform_weight<Device>(op, begin, end); });
 
   const int64_t across = (op.width + 3) / 4, down = (op.height + 3) / 4, tiles = op.batch * down * across;
   parallel<Device>(threads, (tiles + kConvTiles - 1) / kConvTiles, [&](int64_t begin, int64_t end) {

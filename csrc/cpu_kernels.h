@@ -51,13 +51,15 @@ struct DivisionOtfGradient {
   void* d_otf;
 };
 
-// out = residual + leaky(x * weight + bias), channels-last.
+// out = residual + leaky(x * weight + bias), channels-last; `shuffle`: pixel (y, x) of channel (i, j, c), where each
+// has c_out / 4, a multiple of kPad, becomes pixel (2 y + i, 2 x + j) of channel c, and there is no residual.
 struct Conv3x3 {
   int64_t batch, height, width, c_in, c_out, c_pad;
   const float *x, *weight, *bias, *residual;  // weight [3, 3, c_in, c_pad], bias [c_pad]; residual like out, or null
-  float* transformed;                         // [36, c_in, c_pad], filled here
+  float* transformed;                         // [36, c_in, c_pad], filled here where there is a weight
   float* out;
   float slope;  // of negative values
+  bool shuffle;
 };
 
 // Of the plain convolution.

@@ -42,7 +42,12 @@ TORCH_LIBRARY(davsr, m) {
       "warp_between_(Tensor(a!) out, Tensor video, Tensor before, Tensor after, int[] low, float[] share, str? level=None) -> "
       "()");
   // On the CPU alone: elsewhere torch's own convolution is as good. The derivative is that of the plain convolution.
-  m.def("conv3x3(Tensor x, Tensor weight, Tensor bias, Tensor? residual, float slope, str? level=None) -> Tensor");
+  // `points`: conv3x3_points of the weight, where it is known; `shuffle`: channels (i, j, c) become pixels
+  // (2 y + i, 2 x + j).
+  m.def(
+      "conv3x3(Tensor x, Tensor weight, Tensor bias, Tensor? residual, float slope, str? level=None, Tensor? points=None, "
+      "bool shuffle=False) -> Tensor");
+  m.def("conv3x3_points(Tensor weight, str? level=None) -> Tensor");
   m.def("conv3x3_weight_gradient(Tensor grad, Tensor x, str? level=None) -> (Tensor, Tensor)");
   m.def("cpu_levels() -> str[]");
   m.def("has_cuda() -> bool");

@@ -17,6 +17,7 @@ from benchmarks.__main__ import main
 from benchmarks.ablation import main as ablation
 from benchmarks.measure import OURS, PEER, Case, disagreement, is_convolution, measure, peak_memory, take_turns
 from benchmarks.peer import Peer
+from benchmarks.plain import main as plain
 from benchmarks.speed import main as speed
 from davsr.evaluation.pairs import SAMPLE
 from davsr.models.davsr import DAVSR
@@ -127,3 +128,10 @@ def test_ablation_takes_one_part_away_at_a_time(capsys):
 def test_speed_is_told_in_output_frames(capsys):
     assert speed(["--model", "training-free", "--frames", "2", "--size", "8", "12", "--repeats", "2"]) == 0
     assert re.search(r"training-free: 8x12 -> 32x48, \d+\.\d output frames a second", capsys.readouterr().out)
+
+
+def test_page_faults_of_a_plain_script_are_told(capsys):
+    assert plain(["--quick", "--calls", "2"]) == 0
+    out = capsys.readouterr().out
+    for what in ("dropped", "kept"):
+        assert re.search(rf"10x64x64, results {what}\n  ours +\d+\.\d\d ms +\d+ page faults", out)

@@ -71,8 +71,10 @@ class FlowGuidedAlignment(nn.Module):
         # One cat of tensors that lie channels-last is a copy of rows; any other memory format makes the convolution
         # convert.
         inputs = [x.to(p1.dtype, memory_format=torch.channels_last) for x in (*cond, *flows)]
-        hidden = self.offset[:-1](torch.cat(inputs, dim=1))
-        last = self.offset[-1]
+        hidden = torch.cat(inputs, dim=1)
+        *first, last = (part for part in self.offset if isinstance(part, Conv3x3))
+        for conv in first:
+            hidden = conv(hidden, slope=0.1)
         features, groups = p1, self.groups
         weight: Tensor = self.weight
         if self.order == 2 and p2 is None:  # zeros sample to zero: the groups of p2 and their offsets are not needed

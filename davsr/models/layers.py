@@ -33,16 +33,13 @@ def weights_channels_last(module: nn.Module) -> None:
 def upsample(conv: Conv3x3, x: Tensor) -> Tensor:
     """Convolution to 4c channels, pixel shuffle, LeakyReLU: [b, m, h, w] -> [b, c, 2h, 2w].
 
-    The convolution's channels are put in the order (row, column, c) first. Channels-last, the shuffle then moves runs
-    of 2c numbers instead of single ones.
+    The convolution's channels are put in the order (row, column, c) first, in which `conv3x3` puts runs of them to
+    their pixels.
     """
     c = conv.out_channels // 4
     weight = conv.weight.unflatten(0, (c, 4)).transpose(0, 1).flatten(0, 1)
     assert conv.bias is not None
-    y = conv3x3(x, weight, conv.bias.view(c, 4).t().flatten(), slope=0.1)
-    b, _, h, w = y.shape
-    rows = y.permute(0, 2, 3, 1).reshape(b, h, w, 2, 2 * c).transpose(2, 3)
-    return rows.reshape(b, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
+    return conv3x3(x, weight, conv.bias.view(c, 4).t().flatten(), slope=0.1, shuffle=True)
 
 
 class ResidualBlocks(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -22,10 +23,15 @@ from davsr.models.layers import Conv3x3, ResidualBlocks, upsample, weights_chann
 from davsr.models.precision import like_weights
 from davsr.models.prior import Observation, Prior
 from davsr.models.warp import warp
+from davsr.ops import weights_stay
 from davsr.options import EnhancementOptions
 
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 _PIXELS = 2**16  # HR pixels of one pass: enough to keep every core busy, few enough to stay near the caches
+
+
+def _weights_stay() -> AbstractContextManager[None]:
+    return nullcontext() if torch.compiler.is_compiling() else weights_stay()
 
 
 class StepFlows(NamedTuple):
@@ -97,12 +103,14 @@ class RVE(Prior):
         scans: list[Sequence[Tensor]] = [features.split(b)]
         flows_of = dict(zip(("backward", "forward"), self._branch_flows(frames, b), strict=True))
         for name in BRANCHES:
-            scans.append(self._scan(name, scans, flows_of[name.split("_")[0]]))
+            with _weights_stay():
+                scans.append(self._scan(name, scans, flows_of[name.split("_")[0]]))
         n = self._at_once(b * height * width, T)
-        enhanced = [
-            self._saving_memory(self._reconstruct, part, *(scan[j] for j in range(i, min(i + n, T)) for scan in scans))
-            for i, part in zip(range(0, T, n), frames.split(n * b), strict=True)
-        ]
+        with _weights_stay():
+            enhanced = [
+                self._saving_memory(self._reconstruct, x, *(scan[j] for j in range(i, min(i + n, T)) for scan in scans))
+                for i, x in zip(range(0, T, n), frames.split(n * b), strict=True)
+            ]
         return torch.cat([part.unflatten(0, (-1, b))[..., :H, :W].permute(1, 2, 0, 3, 4) for part in enhanced], dim=2)
 
     def _per_frame(self, beta: Tensor | None, T: int) -> Tensor | None:

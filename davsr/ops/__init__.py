@@ -5,7 +5,7 @@ says which.
 """
 
 from davsr.ops._cells import add_cells, add_cells_reference, to_cells, to_cells_reference
-from davsr.ops._conv3x3 import conv3x3, conv3x3_reference
+from davsr.ops._conv3x3 import conv3x3, conv3x3_reference, weights_stay
 from davsr.ops._deform_align import deform_align, deform_align_reference, one_source_channels
 from davsr.ops._extension import Backend, backend, log_backend
 from davsr.ops._flatten import flatten, flatten_reference
@@ -51,4 +51,5 @@ __all__ = [
     "to_cells_reference",
     "warp_between",
     "warp_between_reference",
+    "weights_stay",
 ]

@@ -40,6 +40,7 @@ _REGISTERED = (
     "add_cells_",
     "warp_between_",
     "conv3x3",
+    "conv3x3_points",
     "conv3x3_weight_gradient",
     "cpu_levels",
     "has_cuda",

@@ -96,11 +96,16 @@ def fourier_division(rng: np.random.Generator, wrong: float, level: str | None) 
 
 def conv3x3(rng: np.random.Generator, wrong: float, level: str | None) -> Callable[[], Any]:
     b, i, o, h, w = (int(rng.integers(low, high)) for low, high in ((0, 3), (1, 40), (0, 40), (0, 15), (0, 15)))
+    o = int(rng.choice([o, 64]))
     x, weight, bias = tensor(rng, [b, i, h, w], wrong), tensor(rng, [o, i, 3, 3], wrong), tensor(rng, [o], wrong)
     residual = tensor(rng, [b, o, h, w], wrong) if rng.random() < 0.5 else None
     slope = float(rng.choice([0, 0.1, 1, np.nan, 1e38]))
     if rng.random() < 0.5:
-        return lambda: torch.ops.davsr.conv3x3(x, weight, bias, residual, slope, level)
+        points = tensor(rng, [36, i, -(-o // 16) * 16], wrong) if rng.random() < 0.5 else None
+        shuffle = bool(rng.random() < 0.5)
+        return lambda: torch.ops.davsr.conv3x3(x, weight, bias, residual, slope, level, points, shuffle)
+    if rng.random() < 0.1:
+        return lambda: torch.ops.davsr.conv3x3_points(weight, level)
     grad = tensor(rng, [b, o, h, w], wrong)
     return lambda: torch.ops.davsr.conv3x3_weight_gradient(grad, x, level)
 
@@ -147,7 +152,9 @@ def ops() -> list[Any]:
     """A generator of calls for every compiled op."""
     generators = [deform_align, fourier_division, conv3x3]
     known = {
-        name + more for name in (op.__name__ for op in generators) for more in ("", "_backward", "_weight_gradient")
+        name + more
+        for name in (op.__name__ for op in generators)
+        for more in ("", "_backward", "_weight_gradient", "_points")
     }
     told = {"cpu_levels", "has_cuda", "built_for"}  # these take nothing
     names = {

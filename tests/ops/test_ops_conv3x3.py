@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import resource
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from davsr.ops import backend, conv3x3, conv3x3_reference
+from davsr.ops import backend, conv3x3, conv3x3_reference, weights_stay
 
 COMPILED = backend().name != "reference"
 LEVELS = [level for level in torch.ops.davsr.cpu_levels() if level != "serial"] if COMPILED else []
@@ -128,6 +129,56 @@ def test_strided_gradients_equal_contiguous_ones(level):
 
 
 @needs_extension
+@pytest.mark.parametrize("level", LEVELS)
+def test_known_points_change_nothing(level):
+    x, weight, bias, residual = inputs(2, 17, 33, 7, 6)
+    points = torch.ops.davsr.conv3x3_points(weight, level)
+    expected = torch.ops.davsr.conv3x3(x, weight, bias, residual, 0.1, level)
+    assert torch.equal(torch.ops.davsr.conv3x3(x, weight, bias, residual, 0.1, level, points), expected)
+
+
+@needs_extension
+def test_weights_are_transformed_once_while_they_stay_and_anew_afterwards(monkeypatch):
+    x, weight, bias, _ = inputs(1, 6, 9, 5, 5)
+    weight = torch.nn.Parameter(weight)
+    made = []
+    points = torch.ops.davsr.conv3x3_points
+    monkeypatch.setattr(torch.ops.davsr, "conv3x3_points", lambda *given: made.append(given) or points(*given))
+    with torch.no_grad():
+        before = conv3x3(x, weight, bias)
+        with weights_stay():
+            for _ in range(2):
+                with weights_stay():  # one within another is the same
+                    assert torch.equal(conv3x3(x, weight, bias), before)
+                assert torch.equal(conv3x3(x, weight * 1, bias), before)  # no parameter: not kept
+        assert len(made) == 1
+        weight.mul_(2)
+        changed = conv3x3(x, weight, torch.zeros(9))
+        with weights_stay():
+            assert torch.equal(conv3x3(x, weight, torch.zeros(9)), changed)
+        assert len(made) == 2 and not torch.equal(changed, before)
+
+
+@pytest.mark.parametrize("c_out", [64, 128, 20])
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_shuffled_channels_are_pixels(c_out, with_gradient):
+    x, weight, bias, _ = inputs(2, 6, c_out, 9, 6)
+    y = conv3x3_reference(x, weight, bias, slope=0.1)
+    expected = F.pixel_shuffle(y.unflatten(1, (4, -1)).transpose(1, 2).flatten(1, 2), 2)
+    weight.requires_grad_(with_gradient)
+    for function in (conv3x3, conv3x3_reference):
+        assert_near(function(x, weight, bias, slope=0.1, shuffle=True).detach(), expected.double())
+
+
+@needs_extension
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_shuffles(level):
+    x, weight, bias, _ = inputs(2, 6, 64, 9, 6)
+    expected = conv3x3_reference(x, weight, bias, slope=0.1, shuffle=True)
+    assert_near(torch.ops.davsr.conv3x3(x, weight, bias, None, 0.1, level, None, True), expected.double())
+
+
+@needs_extension
 def test_second_derivatives_are_those_of_the_reference():
     given = [v.requires_grad_() for v in inputs(1, 9, 10, 6, 7)[:3]]
     double = [v.double().detach().requires_grad_() for v in given]
@@ -186,6 +237,10 @@ def test_opcheck(strided):
         x, weight = (v.transpose(0, -1).contiguous().transpose(0, -1) for v in (x, weight))
     given = [v.requires_grad_() for v in (x, weight, bias)]
     torch.library.opcheck(torch.ops.davsr.conv3x3.default, (*given, None, 1.0))
+    torch.library.opcheck(torch.ops.davsr.conv3x3_points.default, (weight.detach(),))
+    x, weight, bias, _ = inputs(2, 3, 64, 6, 7)
+    points = torch.ops.davsr.conv3x3_points(weight)
+    torch.library.opcheck(torch.ops.davsr.conv3x3.default, (x, weight, bias, None, 0.1, None, points, True))
 
 
 @needs_extension
@@ -236,11 +291,12 @@ def test_what_is_not_finite_stays_near(value):
         ({"x": torch.zeros(3, 4, 5)}, r"conv3x3: x must be \[b, c_in, h, w\], got \[3, 4, 5\]"),
         ({"weight": torch.zeros(6, 3, 3, 3)}, r"conv3x3: weight must be \[c_out, 4, 3, 3\], got \[6, 3, 3, 3\]"),
         ({"bias": torch.zeros(5)}, r"conv3x3: bias must be \[6\], got \[5\]"),
+        ({"shuffle": True}, r"conv3x3: shuffled channels must be a multiple of 4 .*, got 6"),
         ({"residual": torch.zeros(1, 6, 5, 4)}, r"conv3x3: residual must be \[1, 6, 5, 5\], got \[1, 6, 5, 4\]"),
     ],
 )
 def test_errors(changed, message):
-    given = dict(zip(("x", "weight", "bias", "residual"), inputs(1, 4, 6, 5, 5), strict=True)) | changed
+    given: dict[str, Any] = dict(zip(("x", "weight", "bias", "residual"), inputs(1, 4, 6, 5, 5), strict=True)) | changed
     with pytest.raises(ValueError, match=message):
         conv3x3(**given)
 
@@ -257,6 +313,11 @@ def test_errors_of_the_compiled_op():
     ):
         with pytest.raises(ValueError, match=f"conv3x3: .*{message}"):
             torch.ops.davsr.conv3x3(*given, 1.0)
+    for more, message in (((weight,), "points must be"), ((None, True), "shuffled channels must be")):
+        with pytest.raises(ValueError, match=f"conv3x3: .*{message}"):
+            torch.ops.davsr.conv3x3(x, weight, bias, None, 1.0, None, *more)
+    with pytest.raises(ValueError, match="conv3x3: weight must be"):
+        torch.ops.davsr.conv3x3_points(weight[..., :2])
     for grad, like, message in (
         (residual[0], x, "grad must be"),
         (residual[..., :3], x, "grad must be"),
