@@ -78,6 +78,18 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_blend_backward_by_unit(con
   return {d_a, d_weight, d_motion};
 }
 
+// One pass after the other: the mismatch, the weights, the blend.
+template <class Device>
+std::tuple<at::Tensor, at::Tensor> motion_average_by_unit(const MotionShape& shape, const at::Tensor& a, const at::Tensor& motion,
+                                                          double mismatch, double reach) {
+  const at::Tensor weight = motion_mismatch_by_unit<Device>(shape, a, motion).div_(-mismatch * mismatch);
+  for (int k = 0; k < shape.steps; ++k) {
+    const double frames = shape.step[k];
+    weight.select(1, k).sub_(frames * frames / (2 * reach * reach));
+  }
+  return motion_blend_by_unit<Device>(shape, a, motion, weight.exp_());
+}
+
 template <class Device>
 at::Tensor flatten_by_unit(const MotionShape& shape, const at::Tensor& x_in, const at::Tensor& step, double flat) {
   const at::Tensor x = x_in.contiguous(), out = at::empty_like(x);

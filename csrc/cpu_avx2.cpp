@@ -13,6 +13,9 @@ struct Avx2 {
   static DAVSR_FN uint32_t bits(VectorOf<float, 8>::index holds) {
     return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(holds)));
   }
+  static DAVSR_FN VectorOf<float, 8>::type floor(VectorOf<float, 8>::type value) {
+    return reinterpret_cast<VectorOf<float, 8>::type>(_mm256_floor_ps(reinterpret_cast<__m256>(value)));
+  }
   using Device = Cpu<Avx2>;
 };
 

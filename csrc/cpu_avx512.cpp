@@ -13,6 +13,9 @@ struct Avx512 {
   static DAVSR_FN uint32_t bits(VectorOf<float, 16>::index holds) {
     return _mm512_movepi32_mask(reinterpret_cast<__m512i>(holds));
   }
+  static DAVSR_FN VectorOf<float, 16>::type floor(VectorOf<float, 16>::type value) {
+    return reinterpret_cast<VectorOf<float, 16>::type>(_mm512_maskz_roundscale_ps(0xffff, reinterpret_cast<__m512>(value), 1));
+  }
   using Device = Cpu<Avx512>;
 };
 

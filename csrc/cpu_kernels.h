@@ -95,6 +95,13 @@ struct MotionBlendBackward {
   void *d_a, *d_weight, *d_motion;
 };
 
+struct MotionAverage {
+  MotionShape shape;
+  const void *a, *motion;
+  void *mean, *support;  // support: null where it is not asked for
+  double mismatch, reach;
+};
+
 // Images [batch, channels, frames, height, width], one of each batch and frame.
 struct Flatten {
   MotionShape shape;
@@ -144,6 +151,7 @@ struct CpuKernels {
   void (*motion_mismatch_backward)(const MotionMismatchBackward&, bool doubles, const Parallel&);
   void (*motion_blend)(const MotionBlend&, bool doubles, const Parallel&);
   void (*motion_blend_backward)(const MotionBlendBackward&, bool doubles, const Parallel&);
+  void (*motion_average)(const MotionAverage&, bool doubles, const Parallel&);
   void (*flatten)(const Flatten&, bool doubles, const Parallel&);
   void (*to_cells)(const ToCells&, const Parallel&);
   void (*add_cells)(const AddCells&, const Parallel&);

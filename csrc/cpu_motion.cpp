@@ -71,6 +71,36 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_blend_backward(const at::T
   return {d_a, d_weight, d_motion};
 }
 
+void average_into(const MotionShape& shape, const at::Tensor& a, const at::Tensor& motion, double mismatch, double reach,
+                  const at::Tensor& mean, void* support, Level level) {
+  if (a.numel() > 0)
+    choose(level).motion_average({shape, a.data_ptr(), motion.data_ptr(), mean.data_ptr(), support, mismatch, reach},
+                                 a.scalar_type() == at::kDouble, threads());
+}
+
+std::tuple<at::Tensor, at::Tensor> motion_average(const at::Tensor& a_in, const at::Tensor& motion_in, at::IntArrayRef cell,
+                                                  at::IntArrayRef steps, double mismatch, double reach, Level level) {
+  const MotionShape shape = average_shape(a_in, motion_in, cell, steps, mismatch, reach);
+  if (is_serial(level)) return motion_average_by_unit<Serial>(shape, a_in, motion_in, mismatch, reach);
+  const at::Tensor a = a_in.contiguous(), mean = at::empty_like(a),
+                   support = at::empty({shape.batch, shape.frames, shape.height, shape.width}, a.options());
+  average_into(shape, a, motion_in.contiguous(), mismatch, reach, mean, support.data_ptr(), level);
+  return {mean, support};
+}
+
+void motion_average_(at::Tensor& out, const at::Tensor& a_in, const at::Tensor& motion_in, at::IntArrayRef cell,
+                     at::IntArrayRef steps, double mismatch, double reach, Level level) {
+  const MotionShape shape = average_shape(a_in, motion_in, cell, steps, mismatch, reach);
+  check_out(out, a_in, {a_in, motion_in}, "motion_average");
+  if (is_serial(level)) {
+    out.copy_(std::get<0>(motion_average_by_unit<Serial>(shape, a_in, motion_in, mismatch, reach)));
+    return;
+  }
+  const at::Tensor made = out.is_contiguous() ? out : at::empty(out.sizes(), out.options());
+  average_into(shape, a_in.contiguous(), motion_in.contiguous(), mismatch, reach, made, nullptr, level);
+  if (!made.is_same(out)) out.copy_(made);
+}
+
 at::Tensor flatten(const at::Tensor& x_in, const at::Tensor& step, double flat, Level level) {
   const MotionShape shape = flatten_shape(x_in, step);
   if (is_serial(level)) return flatten_by_unit<Serial>(shape, x_in, step, flat);
@@ -79,6 +109,20 @@ at::Tensor flatten(const at::Tensor& x_in, const at::Tensor& step, double flat, 
     choose(level).flatten({shape, flat, x.data_ptr(), step.data_ptr(), nullptr, out.data_ptr(), nullptr},
                           x.scalar_type() == at::kDouble, threads());
   return out;
+}
+
+void flatten_(at::Tensor& out, const at::Tensor& x_in, const at::Tensor& step, double flat, Level level) {
+  const MotionShape shape = flatten_shape(x_in, step);
+  check_out(out, x_in, {x_in, step}, "flatten");
+  if (is_serial(level)) {
+    out.copy_(flatten_by_unit<Serial>(shape, x_in, step, flat));
+    return;
+  }
+  const at::Tensor x = x_in.contiguous(), made = out.is_contiguous() ? out : at::empty(out.sizes(), out.options());
+  if (x.numel() > 0)
+    choose(level).flatten({shape, flat, x.data_ptr(), step.data_ptr(), nullptr, made.data_ptr(), nullptr},
+                          x.scalar_type() == at::kDouble, threads());
+  if (!made.is_same(out)) out.copy_(made);
 }
 
 std::tuple<at::Tensor, at::Tensor> flatten_backward(const at::Tensor& grad_in, const at::Tensor& x_in, const at::Tensor& step,
@@ -184,7 +228,10 @@ TORCH_LIBRARY_IMPL(davsr, CPU, m) {
   m.impl("motion_mismatch_backward", motion_mismatch_backward);
   m.impl("motion_blend", motion_blend);
   m.impl("motion_blend_backward", motion_blend_backward);
+  m.impl("motion_average", motion_average);
+  m.impl("motion_average_", motion_average_);
   m.impl("flatten", flatten);
+  m.impl("flatten_", flatten_);
   m.impl("flatten_backward", flatten_backward);
   m.impl("to_cells", to_cells);
   m.impl("add_cells_", add_cells_);

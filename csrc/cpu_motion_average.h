@@ -2,29 +2,9 @@
 // so that the rows that neighbours are sampled from stay in the second-level cache.
 #pragma once
 
-#include "cpu_tiles.h"
+#include "cpu_motion_sample.h"
 
 namespace davsr {
-
-template <class Device, class Real>
-static DAVSR_FN typename Device::template Lanes<Real> load_some(const Real* from, int count) {
-  constexpr int wide = Device::template lanes<Real>;
-  typename Device::template Lanes<Real> value{};
-  if (count == wide)
-    __builtin_memcpy(&value, from, sizeof value);
-  else
-    __builtin_memcpy(&value, from, static_cast<size_t>(count) * sizeof(Real));
-  return value;
-}
-
-template <class Device, class Real>
-static DAVSR_FN void store_some(Real* to, typename Device::template Lanes<Real> value, int count) {
-  constexpr int wide = Device::template lanes<Real>;
-  if (count == wide)
-    __builtin_memcpy(to, &value, sizeof value);
-  else
-    __builtin_memcpy(to, &value, static_cast<size_t>(count) * sizeof(Real));
-}
 
 // The pixels of one row of frame p, a vector at a time, with the motion that they sample along.
 template <class Device, class Real>
@@ -132,18 +112,6 @@ struct WeightRow {
     return low + beyond * (Device::template pack<Real, wide>(second + k * row + x) - low);
   }
 };
-
-template <int count>
-struct Colours {
-  static constexpr int value = count;
-};
-
-// Calls body(Colours<n>{}, first channel) for all channels: three together where there are three.
-template <class Body>
-static DAVSR_FN void colours(const MotionShape& shape, const Body& body) {
-  if (shape.channels == 3) return body(Colours<3>{}, 0);
-  for (int64_t c = 0; c < shape.channels; ++c) body(Colours<1>{}, c);
-}
 
 template <class Device, class Real>
 static void motion_mismatch(const MotionMismatch& op, const Parallel& threads) {

@@ -89,9 +89,30 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_blend_backward(const at::T
                                              like(mean, a, "motion_blend: mean"), support.contiguous(), motion_gradient);
 }
 
+std::tuple<at::Tensor, at::Tensor> motion_average(const at::Tensor& a, const at::Tensor& motion, at::IntArrayRef cell,
+                                                  at::IntArrayRef steps, double mismatch, double reach, Level) {
+  const c10::cuda::CUDAGuard guard(a.device());
+  return motion_average_by_unit<Cuda>(average_shape(a, motion, cell, steps, mismatch, reach), a, motion, mismatch, reach);
+}
+
+void motion_average_(at::Tensor& out, const at::Tensor& a, const at::Tensor& motion, at::IntArrayRef cell, at::IntArrayRef steps,
+                     double mismatch, double reach, Level) {
+  const c10::cuda::CUDAGuard guard(a.device());
+  const MotionShape shape = average_shape(a, motion, cell, steps, mismatch, reach);
+  check_out(out, a, {a, motion}, "motion_average");
+  out.copy_(std::get<0>(motion_average_by_unit<Cuda>(shape, a, motion, mismatch, reach)));
+}
+
 at::Tensor flatten(const at::Tensor& x, const at::Tensor& step, double flat, Level) {
   const c10::cuda::CUDAGuard guard(x.device());
   return flatten_by_unit<Cuda>(flatten_shape(x, step), x, step, flat);
+}
+
+void flatten_(at::Tensor& out, const at::Tensor& x, const at::Tensor& step, double flat, Level) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  const MotionShape shape = flatten_shape(x, step);
+  check_out(out, x, {x, step}, "flatten");
+  out.copy_(flatten_by_unit<Cuda>(shape, x, step, flat));
 }
 
 std::tuple<at::Tensor, at::Tensor> flatten_backward(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& step,
@@ -111,7 +132,10 @@ TORCH_LIBRARY_IMPL(davsr, CUDA, m) {
   m.impl("motion_mismatch_backward", motion_mismatch_backward);
   m.impl("motion_blend", motion_blend);
   m.impl("motion_blend_backward", motion_blend_backward);
+  m.impl("motion_average", motion_average);
+  m.impl("motion_average_", motion_average_);
   m.impl("flatten", flatten);
+  m.impl("flatten_", flatten_);
   m.impl("flatten_backward", flatten_backward);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <ATen/MemoryOverlap.h>
 #include <torch/library.h>
 
 #include <tuple>
@@ -31,10 +32,11 @@ inline MotionShape motion_shape(const at::Tensor& a, const at::Tensor& motion, a
   return shape;
 }
 
-inline MotionShape mismatch_shape(const at::Tensor& a, const at::Tensor& motion, at::IntArrayRef cell, at::IntArrayRef steps) {
-  MotionShape shape = motion_shape(a, motion, steps, "motion_mismatch");
-  TORCH_CHECK_VALUE(cell.size() == 2 && cell[0] > 0 && cell[1] > 0 && cell[0] <= shape.height && cell[1] <= shape.width,
-                    "motion_mismatch: cell must be two sides within the frame, got ", cell);
+inline MotionShape mismatch_shape(const at::Tensor& a, const at::Tensor& motion, at::IntArrayRef cell, at::IntArrayRef steps,
+                                  const char* op = "motion_mismatch") {
+  MotionShape shape = motion_shape(a, motion, steps, op);
+  TORCH_CHECK_VALUE(cell.size() == 2 && cell[0] > 0 && cell[1] > 0 && cell[0] <= shape.height && cell[1] <= shape.width, op,
+                    ": cell must be two sides within the frame, got ", cell);
   shape.cell_h = cell[0];
   shape.cell_w = cell[1];
   shape.cells_h = shape.height / cell[0];
@@ -52,6 +54,21 @@ inline MotionShape blend_shape(const at::Tensor& a, const at::Tensor& motion, co
   shape.cells_h = weight.size(3);
   shape.cells_w = weight.size(4);
   return shape;
+}
+
+inline MotionShape average_shape(const at::Tensor& a, const at::Tensor& motion, at::IntArrayRef cell, at::IntArrayRef steps,
+                                 double mismatch, double reach) {
+  TORCH_CHECK_VALUE(mismatch > 0 && reach > 0, "motion_average: mismatch and reach must be above 0, got ", mismatch, " and ",
+                    reach);
+  return mismatch_shape(a, motion, cell, steps, "motion_average");
+}
+
+// Memory that a result is to be written to: it has the sizes of `like` and is none of what is read.
+inline void check_out(const at::Tensor& out, const at::Tensor& like, at::TensorList read, const char* op) {
+  check_sizes(out, like.sizes(), op, "out");
+  check_type(out, like, op, "out", "the input");
+  at::assert_no_internal_overlap(out);
+  for (const at::Tensor& input : read) at::assert_no_overlap(out, input);
 }
 
 inline at::Tensor cells_like(const at::Tensor& a, const MotionShape& shape) {

@@ -31,7 +31,15 @@ TORCH_LIBRARY(davsr, m) {
   m.def(
       "motion_blend_backward(Tensor d_mean, Tensor d_support, Tensor a, Tensor motion, Tensor weight, Tensor mean, "
       "Tensor support, int[] steps, bool motion_gradient, str? level=None) -> (Tensor, Tensor, Tensor)");
+  // What ends in _ writes to memory that is there, without derivative; of the average, the mean alone.
+  m.def(
+      "motion_average(Tensor a, Tensor motion, int[] cell, int[] steps, float mismatch, float reach, str? level=None) -> "
+      "(Tensor, Tensor)");
+  m.def(
+      "motion_average_(Tensor(a!) out, Tensor a, Tensor motion, int[] cell, int[] steps, float mismatch, float reach, "
+      "str? level=None) -> ()");
   m.def("flatten(Tensor x, Tensor step, float flat, str? level=None) -> Tensor");
+  m.def("flatten_(Tensor(a!) out, Tensor x, Tensor step, float flat, str? level=None) -> ()");
   m.def("flatten_backward(Tensor grad, Tensor x, Tensor step, float flat, str? level=None) -> (Tensor, Tensor)");
   // Cells of 4x4 pixels of frames [first, first + count); on the CPU alone, float32, without derivative.
   m.def("to_cells(Tensor x, Tensor support, int first, int count, float level) -> Tensor");

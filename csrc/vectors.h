@@ -90,6 +90,15 @@ struct Cpu {
     return whole > value ? whole - splat<Real>(1) : whole;
   }
 
+  // floor() in one instruction where there is one: what is no number stays so.
+  template <class Real>
+  static DAVSR_FN Lanes<Real> round_down(const Lanes<Real>& value) {
+    if constexpr (sizeof(Real) == 4 && Isa::has_bits)
+      return Isa::floor(value);
+    else
+      return floor<Real>(value);
+  }
+
   template <class Real>
   static DAVSR_FN Index<Real> integer(const Lanes<Real>& value) {
     return __builtin_convertvector(value, Index<Real>);
@@ -107,6 +116,15 @@ struct Cpu {
       for (int l = 0; l < lanes<Real>; ++l) found |= (lane[l] ? 1u : 0u) << l;
       return found;
     }
+  }
+
+  // Bit l: whether lane l is negative.
+  template <class Real>
+  static DAVSR_FN uint32_t signs(const Index<Real>& value) {
+    if constexpr (sizeof(Real) == 4 && Isa::has_bits)
+      return Isa::bits(value);
+    else
+      return bits<Real>(value < 0);
   }
 
   // The four neighbours of places in an image, of every colour. Lanes that lie in one row and close to each other, most
@@ -176,10 +194,9 @@ struct Cpu {
            __builtin_convertvector(x, Index<Real>);
   }
 
-  // exp(value) - 1 = 2^n (exp(r) - 1) + (2^n - 1) with value = n ln 2 + r, for -87 <= value <= 88: exact at 0, 2 ulp
-  // elsewhere.
+  // value = n ln 2 + r: exp(r) - 1, and 2^n. For -87 <= value <= 88, 2 ulp.
   template <class Real>
-  static DAVSR_FN Lanes<Real> expm1(const Lanes<Real>& value) {
+  static DAVSR_FN Lanes<Real> reduced_expm1(const Lanes<Real>& value, Lanes<Real>& power) {
     using F = Lanes<Real>;
     const F magic = splat<Real>(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
     const F n = (value * 1.44269504f + magic) - magic;
@@ -192,8 +209,31 @@ struct Cpu {
     series = series * r + 0.5f;
     series = series * r * r + r;
     const Index<Real> exponent = (__builtin_convertvector(n, Index<Real>) + 127) << 23;
-    const F power = (F)exponent;
+    power = (F)exponent;
+    return series;
+  }
+
+  // exp(value) - 1, exact at 0.
+  template <class Real>
+  static DAVSR_FN Lanes<Real> expm1(const Lanes<Real>& value) {
+    Lanes<Real> power;
+    const Lanes<Real> series = reduced_expm1<Real>(value, power);
     return power * series + (power - 1.0f);
+  }
+
+  // For value <= 88: what is smaller than exp(-87) is that, in float32.
+  template <class Real>
+  static DAVSR_FN Lanes<Real> exp(const Lanes<Real>& value) {
+    if constexpr (sizeof(Real) == 8) {
+      Lanes<Real> result;
+      for (int l = 0; l < lanes<Real>; ++l) result[l] = ::exp(value[l]);
+      return result;
+    } else {
+      const Lanes<Real> least = splat<Real>(-87.0f);
+      Lanes<Real> power;
+      const Lanes<Real> series = reduced_expm1<Real>(value < least ? least : value, power);
+      return power * series + power;
+    }
   }
 
   template <class Real>

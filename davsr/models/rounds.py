@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from davsr.models.layers import Conv3x3, weights_channels_last
 from davsr.models.precision import empty_volume, like_weights, needs_gradient, share_memory, working_dtype
-from davsr.ops import add_cells, conv3x3, flatten, motion_blend, motion_mismatch, to_cells
+from davsr.ops import add_cells, conv3x3, flatten, motion_average, motion_blend, motion_mean, motion_mismatch, to_cells
 from davsr.physics.operator import Operator
 
 # Found by hand on cuts of the film and of the validation clips; results change slowly around them.
@@ -114,20 +114,36 @@ class MotionPrior(nn.Module):
         if stages is not None:
             stages["r_0"] = z.clone()
         previous = z.clone() if learning else empty_volume(z, *z.shape).copy_(z)
+        mean = None if learning or self.trust is not None else empty_volume(z, *z.shape)
         for k in range(1, self.rounds + 1):
             if learning:
                 ahead = torch.lerp(previous, z, 1 + momenta[k])
                 mean, support = self._average(ahead, motion, speed, cell)
                 previous, z = z, degradation.data_step(self._settle(mean, support, k, flattening[k]), y, alphas[k])
             else:  # the same, in memory that is there: fresh memory costs more than the sums
-                ahead = previous.lerp_(z, 1 + float(momenta[k]))
-                mean, support = self._average(ahead, motion, speed, cell)
-                del ahead, previous  # three volumes at a time are all that there is room for
-                settled = self._settle(mean, support, k, flattening[k])
-                del mean, support
+                settled = self._in_place(
+                    previous.lerp_(z, 1 + float(momenta[k])), mean, motion, speed, cell, k, flattening[k]
+                )
                 previous, z = z, degradation.data_step(settled, y, alphas[k], out=settled)
                 del settled
         return z
+
+    def _in_place(
+        self,
+        a: Tensor,
+        mean: Tensor | None,
+        motion: Tensor,
+        speed: Tensor | None,
+        cell: tuple[int, int],
+        k: int,
+        step: Tensor,
+    ) -> Tensor:
+        """What round k makes of a, in a's memory: with z, three volumes at a time are all that there is room for."""
+        if mean is not None:
+            motion_mean(a, motion, cell=cell, steps=STEPS, mismatch=MISMATCH, reach=REACH, out=mean)
+            return flatten(mean, step, flat=FLAT, out=a)
+        mean, support = self._average(a, motion, speed, cell)
+        return self._settle(mean, support, k, step, out=a)
 
     def _average(self, a: Tensor, motion: Tensor, speed: Tensor | None, cell: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Every frame of a [b, c, T, H, W] averaged with its neighbours, moved to it.
@@ -141,16 +157,16 @@ class MotionPrior(nn.Module):
         Args:
             speed: length of the motion [b, T, h, w], for learned trust.
         """
+        if self.trust is None or speed is None:
+            return motion_average(a, motion, cell=cell, steps=STEPS, mismatch=MISMATCH, reach=REACH)
         error = motion_mismatch(a, motion, cell=cell, steps=STEPS)
         far = error.new_tensor(STEPS)[:, None, None, None]
-        log_weight = error / -(MISMATCH**2) - far**2 / (2 * REACH**2)
-        if self.trust is not None and speed is not None:
-            log_weight = log_weight + self.trust(error, texture(a, cell), speed)
+        log_weight = error / -(MISMATCH**2) - far**2 / (2 * REACH**2) + self.trust(error, texture(a, cell), speed)
         return motion_blend(a, motion, log_weight.exp_(), steps=STEPS)
 
-    def _settle(self, mean: Tensor, support: Tensor, k: int, step: Tensor) -> Tensor:
+    def _settle(self, mean: Tensor, support: Tensor, k: int, step: Tensor, out: Tensor | None = None) -> Tensor:
         """What the average leaves open, in round k (from 1): flatten by `step`, and put learned detail back."""
-        settled = flatten(mean, step, flat=FLAT)
+        settled = flatten(mean, step, flat=FLAT, out=out)
         if self.detail is not None:
             for part in parts(mean.shape[2], len(mean) * mean.shape[3] * mean.shape[4] // 16):
                 settled = add_cells(settled, self.detail(mean, support, part, k), frames=part)

@@ -11,9 +11,8 @@ from davsr.ops._extension import Backend, backend, log_backend
 from davsr.ops._flatten import flatten, flatten_reference
 from davsr.ops._fourier_division import fold_power, fourier_division, fourier_division_reference
 from davsr.ops._grid import clamped_to_border, resize_flow, sample, sampling_grid
-from davsr.ops._motion_average import (
-    motion_average,
-    motion_average_reference,
+from davsr.ops._motion_average import motion_average, motion_average_reference, motion_mean
+from davsr.ops._motion_parts import (
     motion_blend,
     motion_blend_reference,
     motion_mismatch,
@@ -41,6 +40,7 @@ __all__ = [
     "motion_average_reference",
     "motion_blend",
     "motion_blend_reference",
+    "motion_mean",
     "motion_mismatch",
     "motion_mismatch_reference",
     "one_source_channels",

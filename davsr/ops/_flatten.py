@@ -19,21 +19,26 @@ from davsr.ops import _extension
 _DTYPES = (torch.float32, torch.float64)
 
 
-def flatten(x: Tensor, step: Tensor | float, *, flat: float) -> Tensor:
+def flatten(x: Tensor, step: Tensor | float, *, flat: float, out: Tensor | None = None) -> Tensor:
     """The step, [b, c, T, H, W] like x; differentiable in x and step.
 
     Args:
         x: frames, float32 or float64.
         step: its size.
         flat: gradient up to which total variation counts quadratically.
+        out: memory for the result, like x and not x itself, where no derivative is wanted.
 
     Raises:
         ValueError: a shape or dtype does not fit, or `flat` is not positive.
     """
     _check(x, flat)
     if not _extension.available(x.device.type):
-        return flatten_reference(x, step, flat=flat)
+        made = flatten_reference(x, step, flat=flat)
+        return made if out is None else out.copy_(made)
     step = torch.as_tensor(step, dtype=x.dtype, device=x.device)
+    if out is not None:
+        torch.ops.davsr.flatten_(out, x, step, flat)
+        return out
     flattened: Tensor = torch.ops.davsr.flatten(x, step, flat)
     return flattened
 
@@ -65,6 +70,10 @@ def _register() -> None:
     @torch.library.register_fake("davsr::flatten")
     def _(x: Tensor, step: Tensor, flat: float, level: str | None = None) -> Tensor:
         return _dense(x)
+
+    @torch.library.register_fake("davsr::flatten_")
+    def _(out: Tensor, x: Tensor, step: Tensor, flat: float, level: str | None = None) -> None:
+        return None
 
     @torch.library.register_fake("davsr::flatten_backward")
     def _(grad: Tensor, x: Tensor, step: Tensor, flat: float, level: str | None = None) -> tuple[Tensor, Tensor]:

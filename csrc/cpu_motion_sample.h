@@ -1,0 +1,149 @@
+// Samples along a motion on a CPU: a vector of neighbouring pixels at a time.
+#pragma once
+
+#include "cpu_tiles.h"
+
+namespace davsr {
+
+template <class Device, class Real>
+static DAVSR_FN typename Device::template Lanes<Real> load_some(const Real* from, int count) {
+  constexpr int wide = Device::template lanes<Real>;
+  typename Device::template Lanes<Real> value{};
+  if (count == wide)
+    __builtin_memcpy(&value, from, sizeof value);
+  else
+    __builtin_memcpy(&value, from, static_cast<size_t>(count) * sizeof(Real));
+  return value;
+}
+
+template <class Device, class Real>
+static DAVSR_FN void store_some(Real* to, typename Device::template Lanes<Real> value, int count) {
+  constexpr int wide = Device::template lanes<Real>;
+  if (count == wide)
+    __builtin_memcpy(to, &value, sizeof value);
+  else
+    __builtin_memcpy(to, &value, static_cast<size_t>(count) * sizeof(Real));
+}
+
+template <int count>
+struct Colours {
+  static constexpr int value = count;
+};
+
+// Calls body(Colours<n>{}, first channel) for all channels: three together where there are three.
+template <class Body>
+static DAVSR_FN void colours(const MotionShape& shape, const Body& body) {
+  if (shape.channels == 3) return body(Colours<3>{}, 0);
+  for (int64_t c = 0; c < shape.channels; ++c) body(Colours<1>{}, c);
+}
+
+// The samples of a row of pixels at one step, of an image of any number of channels: first where they lie, then what
+// lies there, so that nothing waits for the next address.
+template <class Device, class Real>
+struct SampledRow {
+  using F = typename Device::template Lanes<Real>;
+  using I = typename Device::template Index<Real>;
+  using Whole = typename IntegerOf<Real>::type;
+  static constexpr int wide = Device::template lanes<Real>;
+  static constexpr bool windows = wide >= 8;
+  static constexpr int64_t alone = -1;  // these pixels are read one by one
+
+  const MotionShape& shape;
+  const int64_t first, count;  // pixels of the row
+  Scratch<Device, Real> down, right;
+  Scratch<Device, Whole> column, below;  // in the window; whether in its second row
+  Scratch<Device, int64_t> window;
+  const Real *motion_x = nullptr, *motion_y = nullptr;
+  int64_t y = 0;
+  int step = 0;
+
+  SampledRow(const MotionShape& of, int64_t begin, int64_t pixels, const Parallel& threads)
+      : shape(of),
+        first(begin),
+        count(pixels),
+        down(threads, pixels + wide),
+        right(threads, pixels + wide),
+        column(threads, pixels + wide),
+        below(threads, pixels + wide),
+        window(threads, pixels / wide + 1) {}
+
+  int lanes(int64_t i) const { return static_cast<int>(count - i < wide ? count - i : wide); }
+
+  Place<Device, Real> place_at(int64_t i) const {
+    const int n = lanes(i);
+    return place<Device, Real>(shape, Device::template splat<Real>(static_cast<Real>(y)),
+                               Device::template ramp<Real>(static_cast<Real>(first + i)),
+                               load_some<Device, Real>(motion_y + i, n), load_some<Device, Real>(motion_x + i, n), step);
+  }
+
+  // Windows of two vectors in three rows, for lanes that lie in the first two of them and not at the frame's border: the
+  // usual case. What is no number, or far, becomes a negative integer.
+  void locate(const void* motion, int64_t b, int64_t p, int64_t row_of_pixels, int step_to) {
+    y = row_of_pixels;
+    step = step_to;
+    motion_x = static_cast<const Real*>(motion) + shape.motion_at(b, p) + y * shape.width + first;
+    motion_y = motion_x + shape.pixels();
+    const int64_t last = shape.width - 2 * wide;
+    if (!windows || last < 0) return;
+    const Real far = static_cast<Real>(step);
+    const F at_y = Device::template splat<Real>(static_cast<Real>(y));
+    F at_x = Device::template ramp<Real>(static_cast<Real>(first));
+    for (int64_t i = 0; i < count; i += wide, at_x += static_cast<Real>(wide)) {
+      const int n = lanes(i);
+      const F delta_y = load_some<Device, Real>(motion_y + i, n) * far, delta_x = load_some<Device, Real>(motion_x + i, n) * far;
+      const F whole_y = Device::template round_down<Real>(delta_y), whole_x = Device::template round_down<Real>(delta_x);
+      const I row = Device::template integer<Real>(at_y + whole_y), at = Device::template integer<Real>(at_x + whole_x);
+      const int64_t top = row[0] < row[wide - 1] ? row[0] : row[wide - 1];
+      const int64_t left = at[0] < at[wide - 1] ? at[0] : at[wide - 1], end = at[0] < at[wide - 1] ? at[wide - 1] : at[0];
+      int64_t start = left & -wide;  // whole cache lines, where the lanes fit into them
+      start = end - start < 2 * wide - 1 ? start : (left + end + 1) / 2 - wide;
+      start = start < last ? start : last;
+      start = start > 0 ? start : 0;
+      const I from = at - static_cast<Whole>(start), second = row - static_cast<Whole>(top);
+      const I outside = from | (static_cast<Whole>(2 * wide - 2) - from) | second | (1 - second);
+      Device::template put<Real, wide>(down.data + i, delta_y - whole_y);
+      Device::template put<Real, wide>(right.data + i, delta_x - whole_x);
+      __builtin_memcpy(column.data + i, &from, sizeof from);
+      __builtin_memcpy(below.data + i, &second, sizeof second);
+      const bool inside = top >= 0 && top + 2 < shape.height && !Device::template signs<Real>(outside);
+      window.data[i / wide] = inside ? top * shape.width + start : alone;
+    }
+  }
+
+  // The samples at pixels [i, i + wide) of the row, of channels of `image` that lie `plane` apart.
+  template <int Colours>
+  DAVSR_FN void read(const Real* image, int64_t i, F* out) const {
+    if (windows && shape.width >= 2 * wide && window.data[i / wide] != alone) {
+      const Real* top = image + window.data[i / wide];
+      const int64_t plane = shape.plane(), low = shape.width;
+      const F to_right = Device::template pack<Real, wide>(right.data + i),
+              to_low = Device::template pack<Real, wide>(down.data + i);
+      I from, second;
+      __builtin_memcpy(&from, column.data + i, sizeof from);
+      __builtin_memcpy(&second, below.data + i, sizeof second);
+#pragma GCC unroll 3
+      for (int c = 0; c < Colours; ++c, top += plane) {
+        const auto between = [&](const Real* row) {
+          const F a = Device::template pack<Real, wide>(row), b = Device::template pack<Real, wide>(row + wide);
+          const F before = shuffle(a, b, from);
+          return before + to_right * (shuffle(a, b, from + 1) - before);
+        };
+        const F upper = between(top), middle = between(top + low), last = between(top + 2 * low);
+        const F above = second > 0 ? middle : upper;
+        out[c] = above + to_low * ((second > 0 ? last : middle) - above);
+      }
+    } else {
+      read_alone<Colours>(image, i, out);
+    }
+  }
+
+  template <int Colours>
+  __attribute__((noinline)) void read_alone(const Real* image, int64_t i, F* out) const {
+    const Place<Device, Real> at = place_at(i);
+    Corners<F> around[Colours];
+    Device::template corners<Real, Colours>(image, shape.plane(), shape.height, shape.width, at.row, at.column, around);
+    for (int c = 0; c < Colours; ++c) out[c] = around[c].value(at.down, at.right);
+  }
+};
+
+}  // namespace davsr
