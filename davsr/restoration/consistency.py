@@ -60,9 +60,6 @@ class Consistency:
             waiting = self.observed
             self._begin()
             self.observed = waiting
-        else:
-            # Views of a window would keep all of it in memory.
-            self.frames = {p: frame if frame.base is None else frame.copy() for p, frame in self.frames.items()}
 
     def _residual(self, positions: np.ndarray, y: Tensor) -> float:
         total = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from davsr.restoration.cutting import Interval, Plan, blend_weights
 
 # What was made of a piece: named videos [1, T, c, H, W] in the order in which they were made, the result last.
 Step = dict[str, Tensor]
+
+_LARGE = 2**22  # bytes of a frame's part that are worth memory of their own, of which a process has only so many
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Pieces:
         if self._file is not None:
             self._starts.append(self._file.seek(0, 2))
         for p in self.kept:
-            frame = np.empty((self._channels, *videos[0].shape[2:]), dtype=np.uint16)
+            frame = _empty((self._channels, *videos[0].shape[2:]))
             for n, video in enumerate(videos):
                 put_frame(video[p], frame[n * c : (n + 1) * c])
             if self._file is None:
@@ -79,13 +82,14 @@ class Pieces:
         """HR frame p of the window, all videos side by side as channels: [videos * c, H, W]."""
         if len(self.places) == 1:
             return self._part(0, p)
-        total = torch.zeros(self._channels, *self.size)
-        for k, place in enumerate(self.places):
-            part = torch.from_numpy(self._part(k, p).astype(np.float32))
-            total[:, slice(*place.rows), slice(*place.columns)].addcmul_(part, torch.from_numpy(place.weight))
-        frame = np.empty(tuple(total.shape), dtype=np.uint16)
-        for plane, out in zip(total.numpy(), frame, strict=True):
-            rounded(plane, 1.0, out)
+        parts = [self._part(k, p) for k in range(len(self.places))]
+        frame = _empty((self._channels, *self.size))
+        for c, out in enumerate(frame):  # one at a time: a frame in float32 is large
+            total = torch.zeros(self.size)
+            for place, part in zip(self.places, parts, strict=True):
+                values, weight = torch.from_numpy(part[c].astype(np.float32)), torch.from_numpy(place.weight)
+                total[slice(*place.rows), slice(*place.columns)].addcmul_(values, weight)
+            rounded(total.numpy(), 1.0, out)
         return frame
 
     def forget(self, stop: int) -> None:
@@ -103,6 +107,14 @@ class Pieces:
         size = 2 * math.prod(shape)
         self._file.seek(self._starts[k] + (p - self.kept.start) * size)
         return np.frombuffer(self._file.read(size), np.uint16).reshape(shape)
+
+
+def _empty(shape: tuple[int, ...]) -> Frames:
+    """Memory of its own for a frame: between the volumes of a network it would leave holes that nothing fits in."""
+    size = math.prod(shape)
+    if 2 * size < _LARGE:
+        return np.empty(shape, np.uint16)
+    return np.frombuffer(mmap.mmap(-1, 2 * size), np.uint16).reshape(shape)
 
 
 def _places(plan: Plan, size: tuple[int, int], scale: tuple[int, ...]) -> list[_Place]:

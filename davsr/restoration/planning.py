@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 
 import torch
 
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions, RestoreOptions
-from davsr.restoration.cutting import Plan
+from davsr.restoration.cutting import Plan, cover
 from davsr.restoration.memory import free_memory
 
 GIGABYTE = 2**30
-LONGEST = 10  # LR frames of a window: the published protocol's
+LONGEST = 20  # LR frames of a window: what they share is a fifth of it then
 _SHARE = 0.6  # of the free memory: the rest stays for the file cache and for others
-_QUEUES = 0.1  # of the memory, for frames that wait between reading, network and writing
+MODEST = 2.0  # GB that are taken without being stated, if more would not be ...
+_WORTH = 1.15  # ... so many times as fast
 _PROCESS = 0.6 * GIGABYTE  # interpreter, torch and the model's code
-# Bytes for every pixel of every HR frame of a piece, measured (docs/restoration.md).
-_TRAINING_FREE = 48.0  # measured 40 to 43: x, z, and the interpolation's resized frames and flows
-# Measured 50 to 58 in all: three volumes that take turns and the motion; a recurrent prior begins when two are free.
-_ROUNDS = 16.0
-_LEARNED_ROUNDS = 70.0  # 73 to 111 in all: the support too, and cells
+# Bytes for every pixel of every HR frame of a piece, measured (docs/performance.md).
+_ALONG_FLOW = 26.0  # measured 24, finished frames included: x, and what a frame at a time is made from
+_OTHERWISE = 58.0  # 48 to 55 with half of them left: resized or blended as one volume
+# Four volumes, two that take turns and two that every round makes of them, the motion, the support: 60. The rest is
+# holes between them, which the C library leaves where it keeps what is freed.
+_ROUNDS = 52.0
+_LEARNED_ROUNDS = 58.0  # 84 in all
 _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter of the side, and what makes the next one
-_ENCODER_FRAMES = 80  # that an encoder holds for its look-ahead and its references
+_ENCODER_FRAMES = 130  # that an encoder holds for its look-ahead and its references, with what it knows of them
+_WRITING = 40.0  # bytes for each pixel of a frame that is checked, put together from tiles, and brought to YUV
+_WAITING = 8  # HR frames that may wait for the encoder where windows lie on disk
+_MOST_CUTS = 12  # of a side
+_DISK = 1.03  # what writing frames to a file and reading them costs, as work
 
 
 def bytes_per_pixel(model: DAVSR | None) -> float:
-    """Peak bytes that a model takes for every pixel of every HR frame of a piece (measured, see
-    docs/restoration.md).
-    """
+    """Peak bytes that a model takes for every pixel of every HR frame of a piece (measured, docs/performance.md)."""
     if model is None:
-        return _TRAINING_FREE
+        return _OTHERWISE
     options = model.options
     rounds = (_LEARNED_ROUNDS if options.rounds.channels else _ROUNDS) if options.rounds.count else 0.0
     network = _PER_CHANNEL * options.enhancement.channels if options.enhancement.kind == "rve" else 0.0
-    return _TRAINING_FREE + rounds + network
+    return (_ALONG_FLOW if options.interpolation.method == "flow" else _OTHERWISE) + rounds + network
 
 
 def default_overlap(degradation: DegradationOptions, model: DAVSR | None) -> int:
@@ -80,20 +88,29 @@ def _looks_far(model: DAVSR | None) -> bool:
 
 def host_budget(memory: float) -> float:
     """Bytes for frames and pieces on the CPU: of `memory` GB if given, of what is free otherwise."""
-    if memory:
-        return (1 - _QUEUES) * memory * GIGABYTE - _PROCESS
-    return _SHARE * free_memory(torch.device("cpu"))
+    return memory * GIGABYTE - _PROCESS if memory else _SHARE * free_memory(torch.device("cpu"))
 
 
-def queue_bytes(memory: float, size: tuple[int, int], scale: tuple[int, int, int], plan: Plan) -> float:
-    """Bytes of frames that may wait between two stages: a window of them where there is memory, else some of them.
+def reading_bytes(size: tuple[int, int], plan: Plan) -> float:
+    """Bytes of LR frames (h, w) that may be read before they are needed: as many as a window has."""
+    return 4.0 * 3 * math.prod(size) * (plan.window or LONGEST)
+
+
+def writing_bytes(size: tuple[int, int], scale: tuple[int, int, int], plan: Plan) -> float:
+    """Bytes of HR frames that may wait for the encoder: those of a window, if they lie in memory anyway.
 
     Args:
-        memory, size, scale: as of `host_budget` and `choose_plan`.
+        size, scale: as of `choose_plan`.
     """
-    whole = memory * GIGABYTE if memory else free_memory(torch.device("cpu"))
-    window = 2 * 3 * math.prod(size) * math.prod(scale) * (plan.window or LONGEST)
-    return min(window, _QUEUES / 2 * whole)
+    frames = _WAITING if plan.on_disk else scale[0] * (plan.window or LONGEST)
+    return 2.0 * 3 * math.prod(size) * math.prod(scale[1:]) * frames
+
+
+@dataclass(frozen=True)
+class _Cost:
+    work: float  # per useful pixel
+    frames: float  # bytes beside the pieces
+    piece: float  # bytes of a piece
 
 
 def choose_plan(
@@ -103,11 +120,13 @@ def choose_plan(
     host: float,
     *,
     device: float | None = None,
+    frames: int | None = None,
     window: int | None = None,
     overlap: int = 2,
     shorter: int | None = None,
     tile: int | None = None,
     margin: int = 24,
+    modest: float = float("inf"),
 ) -> Plan:
     """The windows and tiles that waste the least work on overlaps among those that fit into memory.
 
@@ -117,58 +136,83 @@ def choose_plan(
         per_pixel: bytes for each pixel of each HR frame of a piece, see `bytes_per_pixel`.
         host: bytes that may be taken on the CPU.
         device: bytes for the pieces themselves, where they are computed elsewhere; None: they count with `host`.
+        frames: LR frames of the clip; None: many.
         window, tile: given sizes (0: whole); None: chosen. What is not chosen is not questioned either.
         overlap, margin: see `Plan`.
         shorter: an overlap that is taken instead where this halves the work; None: none is.
+        modest: bytes beyond which only what is worth it is taken: the least with nearly the least work.
 
     Raises:
         InputError: nothing fits; says what would be needed.
     """
     h, w = size
-    sides = [0, *range(_ceil(max(h, w), 32) - 32, 2 * margin + 15, -32)] if tile is None else [tile]
-    if tile is None and len(sides) == 1:
-        sides = [0]
-    best: tuple[float, Plan] | None = None
+    cuts = [(side, 0) for side in [tile]] if tile is not None else _grids(h, w, margin)
+    stated = window is not None and tile is not None
+    fitting: list[tuple[float, float, Plan]] = []  # (work, bytes, plan)
     least = float("inf")
     for shared in dict.fromkeys([overlap, overlap if shorter is None else shorter]):
         penalty = 1 if shared == overlap else 2
         # Whatever reads on for at least one frame beyond its window needs a window of more than the overlap.
         for length in [window] if window is not None else range(max(LONGEST, shared + 1), shared, -1):
-            for side in sides:
-                plan = Plan(length, min(shared, length - 1) if length else 0, side, margin)
-                work, frames, pieces = _cost(plan, size, scale, per_pixel)
-                need = frames + pieces if device is None else max(frames, 0)
-                fits = need <= host and (device is None or pieces <= device)
-                least = min(least, need if device is None else max(need, pieces))
-                if (fits or (window is not None and tile is not None)) and (best is None or penalty * work < best[0]):
-                    best = penalty * work, plan
-    if best is None:
+            for (tall, wide), on_disk in product(cuts, (False, True)):
+                plan = Plan(length, min(shared, length - 1) if length else 0, tall, margin, wide, on_disk)
+                cost = _cost(plan, size, scale, per_pixel, frames)
+                need = cost.frames + cost.piece if device is None else cost.frames
+                fits = need <= host and (device is None or cost.piece <= device)
+                least = min(least, need if device is None else max(need, cost.piece))
+                if fits or stated:
+                    fitting.append((penalty * cost.work, need, plan))
+    if not fitting:
         free = host if device is None else min(host, device)
         raise InputError(
             f"restore.memory: {w}x{h} at scale {scale} needs {least / GIGABYTE:.1f} GB beside the process, "
             f"{free / GIGABYTE:.1f} GB are free; give a smaller size_patch_testing or num_frame_testing"
         )
-    return best[1]
+    best = min(work for work, _, _ in fitting)
+    worth = [entry for entry in fitting if entry[0] <= _WORTH * best]
+    little = [entry for entry in worth if entry[1] <= modest]
+    return min(little, key=lambda entry: entry[:2])[2] if little else min(worth, key=lambda entry: entry[1])[2]
+
+
+def _grids(h: int, w: int, margin: int) -> list[tuple[int, int]]:
+    """(height, width) of the tiles of which there are 1, 2, ... in each direction; 0: whole."""
+
+    def sides(size: int) -> list[int]:
+        parts = [-(-(size + 2 * margin * (n - 1)) // n) for n in range(2, _MOST_CUTS + 1)]
+        return [0, *(side for side in parts if 2 * margin + 15 < side < size)]
+
+    whole = max(w, 2 * margin + 1)
+    return [(tall, wide or (whole if tall else 0)) for tall in sides(h) for wide in sides(w)]
+
+
+@lru_cache(maxsize=4096)
+def _covered(size: int, tile: int, margin: int) -> tuple[int, int]:
+    """How many tiles cover a side, and how long each of them is."""
+    intervals = cover(size, tile, margin)
+    return len(intervals), intervals[0][1]
 
 
 def _cost(
-    plan: Plan, size: tuple[int, int], scale: tuple[int, int, int], per_pixel: float
-) -> tuple[float, float, float]:
-    """(work per useful pixel, bytes of whole frames, bytes of a piece)."""
+    plan: Plan, size: tuple[int, int], scale: tuple[int, int, int], per_pixel: float, frames: int | None = None
+) -> _Cost:
     (h, w), (s_t, s_h, s_w) = size, scale
-    length = plan.window or LONGEST
-    rows, columns = plan.cuts(h, w)
-    tall, wide = rows[0][1], columns[0][1]
-    work = len(rows) * tall * len(columns) * wide / (h * w) * length / (length - plan.overlap)
-    frame = 3 * s_h * h * s_w * w  # samples
-    kept = 2 * frame * s_t * (length + plan.overlap)  # 16-bit frames of a window, and of its predecessor's end
-    # Twice the band: once was measured to be too little, with what frames in passing take.
-    band = 0 if len(rows) == len(columns) == 1 else 2 * 4 * frame * s_t * length * tall / h
-    encoder = 1.5 * s_h * h * s_w * w * _ENCODER_FRAMES
+    length = plan.window or frames or LONGEST
+    windows = length / (length - plan.overlap)  # of an endless clip, per useful frame
+    if frames is not None:
+        length = min(length, frames)
+        windows = (1 + -(-(frames - length) // max(length - plan.overlap, 1))) * length / frames
+    (rows, tall), (columns, wide) = (
+        _covered(h, plan.tile, plan.margin),
+        _covered(w, plan.tile_width or plan.tile, plan.margin),
+    )
+    cover = rows * tall * columns * wide / (h * w)
+    pixels = s_h * h * s_w * w  # of an HR frame
+    # 16-bit frames of a window, and of its predecessor's end.
+    kept = _WAITING if plan.on_disk else cover * s_t * (length + plan.overlap / 2)
+    encoder = 1.5 * pixels * _ENCODER_FRAMES
     reading = 2 * 4 * 3 * h * w * 2 * length
-    check = 4 * frame
-    return work, kept + band + encoder + reading + check, per_pixel * s_t * length * s_h * tall * s_w * wide
-
-
-def _ceil(value: int, step: int) -> int:
-    return -(-value // step) * step
+    checked = 2 * 3 * pixels * s_t
+    held = 2 * 3 * pixels * kept + encoder + reading + checked + _WRITING * pixels
+    return _Cost(
+        cover * windows * (_DISK if plan.on_disk else 1), held, per_pixel * s_t * length * s_h * tall * s_w * wide
+    )

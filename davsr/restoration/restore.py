@@ -86,7 +86,7 @@ def restore_resolved(
         network.trained.warn(degradation, options.sigma, network.beyond_training(resolved.operator, options.sigma))
 
     def plan_for(low: Source) -> Plan:
-        return _plan(low.size, degradation, network, options, place)
+        return _plan(low, degradation, network, options, place)
 
     return stream(
         source,
@@ -102,7 +102,7 @@ def restore_resolved(
 
 
 def _plan(
-    size: tuple[int, int],
+    low: Source,
     degradation: DegradationOptions,
     network: DAVSR,
     options: RestoreOptions,
@@ -114,16 +114,18 @@ def _plan(
     overlap = given(options.num_frame_overlap)
     host = planning.host_budget(options.memory)
     return planning.choose_plan(
-        size,
+        low.size,
         degradation.scale,
         planning.bytes_per_pixel(network) * (2 if options.response == "linear" else 1),
         host,
         device=None if device.type == "cpu" else free_memory(device) * 0.8,
+        frames=len(low),
         window=given(options.num_frame_testing),
         overlap=planning.default_overlap(degradation, network) if overlap is None else overlap,
         shorter=planning.shorter_overlap(degradation, network) if overlap is None else None,
         tile=given(options.size_patch_testing),
         margin=planning.stated_margin(options, network),
+        modest=float("inf") if options.memory else planning.host_budget(planning.MODEST),
     )
 
 

@@ -34,7 +34,7 @@ from davsr.restoration.cutting import Plan
 from davsr.restoration.delivery import deliverable, pace
 from davsr.restoration.encoder import Encoding
 from davsr.restoration.overlapped import Behind, ahead
-from davsr.restoration.planning import queue_bytes
+from davsr.restoration.planning import reading_bytes, writing_bytes
 from davsr.restoration.source import Source, open_source
 from davsr.restoration.target import Target, clear_finished, is_folder, part_folder
 from davsr.restoration.windows import LowFrame, Restorer, Run, restore_stream
@@ -155,9 +155,9 @@ def _write(
     stride = _stride(degradation, options, estimate)
     middle = middle_of_exposure(degradation) if options.deblur else 0
     writer = _Writer(output, degradation, options, s_t * len(low), start, done * stride, stride, middle)
-    room = queue_bytes(options.memory, low.size, degradation.scale, plan)
+    waiting = writing_bytes(low.size, degradation.scale, plan)
     frames = _low_frames(low, estimate, s_t, start, scene, options.cuts)
-    with closing(ahead(frames, room, LowFrame.nbytes)) as reading, Behind(room) as writing:
+    with closing(ahead(frames, reading_bytes(low.size, plan), LowFrame.nbytes)) as reading, Behind(waiting) as writing:
 
         def observed() -> Iterator[LowFrame]:
             for frame in reading:

@@ -21,7 +21,9 @@ def test_windows_of_the_shipped_model_make_the_whole() -> None:
     frames = VideoReader(SAMPLE).frames(0, 14)[:, 100:124, 200:232]
     lq = torch.from_numpy(frames.transpose(0, 3, 1, 2).copy())[None].float() / 255
     overlap = planning.default_overlap(resolved.options.degradation, model)
-    plan = planning.choose_plan(frames.shape[1:3], scale, planning.bytes_per_pixel(model), 2.0**36, overlap=overlap)
+    plan = planning.choose_plan(
+        frames.shape[1:3], scale, planning.bytes_per_pixel(model), 2.0**36, overlap=overlap, window=10
+    )
     assert 0 < plan.window < len(frames) and plan.overlap == overlap
     restorer = model_restorer(model)
     pieces, whole = (restore_clip(restorer, lq, scale, p)[0].numpy() for p in (plan, Plan()))
