@@ -24,10 +24,10 @@ _PROCESS = 0.6 * GIGABYTE  # interpreter, torch and the model's code
 # Bytes for every pixel of every HR frame of a piece, measured (docs/performance.md).
 _ALONG_FLOW = 26.0  # measured 24, finished frames included: x, and what a frame at a time is made from
 _OTHERWISE = 58.0  # 48 to 55 with half of them left: resized or blended as one volume
-# Four volumes, two that take turns and two that every round makes of them, the motion, the support: 60. The rest is
-# holes between them, which the C library leaves where it keeps what is freed.
-_ROUNDS = 52.0
-_LEARNED_ROUNDS = 58.0  # 84 in all
+# Three volumes, which take turns, and the motion: 44 bytes, measured 52 in all with the learned prior behind them.
+_ROUNDS = 30.0
+# A volume more, the support, and holes between them, where the C library keeps what is freed: measured 66 to 82 in all.
+_LEARNED_ROUNDS = 58.0
 _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter of the side, and what makes the next one
 _ENCODER_FRAMES = 130  # that an encoder holds for its look-ahead and its references, with what it knows of them
 _WRITING = 40.0  # bytes for each pixel of a frame that is checked, put together from tiles, and brought to YUV

@@ -35,12 +35,9 @@ print((peak() - before) / (frames.numel() / 3))
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process itself")
 @pytest.mark.parametrize("memory", ["kept", "returned"])
-def test_the_shipped_model_holds_two_volumes_at_a_time_and_makes_two(memory):
-    """60 bytes are four videos, the motion and the support; measured 56 to 65 in all.
-
-    74 to 82 where x_0 stays as well, and where freed memory is kept more with every round.
-    """
+def test_the_shipped_model_holds_three_volumes_at_a_time(memory):
+    """44 bytes are three videos and the motion; measured 50 to 56 in all, 62 to 72 where x_0 stays as well."""
     if not _extension.available("cpu"):
         pytest.skip("the references hold more: only the compiled operations are meant")
     run = subprocess.run([sys.executable, "-c", _RUN, memory], capture_output=True, text=True, check=True)
-    assert 40 < float(run.stdout) < 71
+    assert 40 < float(run.stdout) < 61
