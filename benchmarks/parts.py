@@ -29,6 +29,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "flow between LR frames": [(interpolation, "flow_between_neighbours")],
     "interpolation": [(interpolation.Interpolation, "forward")],
     "motion of HR frames": [(method.Motion, "of_hr_frames")],
+    "rounds: average": [(rounds, "motion_average"), (rounds, "motion_mean")],
     "rounds: mismatch": [(rounds, "motion_mismatch")],
     "rounds: blend": [(rounds, "motion_blend")],
     "rounds: flatten": [(rounds, "flatten")],

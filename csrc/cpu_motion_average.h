@@ -120,30 +120,35 @@ static void motion_mismatch(const MotionMismatch& op, const Parallel& threads) {
   const auto* a = static_cast<const Real*>(op.a);
   const Real share = Real(1) / static_cast<Real>(shape.channels * shape.cell_h * shape.cell_w);
   parallel<Device>(threads, shape.batch * shape.frames * shape.cells_h, [&](int64_t begin, int64_t end) {
+    constexpr int wide = Device::template lanes<Real>;
     Scratch<Device, Real> squares(threads, shape.steps * shape.width);
+    SampledRow<Device, Real> row(shape, 0, shape.width, threads);
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t r = unit % shape.cells_h, p = unit / shape.cells_h % shape.frames, b = unit / shape.cells_h / shape.frames;
       Clear<Device, Real>::run(squares.data, shape.steps * shape.width);
-      for (int64_t y = r * shape.cell_h; y < (r + 1) * shape.cell_h; ++y)
-        for (int k = 0; k < shape.steps; ++k) {
-          if (!shape.has(p + shape.step[k])) continue;
-          Real* sums = squares.data + k * shape.width;
-          MotionRow<Device, Real>(shape, op.motion, b, p, y).blocks(shape.step[k], [&](int64_t x, int count, const auto& at) {
+      for (int k = 0; k < shape.steps; ++k) {
+        if (!shape.has(p + shape.step[k])) continue;
+        Real* sums = squares.data + k * shape.width;
+        const Real* image = a + shape.at(b, p + shape.step[k]);
+        for (int64_t y = r * shape.cell_h; y < (r + 1) * shape.cell_h; ++y) {
+          row.locate(op.motion, b, p, y, shape.step[k]);
+          const Real* own = a + shape.at(b, p) + y * shape.width;
+          for (int64_t x = 0; x < shape.width; x += wide) {
+            const int count = row.lanes(x);
             F square = load_some<Device, Real>(sums + x, count);
             colours(shape, [&](auto n, int64_t c) {
-              Corners<F> around[n.value];
-              Device::template corners<Real, n.value>(a + shape.at(b, p + shape.step[k]) + c * shape.plane(), shape.plane(),
-                                                      shape.height, shape.width, at.row, at.column, around);
+              F value[n.value];
+              row.template read<n.value>(image + c * shape.plane(), x, value);
 #pragma GCC unroll 3
               for (int i = 0; i < n.value; ++i) {
-                const Real* own = a + shape.at(b, p) + (c + i) * shape.plane() + y * shape.width + x;
-                const F difference = around[i].value(at.down, at.right) - load_some<Device, Real>(own, count);
+                const F difference = value[i] - load_some<Device, Real>(own + (c + i) * shape.plane() + x, count);
                 square += difference * difference;
               }
             });
             store_some<Device, Real>(sums + x, square, count);
-          });
+          }
         }
+      }
       for (int k = 0; k < shape.steps; ++k) {
         Real* to = static_cast<Real*>(op.error) + shape.cell_at(b, k, p) + r * shape.cells_w;
         const Real* from = squares.data + k * shape.width;
@@ -167,6 +172,7 @@ static void motion_blend(const MotionBlend& op, const Parallel& threads) {
   parallel<Device>(threads, shape.batch * shape.frames * shape.height, [&](int64_t begin, int64_t end) {
     CellRows<Device, Real> cells(shape, op.weight, threads);
     Scratch<Device, Real> sums(threads, (shape.channels + 1) * room);  // of the weights, then of every colour
+    SampledRow<Device, Real> row(shape, 0, shape.width, threads);
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t y = unit % shape.height, p = unit / shape.height % shape.frames, b = unit / shape.height / shape.frames;
       const int64_t first = shape.at(b, p) + y * shape.width;
@@ -177,20 +183,21 @@ static void motion_blend(const MotionBlend& op, const Parallel& threads) {
                          static_cast<size_t>(shape.width) * sizeof(Real));
       for (int k = 0; k < shape.steps; ++k) {
         if (!shape.has(p + shape.step[k])) continue;
-        MotionRow<Device, Real>(shape, op.motion, b, p, y).blocks(shape.step[k], [&](int64_t x, int, const auto& at) {
+        row.locate(op.motion, b, p, y, shape.step[k]);
+        const Real* image = a + shape.at(b, p + shape.step[k]);
+        for (int64_t x = 0; x < shape.width; x += wide) {
           const F w = weights.at(k, x);
           const auto add = [&](Real* to, F value) {
             Device::template put<Real, wide>(to, Device::template pack<Real, wide>(to) + value);
           };
           add(sums.data + x, w);
           colours(shape, [&](auto n, int64_t c) {
-            Corners<F> around[n.value];
-            Device::template corners<Real, n.value>(a + shape.at(b, p + shape.step[k]) + c * shape.plane(), shape.plane(),
-                                                    shape.height, shape.width, at.row, at.column, around);
+            F value[n.value];
+            row.template read<n.value>(image + c * shape.plane(), x, value);
 #pragma GCC unroll 3
-            for (int i = 0; i < n.value; ++i) add(sums.data + (c + i + 1) * room + x, w * around[i].value(at.down, at.right));
+            for (int i = 0; i < n.value; ++i) add(sums.data + (c + i + 1) * room + x, w * value[i]);
           });
-        });
+        }
       }
       Real* support = static_cast<Real*>(op.support) + (b * shape.frames + p) * shape.pixels() + y * shape.width;
       __builtin_memcpy(support, sums.data, static_cast<size_t>(shape.width) * sizeof(Real));

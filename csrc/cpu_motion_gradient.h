@@ -6,28 +6,52 @@
 
 namespace davsr {
 
-// Adds value times the bilinear weights to the pixels that a sample came from.
-template <class Device, class Real>
-static DAVSR_FN void scatter(const MotionShape& shape, const Place<Device, Real>& at, typename Device::template Lanes<Real> value,
-                             int count, Real* image) {
+// Adds values times the bilinear weights to the pixels that samples came from, of every colour. Lanes that lie beside each
+// other in one row, most often all of them, are added together.
+template <class Device, class Real, int Colours>
+static DAVSR_FN void scatter(const MotionShape& shape, const Place<Device, Real>& at,
+                             const typename Device::template Lanes<Real>* value, int count, Real* image) {
   using F = typename Device::template Lanes<Real>;
+  using I = typename Device::template Index<Real>;
+  using Whole = typename IntegerOf<Real>::type;
   constexpr int wide = Device::template lanes<Real>;
-  const F low = value * at.down, top = value - low, low_right = low * at.right, top_right = top * at.right;
-  Real part[4][wide];
-  Device::template put<Real, wide>(part[0], top - top_right);
-  Device::template put<Real, wide>(part[1], top_right);
-  Device::template put<Real, wide>(part[2], low - low_right);
-  Device::template put<Real, wide>(part[3], low_right);
-  typename IntegerOf<Real>::type row[wide], column[wide];
-  __builtin_memcpy(row, &at.row, sizeof row);
-  __builtin_memcpy(column, &at.column, sizeof column);
-  for (int l = 0; l < count; ++l) {
-    Real* to = image + row[l] * shape.width + column[l];
-    const int64_t right = column[l] + 1 < shape.width ? 1 : 0, below = row[l] + 1 < shape.height ? shape.width : 0;
-    to[0] += part[0][l];
-    to[right] += part[1][l];
-    to[below] += part[2][l];
-    to[below + right] += part[3][l];
+  const int64_t width = shape.width, plane = shape.plane(), pixels = shape.pixels();
+  const bool numbered = sizeof(Whole) == 8 || pixels < (int64_t{1} << 31);
+  I lane, before;  // before: the lane before in the second of two vectors, nothing (of the first) before the first
+  for (int l = 0; l < wide; ++l) {
+    lane[l] = l;
+    before[l] = l ? wide + l - 1 : 0;
+  }
+  const I key = at.row * static_cast<Whole>(width) + at.column - lane;  // alike: beside each other
+  const F none{};
+  Whole keys[wide], rows[wide], columns[wide];
+  __builtin_memcpy(keys, &key, sizeof keys);
+  __builtin_memcpy(rows, &at.row, sizeof rows);
+  __builtin_memcpy(columns, &at.column, sizeof columns);
+  for (uint32_t left = (1u << count) - 1; left;) {
+    const int first = __builtin_ctz(left);
+    const bool together = numbered && keys[first] >= 0 && keys[first] + width + wide < pixels;
+    const I same = together ? (key == keys[first]) & (lane < static_cast<Whole>(count)) : lane == static_cast<Whole>(first);
+    const uint32_t found = Device::template bits<Real>(same);
+    left &= ~found;
+    const int64_t start = rows[first] * width + columns[first] - first;
+#pragma GCC unroll 3
+    for (int c = 0; c < Colours; ++c) {
+      const F own = same ? value[c] : none, low = own * at.down, top = own - low;
+      const auto add = [&](Real* to, F both) {
+        const F right = same ? both * at.right : none, here = both - right;
+        if (together) {
+          Device::template put<Real, wide>(to, Device::template pack<Real, wide>(to) + (here + shuffle(none, right, before)));
+          if (found >> (wide - 1)) to[wide] += right[wide - 1];
+        } else {
+          to[first] += here[first];
+          if (columns[first] + 1 < width) to[first + 1] += right[first];
+        }
+      };
+      Real* to = image + c * plane + start;
+      add(to, top);
+      if (together || rows[first] + 1 < shape.height) add(to + width, same ? low : none);
+    }
   }
 }
 
@@ -49,6 +73,37 @@ struct MotionSlope {
   }
 };
 
+// The samples of one row of a frame at one step: with the pixels around them where the motion's gradient wants those.
+template <class Device, class Real>
+struct Neighbour {
+  using F = typename Device::template Lanes<Real>;
+  SampledRow<Device, Real>& row;
+  const Real* image;
+  const MotionRow<Device, Real> places;
+  const bool corners;
+  int step;
+
+  DAVSR_FN Neighbour(SampledRow<Device, Real>& sampled, const Real* neighbour, const void* motion, const void* d_motion,
+                     int64_t b, int64_t f, int64_t y, int at_step)
+      : row(sampled), image(neighbour), places(sampled.shape, motion, b, f, y), corners(d_motion != nullptr), step(at_step) {
+    if (!corners) row.locate(motion, b, f, y, step);
+  }
+  template <class Visit>
+  DAVSR_FN void blocks(const Visit& visit) const {
+    if (corners) return places.blocks(step, visit);
+    const Place<Device, Real> unused{};
+    for (int64_t x = 0; x < row.count; x += row.wide) visit(x, row.lanes(x), unused);
+  }
+  template <int Colours>
+  DAVSR_FN void read(int64_t c, int64_t x, const Place<Device, Real>& at, Corners<F>* around, F* value) const {
+    const MotionShape& shape = row.shape;
+    const Real* from = image + c * shape.plane();
+    if (!corners) return row.template read<Colours>(from, x, value);
+    Device::template corners<Real, Colours>(from, shape.plane(), shape.height, shape.width, at.row, at.column, around);
+    for (int i = 0; i < Colours; ++i) value[i] = around[i].value(at.down, at.right);
+  }
+};
+
 template <class Device, class Real>
 static void motion_blend_backward(const MotionBlendBackward& op, const Parallel& threads) {
   using F = typename Device::template Lanes<Real>;
@@ -60,6 +115,7 @@ static void motion_blend_backward(const MotionBlendBackward& op, const Parallel&
   parallel<Device>(threads, shape.batch * shape.frames, [&](int64_t begin, int64_t end) {
     CellRows<Device, Real> cells(shape, op.weight, threads);
     Scratch<Device, Real> rows(threads, shape.steps * shape.cells_h * shape.width);
+    SampledRow<Device, Real> sampled(shape, 0, shape.width, threads);
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t f = unit % shape.frames, b = unit / shape.frames;
       if (op.d_motion) Clear<Device, Real>::run(static_cast<Real*>(op.d_motion) + shape.motion_at(b, f), 2 * shape.pixels());
@@ -76,19 +132,21 @@ static void motion_blend_backward(const MotionBlendBackward& op, const Parallel&
         }
         for (int k = 0; k < shape.steps; ++k) {
           if (!shape.has(f + shape.step[k])) continue;
-          MotionRow<Device, Real>(shape, op.motion, b, f, y).blocks(shape.step[k], [&](int64_t x, int count, const auto& at) {
+          const Neighbour<Device, Real> neighbour(sampled, a + shape.at(b, f + shape.step[k]), op.motion, op.d_motion, b, f, y,
+                                                  shape.step[k]);
+          neighbour.blocks([&](int64_t x, int count, const auto& at) {
             const F w = weights.at(k, x);
             F d_w = load_some<Device, Real>(d_support + row + x, count);
             MotionSlope<Device, Real> slope;
             colours(shape, [&](auto n, int64_t c) {
-              Corners<F> around[n.value];
-              Device::template corners<Real, n.value>(a + shape.at(b, f + shape.step[k]) + c * shape.plane(), shape.plane(),
-                                                      shape.height, shape.width, at.row, at.column, around);
+              Corners<F> around[n.value] = {};
+              F value[n.value];
+              neighbour.template read<n.value>(c, x, at, around, value);
 #pragma GCC unroll 3
               for (int i = 0; i < n.value; ++i) {
                 const int64_t own = shape.at(b, f) + (c + i) * shape.plane() + y * shape.width + x;
                 const F g = load_some<Device, Real>(d_a + own, count);  // not yet what others sampled: d_mean / support
-                d_w += g * (around[i].value(at.down, at.right) - load_some<Device, Real>(mean + own, count));
+                d_w += g * (value[i] - load_some<Device, Real>(mean + own, count));
                 if (op.d_motion) slope.add(around[i], at, g * w, shape.step[k]);
               }
             });
@@ -111,11 +169,14 @@ static void motion_blend_backward(const MotionBlendBackward& op, const Parallel&
           MotionRow<Device, Real>(shape, op.motion, b, p, y).blocks(shape.step[k], [&](int64_t x, int count, const auto& at) {
             const int64_t pixel = (b * shape.frames + p) * shape.pixels() + y * shape.width + x;
             const F share = weights.at(k, x) / load_some<Device, Real>(support + pixel, count);
-            for (int64_t c = 0; c < shape.channels; ++c) {
-              const int64_t own = shape.at(b, p) + c * shape.plane() + y * shape.width + x;
-              scatter<Device, Real>(shape, at, load_some<Device, Real>(d_mean + own, count) * share, count,
-                                    d_a + shape.at(b, f) + c * shape.plane());
-            }
+            colours(shape, [&](auto n, int64_t c) {
+              F value[n.value];
+#pragma GCC unroll 3
+              for (int i = 0; i < n.value; ++i)
+                value[i] = share * load_some<Device, Real>(
+                                       d_mean + shape.at(b, p) + (c + i) * shape.plane() + y * shape.width + x, count);
+              scatter<Device, Real, n.value>(shape, at, value, count, d_a + shape.at(b, f) + c * shape.plane());
+            });
           });
         }
       }
@@ -133,6 +194,7 @@ static void motion_mismatch_backward(const MotionMismatchBackward& op, const Par
   const int64_t room = shape.width + CellRows<Device, Real>::pad;
   parallel<Device>(threads, shape.batch * shape.frames, [&](int64_t begin, int64_t end) {
     Scratch<Device, Real> spread(threads, room);
+    SampledRow<Device, Real> sampled(shape, 0, shape.width, threads);
     // d_error of the cells that row y of frame p lies in, at its pixels; zero outside of cells.
     const auto spread_cells = [&](int64_t b, int64_t p, int64_t y, int k) {
       Real* to = spread.data;
@@ -152,17 +214,19 @@ static void motion_mismatch_backward(const MotionMismatchBackward& op, const Par
         for (int k = 0; k < shape.steps; ++k) {
           if (!shape.has(f + shape.step[k])) continue;
           spread_cells(b, f, y, k);
-          MotionRow<Device, Real>(shape, op.motion, b, f, y).blocks(shape.step[k], [&](int64_t x, int count, const auto& at) {
+          const Neighbour<Device, Real> neighbour(sampled, a + shape.at(b, f + shape.step[k]), op.motion, op.d_motion, b, f, y,
+                                                  shape.step[k]);
+          neighbour.blocks([&](int64_t x, int count, const auto& at) {
             const F d = Device::template pack<Real, Device::template lanes<Real>>(spread.data + x);
             MotionSlope<Device, Real> slope;
             colours(shape, [&](auto n, int64_t c) {
-              Corners<F> around[n.value];
-              Device::template corners<Real, n.value>(a + shape.at(b, f + shape.step[k]) + c * shape.plane(), shape.plane(),
-                                                      shape.height, shape.width, at.row, at.column, around);
+              Corners<F> around[n.value] = {};
+              F value[n.value];
+              neighbour.template read<n.value>(c, x, at, around, value);
 #pragma GCC unroll 3
               for (int i = 0; i < n.value; ++i) {
                 const int64_t own = shape.at(b, f) + (c + i) * shape.plane() + y * shape.width + x;
-                const F back = d * (around[i].value(at.down, at.right) - load_some<Device, Real>(a + own, count));
+                const F back = d * (value[i] - load_some<Device, Real>(a + own, count));
                 store_some<Device, Real>(d_a + own, load_some<Device, Real>(d_a + own, count) - back, count);
                 if (op.d_motion) slope.add(around[i], at, back, shape.step[k]);
               }
@@ -176,18 +240,18 @@ static void motion_mismatch_backward(const MotionMismatchBackward& op, const Par
         if (!shape.has(p)) continue;
         for (int64_t y = 0; y < shape.cells_h * shape.cell_h; ++y) {
           spread_cells(b, p, y, k);
+          sampled.locate(op.motion, b, p, y, shape.step[k]);
           MotionRow<Device, Real>(shape, op.motion, b, p, y).blocks(shape.step[k], [&](int64_t x, int count, const auto& at) {
             const F d = Device::template pack<Real, Device::template lanes<Real>>(spread.data + x);
             colours(shape, [&](auto n, int64_t c) {
-              Corners<F> around[n.value];
-              Device::template corners<Real, n.value>(a + shape.at(b, f) + c * shape.plane(), shape.plane(), shape.height,
-                                                      shape.width, at.row, at.column, around);
+              F value[n.value];
+              sampled.template read<n.value>(a + shape.at(b, f) + c * shape.plane(), x, value);
 #pragma GCC unroll 3
               for (int i = 0; i < n.value; ++i) {
                 const Real* own = a + shape.at(b, p) + (c + i) * shape.plane() + y * shape.width + x;
-                const F difference = around[i].value(at.down, at.right) - load_some<Device, Real>(own, count);
-                scatter<Device, Real>(shape, at, d * difference, count, d_a + shape.at(b, f) + (c + i) * shape.plane());
+                value[i] = d * (value[i] - load_some<Device, Real>(own, count));
               }
+              scatter<Device, Real, n.value>(shape, at, value, count, d_a + shape.at(b, f) + c * shape.plane());
             });
           });
         }

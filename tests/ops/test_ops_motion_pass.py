@@ -147,7 +147,7 @@ def test_the_mean_lies_where_it_is_wanted(dtype, strided):
 
 
 @needs_extension
-def test_what_is_refused():
+def test_errors_of_memory_and_scales():
     a, motion, _ = inputs((1, 3, 3, 6, 9), (2, 3), False, torch.float32)
     scales = {"cell": (2, 3), "steps": STEPS, **SCALES}
     with pytest.raises(ValueError, match="out must be"):
