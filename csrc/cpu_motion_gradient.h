@@ -6,8 +6,8 @@
 
 namespace davsr {
 
-// Adds values times the bilinear weights to the pixels that samples came from, of every colour. Lanes that lie beside each
-// other in one row, most often all of them, are added together.
+// Adds values times the bilinear weights to the pixels that samples came from, of every colour. Lanes that lie beside
+// each other in one row, most often all of them, are added together.
 template <class Device, class Real, int Colours>
 static DAVSR_FN void scatter(const MotionShape& shape, const Place<Device, Real>& at,
                              const typename Device::template Lanes<Real>* value, int count, Real* image) {

@@ -76,8 +76,8 @@ struct SampledRow {
                                load_some<Device, Real>(motion_y + i, n), load_some<Device, Real>(motion_x + i, n), step);
   }
 
-  // Windows of two vectors in three rows, for lanes that lie in the first two of them and not at the frame's border: the
-  // usual case. What is no number, or far, becomes a negative integer.
+  // Windows of two vectors in three rows, for lanes that lie in the first two of them and not at the frame's border:
+  // the usual case. What is no number, or far, becomes a negative integer.
   void locate(const void* motion, int64_t b, int64_t p, int64_t row_of_pixels, int step_to) {
     y = row_of_pixels;
     step = step_to;
