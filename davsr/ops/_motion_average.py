@@ -8,8 +8,8 @@ With m the motion at pixel q of frame p (HR pixels a frame), for every step s:
     mean   = (a_p + sum_s w_s n_s) / (1 + sum_s w_s)        support = 1 + sum_s w_s
 
 ``motion_average`` is one pass: every neighbour is sampled once. ``motion_mismatch`` is e, ``motion_blend`` the last
-line: between them a caller may weigh neighbours as it likes. A neighbour before the first or after the last frame has no
-mismatch and no weight. All are compiled, forward and backward.
+line: between them a caller may weigh neighbours as it likes. A neighbour before the first or after the last frame has
+no mismatch and no weight. All are compiled, forward and backward.
 """
 
 from __future__ import annotations
