@@ -76,8 +76,15 @@ struct SampledRow {
                                load_some<Device, Real>(motion_y + i, n), load_some<Device, Real>(motion_x + i, n), step);
   }
 
+  // Far beyond every border, and what is no number before them all: differences of such integers stay integers.
+  static DAVSR_FN F bounded(F value) {
+    const F limit = Device::template splat<Real>(16777216);
+    const F high = value > -limit ? value : -limit;
+    return high < limit ? high : limit;
+  }
+
   // Windows of two vectors in three rows, for lanes that lie in the first two of them and not at the frame's border:
-  // the usual case. What is no number, or far, becomes a negative integer.
+  // the usual case.
   void locate(const void* motion, int64_t b, int64_t p, int64_t row_of_pixels, int step_to) {
     y = row_of_pixels;
     step = step_to;
@@ -92,7 +99,8 @@ struct SampledRow {
       const int n = lanes(i);
       const F delta_y = load_some<Device, Real>(motion_y + i, n) * far, delta_x = load_some<Device, Real>(motion_x + i, n) * far;
       const F whole_y = Device::template round_down<Real>(delta_y), whole_x = Device::template round_down<Real>(delta_x);
-      const I row = Device::template integer<Real>(at_y + whole_y), at = Device::template integer<Real>(at_x + whole_x);
+      const I row = Device::template integer<Real>(bounded(at_y + whole_y));
+      const I at = Device::template integer<Real>(bounded(at_x + whole_x));
       const int64_t top = row[0] < row[wide - 1] ? row[0] : row[wide - 1];
       const int64_t left = at[0] < at[wide - 1] ? at[0] : at[wide - 1], end = at[0] < at[wide - 1] ? at[wide - 1] : at[0];
       int64_t start = left & -wide;  // whole cache lines, where the lanes fit into them
