@@ -6,12 +6,12 @@ import math
 import mmap
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from davsr.pixels import Frames, put_frame, rounded
@@ -25,13 +25,21 @@ _LARGE = 2**22  # bytes of a frame's part that are worth memory of their own, of
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a tile counts: LR cut, HR rows and columns of the frame, and its weights there."""
+    """Where a tile counts: LR cut, HR rows and columns of the frame, and of the HR tile."""
 
-    cut: tuple[slice, slice]  # of the LR frame
-    rows: Interval  # of the HR frame
+    cut: tuple[slice, slice]
+    rows: Interval
     columns: Interval
-    inside: tuple[slice, slice]  # of the HR tile
-    weight: npt.NDArray[np.float32]  # [rows, columns]
+    inside: tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """Rows and columns of the frame that the same tiles cover: number, place in what is kept, and weight of each."""
+
+    rows: slice
+    columns: slice
+    tiles: list[tuple[int, tuple[slice, slice], npt.NDArray[np.float32]]]
 
 
 class Pieces:
@@ -49,7 +57,7 @@ class Pieces:
         self, size: tuple[int, int], scale: tuple[int, int, int], plan: Plan, kept: range, folder: Path | None = None
     ) -> None:
         self.size = (scale[1] * size[0], scale[2] * size[1])
-        self.places = _places(plan, size, scale[1:])
+        self.places, self._patches = _places_and_patches(plan, size, scale[1:])
         self.kept, self.names = kept, tuple[str, ...]()
         self._channels = 0
         self._frames: list[dict[int, Frames]] = []  # of each tile
@@ -84,12 +92,17 @@ class Pieces:
             return self._part(0, p)
         parts = [self._part(k, p) for k in range(len(self.places))]
         frame = _empty((self._channels, *self.size))
-        for c, out in enumerate(frame):  # one at a time: a frame in float32 is large
-            total = torch.zeros(self.size)
-            for place, part in zip(self.places, parts, strict=True):
-                values, weight = torch.from_numpy(part[c].astype(np.float32)), torch.from_numpy(place.weight)
-                total[slice(*place.rows), slice(*place.columns)].addcmul_(values, weight)
-            rounded(total.numpy(), 1.0, out)
+        for patch in self._patches:
+            out = frame[:, patch.rows, patch.columns]
+            if len(patch.tiles) == 1:  # most of the frame: nothing to weigh
+                k, inside, _ = patch.tiles[0]
+                out[:] = parts[k][:, inside[0], inside[1]]
+                continue
+            for c, plane in enumerate(out):
+                total = np.zeros(plane.shape, np.float32)
+                for k, inside, weight in patch.tiles:
+                    total += weight * parts[k][c][inside]
+                rounded(total, 1.0, plane)
         return frame
 
     def forget(self, stop: int) -> None:
@@ -117,26 +130,61 @@ def _empty(shape: tuple[int, ...]) -> Frames:
     return np.frombuffer(mmap.mmap(-1, 2 * size), np.uint16).reshape(shape)
 
 
-def _places(plan: Plan, size: tuple[int, int], scale: tuple[int, ...]) -> list[_Place]:
-    cuts = plan.cuts(*size)
-    weighed = [
-        list(zip(side, blend_weights([(s * start, s * stop) for start, stop in side]), strict=True))
-        for side, s in zip(cuts, scale, strict=True)
+def _places_and_patches(plan: Plan, size: tuple[int, int], scale: tuple[int, ...]) -> tuple[list[_Place], list[_Patch]]:
+    """Tiles in rows, the columns of a row following each other, and the patches that they make of a frame."""
+    rows, columns = (_stretches(cuts, s) for cuts, s in zip(plan.cuts(*size), scale, strict=True))
+    places = [
+        _Place((down.cut, across.cut), down.counts, across.counts, (down.inside, across.inside))
+        for down in rows
+        for across in columns
     ]
-    places = []
-    for (top, bottom), of_rows in weighed[0]:
-        for (left, right), of_columns in weighed[1]:
-            rows, columns = _counting(of_rows), _counting(of_columns)
-            places.append(
-                _Place(
-                    (slice(top, bottom), slice(left, right)),
-                    (scale[0] * top + rows.start, scale[0] * top + rows.stop),
-                    (scale[1] * left + columns.start, scale[1] * left + columns.stop),
-                    (rows, columns),
-                    np.outer(of_rows[rows], of_columns[columns]).astype(np.float32),
-                )
-            )
-    return places
+    patches = []
+    for first, above in _covered(rows):
+        for second, beside in _covered(columns):
+            tiles = [
+                (i * len(columns) + j, (y, x), np.outer(of_rows, of_columns).astype(np.float32))
+                for i, y, of_rows in above
+                for j, x, of_columns in beside
+            ]
+            patches.append(_Patch(first, second, tiles))
+    return places, patches
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """What a tile is along one axis: its LR cut, where it counts in the HR frame and in the HR tile, its weights there."""
+
+    cut: slice
+    counts: Interval
+    inside: slice
+    weight: npt.NDArray[np.float64]
+
+
+def _stretches(cuts: list[Interval], scale: int) -> list[_Stretch]:
+    weights = blend_weights([(scale * start, scale * stop) for start, stop in cuts])
+    made = []
+    for (start, stop), weight in zip(cuts, weights, strict=True):
+        inside = _counting(weight)
+        counts = scale * start + inside.start, scale * start + inside.stop
+        made.append(_Stretch(slice(start, stop), counts, inside, weight[inside]))
+    return made
+
+
+def _covered(stretches: list[_Stretch]) -> list[tuple[slice, list[tuple[int, slice, npt.NDArray[np.float64]]]]]:
+    """An axis of the frame cut where a stretch begins or ends: each with the number of those that cover it, what it is
+    of them, and their weights.
+    """
+    borders = sorted({border for stretch in stretches for border in stretch.counts})
+    found = []
+    for start, stop in pairwise(borders):
+        those = []
+        for n, stretch in enumerate(stretches):
+            first, last = stretch.counts
+            if first <= start and stop <= last:
+                part = slice(start - first, stop - first)
+                those.append((n, part, stretch.weight[part]))
+        found.append((slice(start, stop), those))
+    return found
 
 
 def _counting(weight: npt.NDArray[np.float64]) -> slice:
