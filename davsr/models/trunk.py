@@ -70,8 +70,13 @@ def cell_deviations(frames: Tensor) -> Tensor:
 
     So what the network sees does not depend on the shade of a place, yet it sees how one cell differs from the next.
     """
-    level = F.avg_pool2d(F.avg_pool2d(frames, CELL), 3, stride=1, padding=1, count_include_pad=False)
+    level = mean_around(F.avg_pool2d(frames, CELL))
     return _GAIN * (F.pixel_unshuffle(frames, CELL) - level.repeat_interleave(CELL**2, dim=1))
+
+
+def mean_around(cells: Tensor) -> Tensor:
+    """Means of [n, c, h, w] over 3x3 neighbours, those inside."""
+    return F.avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
 
 
 def cells_of_pixels(deviations: Tensor) -> Tensor:

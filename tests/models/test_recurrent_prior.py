@@ -16,7 +16,14 @@ from davsr.checkpoints.network import network_section
 from davsr.models.davsr import DAVSR
 from davsr.models.motion import Motion
 from davsr.models.prior import Observation
-from davsr.models.recurrent_prior import HALF, LEARNED_SPEED, UNKNOWN_SPEED, RecurrentPrior, restore_pictures
+from davsr.models.recurrent_prior import (
+    HALF,
+    LEARNED_SPEED,
+    UNKNOWN_SPEED,
+    USUAL_DETAIL,
+    RecurrentPrior,
+    restore_pictures,
+)
 from davsr.models.trained_range import TrainedRange
 from davsr.models.trunk import CELL
 from davsr.options import (
@@ -154,6 +161,21 @@ def test_where_motion_is_faster_than_any_it_learned_from_it_stands_back():
         added.append(float((x - z).abs().mean()))
     assert min(added[:3]) > 1e-3 and added[3] == 0
     assert added[2] < 0.7 * added[1]
+
+
+@pytest.mark.parametrize(
+    "size, given", [(0.02, 0.02), (USUAL_DETAIL, USUAL_DETAIL), (0.075, 0.075 * 1.75 / 3), (0.2, 0)]
+)
+def test_an_answer_larger_than_it_ever_was_is_not_given(size: float, given: float):
+    network = model(taught=False)
+    assert isinstance(network.enhance, RecurrentPrior)
+    torch.nn.init.constant_(network.enhance.fusion.last.bias[: 3 * CELL**2], 4 * size)  # of cells: a quarter in pixels
+    lq, A = clip(), network.degradation
+    z, alpha = network.interpolate(lq, A), torch.tensor([0.003])
+    motion = network.interpolate.motion(lq, A)
+    with torch.no_grad():
+        x = network.enhance(z, None, alpha, Observation(lq, A, torch.zeros(1), motion))
+    torch.testing.assert_close(x - z, torch.full_like(z, given), rtol=0, atol=1e-6)
 
 
 def test_weights_of_a_fusion_that_knew_no_pictures_do_what_they_did(tmp_path: Path):
