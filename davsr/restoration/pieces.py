@@ -152,7 +152,7 @@ def _places_and_patches(plan: Plan, size: tuple[int, int], scale: tuple[int, ...
 
 @dataclass(frozen=True)
 class _Stretch:
-    """What a tile is along one axis: its LR cut, where it counts in the HR frame and in the HR tile, and its weights."""
+    """A tile along one axis: its LR cut, where it counts in the HR frame and in the HR tile, and its weights there."""
 
     cut: slice
     counts: Interval
