@@ -15,7 +15,7 @@ struct Strip {
   int64_t first_sampled, sampled;  // pixels of a row
 
   template <class Real>
-  static Strip of(const MotionShape& shape, int64_t number, int64_t strips) {
+  static DAVSR_FN Strip of(const MotionShape& shape, int64_t number, int64_t strips) {
     Strip at;
     at.begin = shape.width * number / strips;
     at.end = shape.width * (number + 1) / strips;
