@@ -54,7 +54,7 @@ for wheel in "$work"/wheels/*.whl; do
   davsr prepare degrade --input "$sample" --output lq
   davsr restore lq out.mp4 --rate 24 --window 3 --model training-free
   davsr polish out.mp4 --input lq --output better.mp4
-  "$bin/python" "$checkout/tests/snippets.py" "$checkout/README.md"
+  (mkdir examples && cd examples && "$bin/python" "$checkout/tests/snippets.py" "$checkout/README.md")
   step "every command runs from $kind"
   cd "$work"
 done
