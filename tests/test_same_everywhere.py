@@ -66,7 +66,7 @@ def test_what_pages_write_of_davsr_is_in_its_list():
         code = "\n".join(snippets.blocks(text, "python")) if page.suffix == ".md" else text
         named = set(re.findall(r"\bdavsr\.([A-Za-z]\w*)\b", code))
         named |= set(re.findall(r"`davsr\.([A-Za-z]\w*)\(", text))
-        assert named - {*davsr.__all__, "errors", "data", "pixels", "models", "restoration"} == set(), page.name
+        assert named - {*davsr.__all__, "errors", "data", "ops", "pixels", "models", "restoration"} == set(), page.name
     assert set(davsr.__all__) <= set(dir(davsr)) and set(davsr.__all__) <= set(
         pydoc.render_doc(davsr).split() + davsr.__all__
     )

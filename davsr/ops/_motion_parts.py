@@ -99,6 +99,7 @@ def _neighbour(a: Tensor, motion: Tensor, step: int) -> tuple[int, int, Tensor |
 
 
 def check(op: str, a: Tensor, motion: Tensor, steps: Sequence[int]) -> None:
+    """Whether video, motion and steps belong together; raises ValueError in the name of `op`."""
     if a.dim() != 5 or min(a.shape[1:]) == 0:
         raise ValueError(f"{op}: a must be [b, c, T, H, W], got {list(a.shape)}")
     if a.dtype not in _DTYPES:
@@ -112,6 +113,7 @@ def check(op: str, a: Tensor, motion: Tensor, steps: Sequence[int]) -> None:
 
 
 def check_cell(op: str, a: Tensor, cell: tuple[int, int]) -> None:
+    """Whether a cell fits into the frames of `a`; raises ValueError in the name of `op`."""
     H, W = a.shape[3:]
     if len(cell) != 2 or not (1 <= cell[0] <= H and 1 <= cell[1] <= W):
         raise ValueError(f"{op}: cell must be two sides within the frame of {H}x{W}, got {cell}")
@@ -202,6 +204,7 @@ def _register() -> None:
 
 
 def dense(tensor: Tensor) -> Tensor:
+    """Memory for a dense tensor of the same sizes."""
     return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
