@@ -64,13 +64,18 @@ def export(network: davsr.DAVSR, frames: int, size: tuple[int, int]) -> torch.ex
         return torch.export.export(model, given, strict=False)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write a network as one graph for clips of one size.")
-    parser.add_argument("output", help="a .pt2 file")
+def arguments(description: str, output: str) -> argparse.Namespace:
+    """What both exporters ask for."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("output", help=output)
     parser.add_argument("--frames", type=int, default=5, help="LR frames")
     parser.add_argument("--size", type=int, nargs=2, default=(64, 64), metavar=("H", "W"), help="LR height and width")
     parser.add_argument("--model", help="a checkpoint; default: the shipped model")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments("Write a network as one graph for clips of one size.", "a .pt2 file")
     torch.export.save(export(davsr.load_model(args.model), args.frames, tuple(args.size)), args.output)
 
 

@@ -13,7 +13,6 @@ here.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,12 +110,7 @@ def export(network: davsr.DAVSR, frames: int, size: tuple[int, int], file: str |
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write a network as ONNX for clips of one size.")
-    parser.add_argument("output", help="an .onnx file")
-    parser.add_argument("--frames", type=int, default=5, help="LR frames")
-    parser.add_argument("--size", type=int, nargs=2, default=(64, 64), metavar=("H", "W"), help="LR height and width")
-    parser.add_argument("--model", help="a checkpoint; default: the shipped model")
-    args = parser.parse_args()
+    args = export_network.arguments("Write a network as ONNX for clips of one size.", "an .onnx file")
     export(davsr.load_model(args.model), args.frames, tuple(args.size), args.output)
 
 

@@ -58,14 +58,6 @@ def default_overlap(degradation: DegradationOptions, model: DAVSR | None) -> int
     return 2 * ((2 if _looks_far(model) else 1) + math.ceil(beyond / s_t))
 
 
-def shorter_overlap(degradation: DegradationOptions, model: DAVSR | None) -> int:
-    """LR frames that windows share where memory is so short that `default_overlap` would double the work.
-
-    Still over 50 dB.
-    """
-    return default_overlap(degradation, model) - (2 if _looks_far(model) else 0)
-
-
 def default_margin(model: DAVSR | None) -> int:
     """LR pixels of context around a tile, at the knee of the curve in docs/restoration.md."""
     return 24 if _looks_far(model) else 8
@@ -123,7 +115,6 @@ def choose_plan(
     frames: int | None = None,
     window: int | None = None,
     overlap: int = 2,
-    shorter: int | None = None,
     tile: int | None = None,
     margin: int = 24,
     modest: float = float("inf"),
@@ -139,7 +130,6 @@ def choose_plan(
         frames: LR frames of the clip; None: many.
         window, tile: given sizes (0: whole); None: chosen. What is not chosen is not questioned either.
         overlap, margin: see `Plan`.
-        shorter: an overlap that is taken instead where this halves the work; None: none is.
         modest: bytes beyond which only what is worth it is taken: the least with nearly the least work.
 
     Raises:
@@ -150,18 +140,16 @@ def choose_plan(
     stated = window is not None and tile is not None
     fitting: list[tuple[float, float, Plan]] = []  # (work, bytes, plan)
     least = float("inf")
-    for shared in dict.fromkeys([overlap, overlap if shorter is None else shorter]):
-        penalty = 1 if shared == overlap else 2
-        # Whatever reads on for at least one frame beyond its window needs a window of more than the overlap.
-        for length in [window] if window is not None else range(max(LONGEST, shared + 1), shared, -1):
-            for (tall, wide), on_disk in product(cuts, (False, True)):
-                plan = Plan(length, min(shared, length - 1) if length else 0, tall, margin, wide, on_disk)
-                cost = _cost(plan, size, scale, per_pixel, frames)
-                need = cost.frames + cost.piece if device is None else cost.frames
-                fits = need <= host and (device is None or cost.piece <= device)
-                least = min(least, need if device is None else max(need, cost.piece))
-                if fits or stated:
-                    fitting.append((penalty * cost.work, need, plan))
+    # Whatever reads on for at least one frame beyond its window needs a window of more than the overlap.
+    for length in [window] if window is not None else range(max(LONGEST, overlap + 1), overlap, -1):
+        for (tall, wide), on_disk in product(cuts, (False, True)):
+            plan = Plan(length, min(overlap, length - 1) if length else 0, tall, margin, wide, on_disk)
+            cost = _cost(plan, size, scale, per_pixel, frames)
+            need = cost.frames + cost.piece if device is None else cost.frames
+            fits = need <= host and (device is None or cost.piece <= device)
+            least = min(least, need if device is None else max(need, cost.piece))
+            if fits or stated:
+                fitting.append((cost.work, need, plan))
     if not fitting:
         free = host if device is None else min(host, device)
         raise InputError(

@@ -122,7 +122,6 @@ def _plan(
         frames=len(low),
         window=given(options.num_frame_testing),
         overlap=planning.default_overlap(degradation, network) if overlap is None else overlap,
-        shorter=planning.shorter_overlap(degradation, network) if overlap is None else None,
         tile=given(options.size_patch_testing),
         margin=planning.stated_margin(options, network),
         modest=float("inf") if options.memory else planning.host_budget(planning.MODEST),

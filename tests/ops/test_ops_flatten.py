@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from davsr.ops import backend, flatten, flatten_reference
+from tests.ops.by_threads import assert_threads_change_nothing
 
 COMPILED = backend().name != "reference"
 LEVELS = torch.ops.davsr.cpu_levels() if COMPILED else []
@@ -79,18 +80,8 @@ def test_opcheck(strided):
 @needs_extension
 def test_threads_change_nothing():
     x, grad, step = inputs((1, 3, 3, 20, 30), torch.float32)
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for n in (1, 2, 3):
-            torch.set_num_threads(n)
-            results.append(
-                [torch.ops.davsr.flatten(x, step, FLAT), *torch.ops.davsr.flatten_backward(grad, x, step, FLAT)]
-            )
-    finally:
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    ops = torch.ops.davsr
+    assert_threads_change_nothing(lambda: [ops.flatten(x, step, FLAT), *ops.flatten_backward(grad, x, step, FLAT)])
 
 
 @pytest.mark.parametrize("front", [flatten, flatten_reference])

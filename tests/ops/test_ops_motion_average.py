@@ -21,6 +21,7 @@ from davsr.ops import (
     motion_mismatch,
     motion_mismatch_reference,
 )
+from tests.ops.by_threads import assert_threads_change_nothing
 
 COMPILED = backend().name != "reference"
 LEVELS = torch.ops.davsr.cpu_levels() if COMPILED else []
@@ -214,16 +215,7 @@ def test_strided_inputs_equal_contiguous_ones(level):
 @needs_extension
 def test_threads_change_nothing():
     case = ((2, 3, 5, 24, 40), (4, 4), False)
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for n in (1, 2, 3):
-            torch.set_num_threads(n)
-            results.append(everything(LEVELS[0], case, torch.float32))
-    finally:
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    assert_threads_change_nothing(lambda: everything(LEVELS[0], case, torch.float32))
 
 
 @needs_extension

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from davsr.ops import backend, flatten, motion_average, motion_average_reference, motion_mean
+from tests.ops.by_threads import assert_threads_change_nothing
 from tests.ops.test_ops_motion_average import CASES, IDS, LEVELS, SCALES, STEPS, inputs, specification
 
 needs_extension = pytest.mark.skipif(not LEVELS, reason=f"no extension: {backend().reason}")
@@ -100,17 +101,8 @@ def test_opcheck(strided):
 
 @needs_extension
 def test_threads_change_nothing():
-    threads = torch.get_num_threads()
     for case in (((2, 3, 5, 23, 40), (4, 4), False), MORE[0]):
-        results = []
-        try:
-            for n in (1, 2, 3):
-                torch.set_num_threads(n)
-                results.append(everything(LEVELS[0], case, torch.float32))
-        finally:
-            torch.set_num_threads(threads)
-        for other in results[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+        assert_threads_change_nothing(lambda case=case: everything(LEVELS[0], case, torch.float32))
 
 
 @needs_extension

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from davsr.ops import backend, warp_between, warp_between_reference
+from tests.ops.by_threads import assert_threads_change_nothing
 
 COMPILED = backend().name != "reference"
 LEVELS = [level for level in torch.ops.davsr.cpu_levels() if level != "serial"] if COMPILED else []
@@ -101,15 +102,7 @@ def test_out_takes_the_frames(graph):
 @needs_extension
 def test_threads_change_nothing():
     video, before, after = inputs((2, 3, 3, 20, 50), (5, 10))
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for n in (1, 2, 3):
-            torch.set_num_threads(n)
-            results.append(warp_between(video, before, after, low=LOW, share=SHARE))
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(results[0], other) for other in results[1:])
+    assert_threads_change_nothing(lambda: [warp_between(video, before, after, low=LOW, share=SHARE)])
 
 
 def test_it_has_a_derivative():
