@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -85,9 +87,11 @@ def put_frame(frame: Tensor, place: npt.NDArray[np.uint16]) -> None:
         FloatingPointError: a value is not finite.
     """
     for plane, out in zip(frame.float().cpu(), place, strict=True):
-        if plane.numel() and not all(torch.isfinite(bound) for bound in torch.aminmax(plane)):
+        values = plane.numpy()
+        # A sum in double precision is finite where every value is.
+        if values.size and not math.isfinite(cv2.norm(values, cv2.NORM_L1)):
             raise FloatingPointError("restoration: the model returned values that are not finite")
-        rounded(plane.numpy(), WHITE, out)
+        rounded(values, WHITE, out)
 
 
 def rounded(plane: npt.NDArray[np.float32], gain: float, out: npt.NDArray[np.uint16]) -> None:
@@ -95,6 +99,13 @@ def rounded(plane: npt.NDArray[np.float32], gain: float, out: npt.NDArray[np.uin
     made = cv2.multiply(plane, gain, dst=out, dtype=cv2.CV_16U)
     if made is not out:  # OpenCV writes into memory of its own where this is not laid out as it needs it
         out[:] = made.reshape(out.shape)
+
+
+def mixed(a: Frames, b: Frames, share: float) -> Frames:
+    """(1 - share) a + share b of 16-bit integers [c, H, W], rounded."""
+    rows = (-1, a.shape[-1])  # OpenCV takes a third axis for channels
+    made: Frames = cv2.addWeighted(a.reshape(rows), 1 - share, b.reshape(rows), share, 0)
+    return made.reshape(a.shape)
 
 
 def to_float(frames: Frames) -> Tensor:

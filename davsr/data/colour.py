@@ -37,6 +37,8 @@ LIMITED, FULL = int(ColorRange.MPEG), int(ColorRange.JPEG)
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics, by their numbers in H.273
 SDR_TAGS = {"matrix": BT709, "range": LIMITED, "transfer": 1, "primaries": 1}
 
+_BAND = 64  # rows, an even number
+
 Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]  # [h, w, 3] RGB, full scale is white
 
 
@@ -182,24 +184,29 @@ def from_rgb(
     y_gain, c_gain = (top, top) if full_range else (219 << (bits - 8), 224 << (bits - 8))
     blue = (np.array([0, 0, 1]) - luma) / (2 * (1 - k_b)) * c_gain
     red = (np.array([1, 0, 0]) - luma) / (2 * (1 - k_r)) * c_gain
-    rgb = image.astype(np.float32)
-    frame = av.VideoFrame(w, h, pixels)
-    _fill(
-        frame,
-        0,
-        cv2.transform(rgb, (luma[None] * y_gain / white).astype(np.float32)),
-        0 if full_range else 16 << (bits - 8),
-    )
-    middle = 1 << (bits - 1)
+    to_luma = _matrix([luma * y_gain / white], 0 if full_range else 16 << (bits - 8))
+    to_chroma = _matrix([blue / white, red / white], 1 << (bits - 1))
     if neutral:
+        to_chroma[:, :3] = 0
+    halved = "420" in pixels
+    frame = av.VideoFrame(w, h, pixels)
+    for top in range(0, h, _BAND):  # what is made on the way stays in the cache
+        rgb = image[top : top + _BAND].astype(np.float32)
+        _fill(frame, 0, cv2.transform(rgb, to_luma), top)
+        # Averaging and the matrix are both linear: rows are averaged before it, columns after it.
+        chroma = cv2.transform(cv2.addWeighted(rgb[::2], 0.5, rgb[1::2], 0.5, 0) if halved else rgb, to_chroma)
         for i in (1, 2):
-            _fill(frame, i, np.zeros((frame.planes[i].height, frame.planes[i].width), np.float32), middle)
-        return frame
-    # Averaging and the matrix are both linear: the matrix comes second, on a quarter of the samples.
-    chroma = cv2.transform(_halved(rgb) if "420" in pixels else rgb, (np.stack([blue, red]) / white).astype(np.float32))
-    for i in (1, 2):
-        _fill(frame, i, chroma[..., i - 1], middle)
+            plane = chroma[..., i - 1]
+            _fill(frame, i, _half_columns(plane) if halved else plane, top // 2 if halved else top)
     return frame
+
+
+def _matrix(rows: list[npt.NDArray[np.float64]], offset: float) -> npt.NDArray[np.float32]:
+    """One or two rows of a colour matrix as OpenCV takes them, with an offset; it is fast for one row and for three."""
+    matrix = np.zeros((1 if len(rows) == 1 else 3, 4), np.float32)
+    matrix[: len(rows), :3] = rows
+    matrix[:, 3] = offset
+    return matrix
 
 
 def _rgb_frame(image: Image, pixels: str, bits: int) -> av.VideoFrame:
@@ -209,7 +216,7 @@ def _rgb_frame(image: Image, pixels: str, bits: int) -> av.VideoFrame:
     top = (1 << bits) - 1
     frame = av.VideoFrame(image.shape[1], image.shape[0], pixels)
     for i, channel in enumerate((1, 2, 0)):
-        _fill(frame, i, image[..., channel] * np.float32(top / np.iinfo(image.dtype).max))
+        _fill(frame, i, image[..., channel] * np.float32(top / np.iinfo(image.dtype).max), 0)
     return frame
 
 
@@ -238,11 +245,14 @@ def _plane(frame: av.VideoFrame, i: int) -> npt.NDArray[Any]:
     return samples
 
 
-def _fill(frame: av.VideoFrame, i: int, values: npt.NDArray[np.float32], offset: float = 0) -> None:
+def _fill(frame: av.VideoFrame, i: int, values: npt.NDArray[np.float32], top: int) -> None:
+    """Rows of a plane, from `top` on."""
     plane, bits = frame.planes[i], depth(frame)
-    target = np.frombuffer(plane, np.uint16 if bits > 8 else np.uint8).reshape(plane.height, -1)[:, : plane.width]
-    samples = cv2.add(values, offset, dtype=cv2.CV_16U if bits > 8 else cv2.CV_8U)  # rounds and saturates
-    target[:] = np.minimum(samples, (1 << bits) - 1) if 8 < bits < 16 else samples
+    target = np.frombuffer(plane, np.uint16 if bits > 8 else np.uint8).reshape(plane.height, -1)
+    samples = cv2.add(values, 0.0, dtype=cv2.CV_16U if bits > 8 else cv2.CV_8U)  # rounds and saturates
+    if 8 < bits < 16:
+        samples = np.minimum(samples, (1 << bits) - 1)
+    target[top : top + len(samples), : plane.width] = samples
 
 
 def _limits(y: npt.NDArray[Any], bits: int, white: float, full_range: bool) -> npt.NDArray[np.float32]:
@@ -281,8 +291,12 @@ def _upsampled(c: npt.NDArray[np.float32], h: int, w: int) -> npt.NDArray[np.flo
     return c
 
 
-def _halved(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """An image [h, w, c] of even sizes at every second column, and between rows: where 4:2:0 has its chroma."""
-    half = image[::2] + image[1::2]
-    left = np.concatenate([half[:, :1], half[:, 1:-1:2]], axis=1)
-    return half[:, ::2] * np.float32(0.25) + (left + half[:, 1::2]) * np.float32(0.125)
+def _half_columns(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A plane of even width at every second column, each with half of what lies beside it."""
+    even, odd = plane[:, ::2], plane[:, 1::2]
+    sums: npt.NDArray[np.float32] = even + even
+    sums += odd
+    sums[:, 1:] += odd[:, :-1]
+    sums[:, 0] += even[:, 0]
+    sums *= np.float32(0.25)
+    return sums

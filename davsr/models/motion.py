@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from davsr.models.precision import empty_volume
 from davsr.models.warp import warp
 from davsr.ops import resize_flow
 
@@ -47,12 +48,18 @@ def motion_between(times: Times, scale: tuple[int, int, int], flow_01: Tensor, f
     """
     s_t, s_h, s_w = scale
     h, w = flow_01.shape[3:]
-    motion = []
-    for time in times:
+
+    def at(time: float) -> Tensor:
         j = min(int(time), flow_01.shape[1] - 1)
-        moved = uniform_motion(flow_01[:, j], flow_10[:, j], float(time) - j)
-        motion.append(resize_flow(moved / s_t, (h * s_h, w * s_w)))
-    return torch.stack(motion, dim=1)
+        moved = uniform_motion(flow_01[:, j], flow_10[:, j], time - j)
+        return resize_flow(moved / s_t, (h * s_h, w * s_w))
+
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.stack([at(float(time)) for time in times], dim=1)
+    motion = empty_volume(flow_01, len(flow_01), len(times), 2, h * s_h, w * s_w)
+    for p, time in enumerate(times):  # at once in its place: the parts and their union would be as much again
+        motion[:, p] = at(float(time))
+    return motion
 
 
 def uniform_motion(flow_01: Tensor, flow_10: Tensor, f: float | Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from davsr.options import DegradationOptions
 from davsr.physics.degradation import Degradation
 from davsr.physics.psf import exposure_taps, extend_index
 from davsr.physics.response import to_linear, to_srgb
-from davsr.pixels import Frames, to_float
+from davsr.pixels import WHITE, Frames, to_float
 
 
 class Consistency:
@@ -64,12 +65,22 @@ class Consistency:
     def _residual(self, positions: np.ndarray, y: Tensor) -> float:
         total = 0.0
         for channel in range(y.shape[0]):  # one at a time: an HR frame in float32 is large
-            exposed = torch.zeros(0)
-            for position, weight in zip(positions, self.weights, strict=True):
-                x = to_float(self.frames[int(position)][channel])
-                x = to_linear(x) if self.linear else x
-                exposed = x.mul_(weight) if exposed.numel() == 0 else exposed.add_(x, alpha=float(weight))
-            seen = self.spatial.apply(exposed[None, None, None])[0, 0, 0]
+            seen = self.spatial.apply(self._exposed(positions, channel)[None, None, None])[0, 0, 0]
             seen = to_srgb(seen) if self.linear else seen
             total += float((y[channel] - seen).square().mean())
         return (total / y.shape[0]) ** 0.5
+
+    def _exposed(self, positions: np.ndarray, channel: int) -> Tensor:
+        """Sum of the frames' channel [H, W] by the exposure's weights, of which most are the same."""
+        planes = [self.frames[int(position)][channel] for position in positions]
+        exposed = np.zeros(planes[0].shape, np.float32)
+        if self.linear:
+            for plane, weight in zip(planes, self.weights, strict=True):
+                exposed += to_linear(to_float(plane)).mul_(float(weight)).numpy()
+            return torch.from_numpy(exposed)
+        for weight in np.unique(self.weights):
+            alike = np.zeros_like(exposed)
+            for plane in (plane for plane, w in zip(planes, self.weights, strict=True) if w == weight):
+                cv2.accumulate(plane, alike)
+            cv2.scaleAdd(alike, float(weight) / WHITE, exposed, dst=exposed)
+        return torch.from_numpy(exposed)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import mmap
 import tempfile
+import weakref
 from dataclasses import dataclass
+from io import BufferedRandom
 from itertools import pairwise
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from davsr.restoration.cutting import Interval, Plan, blend_weights
 # What was made of a piece: named videos [1, T, c, H, W] in the order in which they were made, the result last.
 Step = dict[str, Tensor]
 
+_SPARE = 4  # frames of each size whose memory is kept for the next ones
 _LARGE = 2**22  # bytes of a frame's part that are worth memory of their own, of which a process has only so many
 
 
@@ -61,10 +63,11 @@ class Pieces:
         self.kept, self.names = kept, tuple[str, ...]()
         self._channels = 0
         self._frames: list[dict[int, Frames]] = []  # of each tile
-        self._file: IO[bytes] | None = None
+        self._file: BufferedRandom | None = None
         if plan.on_disk:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as its frames)
         self._starts: list[int] = []  # of each tile in the file
+        self._memory = FrameMemory()
 
     def add(self, step: Step) -> None:
         """What was made of the next tile, in the order of `places`; it is emptied."""
@@ -77,7 +80,7 @@ class Pieces:
         if self._file is not None:
             self._starts.append(self._file.seek(0, 2))
         for p in self.kept:
-            frame = _empty((self._channels, *videos[0].shape[2:]))
+            frame = self._memory.frame((self._channels, *videos[0].shape[2:]))
             for n, video in enumerate(videos):
                 put_frame(video[p], frame[n * c : (n + 1) * c])
             if self._file is None:
@@ -91,7 +94,7 @@ class Pieces:
         if len(self.places) == 1:
             return self._part(0, p)
         parts = [self._part(k, p) for k in range(len(self.places))]
-        frame = _empty((self._channels, *self.size))
+        frame = self._memory.frame((self._channels, *self.size))
         for patch in self._patches:
             out = frame[:, patch.rows, patch.columns]
             if len(patch.tiles) == 1:  # most of the frame: nothing to weigh
@@ -117,17 +120,37 @@ class Pieces:
             return self._frames[k][p]
         (top, bottom), (left, right) = self.places[k].rows, self.places[k].columns
         shape = self._channels, bottom - top, right - left
+        part = self._memory.frame(shape)
+        self._file.seek(self._starts[k] + (p - self.kept.start) * part.nbytes)
+        self._file.readinto(part.data)
+        return part
+
+
+class FrameMemory:
+    """Memory for frames, apart from that of a network, between whose volumes frames would leave holes.
+
+    What nobody holds any more is lent again: pages that come fresh from the system cost more than what is written to
+    them.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[mmap.mmap]] = {}
+
+    def frame(self, shape: tuple[int, ...]) -> Frames:
+        """A frame of any content."""
         size = 2 * math.prod(shape)
-        self._file.seek(self._starts[k] + (p - self.kept.start) * size)
-        return np.frombuffer(self._file.read(size), np.uint16).reshape(shape)
+        if size < _LARGE:
+            return np.empty(shape, np.uint16)
+        free = self._free.setdefault(size, [])
+        memory = free.pop() if free else mmap.mmap(-1, size)
+        whole = np.frombuffer(memory, np.uint16)  # which every view of it holds
 
+        def take_back() -> None:
+            if len(free) < _SPARE:
+                free.append(memory)
 
-def _empty(shape: tuple[int, ...]) -> Frames:
-    """Memory of its own for a frame: between the volumes of a network it would leave holes that nothing fits in."""
-    size = math.prod(shape)
-    if 2 * size < _LARGE:
-        return np.empty(shape, np.uint16)
-    return np.frombuffer(mmap.mmap(-1, 2 * size), np.uint16).reshape(shape)
+        weakref.finalize(whole, take_back).atexit = False
+        return whole.reshape(shape)
 
 
 def _places_and_patches(plan: Plan, size: tuple[int, int], scale: tuple[int, ...]) -> tuple[list[_Place], list[_Patch]]:

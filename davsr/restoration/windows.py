@@ -15,7 +15,7 @@ from torch import Tensor
 
 from davsr.models.davsr import DAVSR
 from davsr.physics.operator import Operator
-from davsr.pixels import Frames, to_float
+from davsr.pixels import Frames, mixed, to_float
 from davsr.restoration.cutting import Plan, fade
 from davsr.restoration.pieces import Pieces, Step
 from davsr.runtime import Precision, autocast
@@ -192,8 +192,7 @@ class _Joiner:
                 return pieces.frame(context + n)
             if weight == 0:
                 return tail(n)
-            mixed = tail(n) * np.float32(1 - weight) + pieces.frame(context + n) * np.float32(weight)
-            return (mixed + np.float32(0.5)).astype(np.uint16)
+            return mixed(tail(n), pieces.frame(context + n), float(weight))
 
         return frame
 

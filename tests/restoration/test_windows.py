@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from davsr.errors import InputError
-from davsr.pixels import to_float
+from davsr.pixels import mixed, to_float
 from davsr.restoration.cutting import Plan, blend_weights, cover, fade
+from davsr.restoration.pieces import FrameMemory
 from davsr.restoration.windows import (
     LowFrame,
     restore_clip,
@@ -192,3 +193,24 @@ def test_values_leave_clamped_and_finite():
 def test_plans_without_progress_are_refused(sizes):
     with pytest.raises(InputError, match="windows: "):
         Plan(**sizes)
+
+
+def test_memory_of_frames_is_lent_again_only_when_nobody_holds_it():
+    memory, shape = FrameMemory(), (3, 1024, 1024)
+    first = memory.frame(shape)
+    first[:] = 7
+    held = first[1:, 5]  # whoever holds a part holds the frame
+    del first
+    others = [memory.frame(shape) for _ in range(3)]
+    for other in others:
+        other[:] = 1
+    assert int(held.min()) == 7
+    places = {frame.ctypes.data for frame in others}
+    del other, others
+    assert memory.frame(shape).ctypes.data in places
+
+
+def test_frames_are_mixed_as_numbers_are():
+    a, b = (np.random.default_rng(k).integers(0, 65536, (6, 5, 7), dtype=np.uint16) for k in (0, 1))
+    exact = 0.7 * a + 0.3 * b.astype(np.float64)
+    assert np.abs(mixed(a, b, 0.3) - exact).max() < 0.51
