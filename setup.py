@@ -81,7 +81,13 @@ class BuildExtension(build_ext):
         for level in LEVELS if is_x86() else ["baseline"]:
             commands[f"cpu_{level}.cpp"] = [cxx, *KERNEL_FLAGS, *LEVELS[level], *common]
         host = [cxx, *HOST_FLAGS, *openmp(cxx, torch), *common, *torch.compile_flags]
-        launching = ("schema.cpp", "cpu.cpp", "cpu_motion.cpp", *(["cuda.cpp"] if torch.with_cuda else []))
+        launching = (
+            "schema.cpp",
+            "cpu.cpp",
+            "cpu_camera.cpp",
+            "cpu_motion.cpp",
+            *(["cuda.cpp"] if torch.with_cuda else []),
+        )
         commands.update(dict.fromkeys(launching, host))
         if torch.with_cuda:
             commands["kernels.cu"] = [*torch.nvcc, "-std=c++17", "-O3", "--extended-lambda", "-Xcompiler", "-fPIC"]

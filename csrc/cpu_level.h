@@ -1,6 +1,7 @@
 // Included by one translation unit per instruction set, which defines the type `Isa` in its own anonymous namespace.
 #pragma once
 
+#include "cpu_camera.h"
 #include "cpu_cells.h"
 #include "cpu_conv3x3_gradient.h"
 #include "cpu_deform_align.h"
@@ -52,6 +53,12 @@ static CpuKernels kernels_of() {
       [](const ToCells& op, const Parallel& threads) { to_cells<Device>(op, threads); },
       [](const AddCells& op, const Parallel& threads) { add_cells<Device>(op, threads); },
       [](const WarpBetween& op, const Parallel& threads) { warp_between<Device>(op, threads); },
+      [](const Camera& op, bool doubles, const Parallel& threads) {
+        doubles ? camera<Device, double>(op, threads) : camera<Device, float>(op, threads);
+      },
+      [](const Camera& op, bool doubles, const Parallel& threads) {
+        doubles ? camera_adjoint<Device, double>(op, threads) : camera_adjoint<Device, float>(op, threads);
+      },
   };
 }
 

@@ -4,6 +4,14 @@ The compiled extension is used where it was built; otherwise the references run,
 says which.
 """
 
+from davsr.ops._camera import (
+    Axes,
+    camera,
+    camera_adjoint,
+    camera_adjoint_reference,
+    camera_compiled,
+    camera_reference,
+)
 from davsr.ops._cells import add_cells, add_cells_reference, to_cells, to_cells_reference
 from davsr.ops._conv3x3 import conv3x3, conv3x3_reference, weights_stay
 from davsr.ops._deform_align import deform_align, deform_align_reference, one_source_channels
@@ -21,10 +29,16 @@ from davsr.ops._motion_parts import (
 from davsr.ops._warp_between import warp_between, warp_between_reference
 
 __all__ = [
+    "Axes",
     "Backend",
     "add_cells",
     "add_cells_reference",
     "backend",
+    "camera",
+    "camera_adjoint",
+    "camera_adjoint_reference",
+    "camera_compiled",
+    "camera_reference",
     "clamped_to_border",
     "conv3x3",
     "conv3x3_reference",

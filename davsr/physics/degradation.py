@@ -8,8 +8,7 @@ The same object degrades training clips, is the network's data layer, and measur
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,8 +17,10 @@ from torch import Tensor
 
 from davsr.errors import InputError
 from davsr.guards.limits import require_below
+from davsr.ops import Axes, camera, camera_adjoint, camera_compiled
 from davsr.options import DegradationOptions
 from davsr.physics.factors import AxisFactor, PlaneFactor
+from davsr.physics.precision import at_least_float32, full_precision
 from davsr.physics.psf import (
     Boundary,
     DensePSF,
@@ -146,8 +147,10 @@ class Degradation:
     def apply(self, x: Tensor) -> Tensor:
         """A x: the LR video [b, c, t, h, w] that a camera makes of the HR video x [b, c, T, H, W]."""
         self._check("x", x, self.scale)
-        x = _at_least_float32(x)
-        with _full_precision(x):
+        x = at_least_float32(x)
+        if (axes := self._axes(x)) is not None:
+            return camera(x, axes)
+        with full_precision(x):
             x = self._time.apply(x, dim=2)  # time first: it leaves s_t times less to filter in space
             if isinstance(self._space, PlaneFactor):
                 return self._space.apply(x)
@@ -157,8 +160,10 @@ class Degradation:
     def adjoint(self, y: Tensor) -> Tensor:
         """A^T y: [b, c, t, h, w] -> [b, c, T, H, W], with `<A x, y> = <x, A^T y>`."""
         self._check("y", y, (1, 1, 1))
-        y = _at_least_float32(y)
-        with _full_precision(y):
+        y = at_least_float32(y)
+        if (axes := self._axes(y)) is not None:
+            return camera_adjoint(y, axes)
+        with full_precision(y):
             return self._time.adjoint(self._spatial_adjoint(y), dim=2)
 
     def data_step(self, x: Tensor, y: Tensor, alpha: float | Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -180,14 +185,18 @@ class Degradation:
         expected = [*x.shape[:2], *(n // s for n, s in zip(x.shape[2:], self.scale, strict=True))]
         if list(y.shape) != expected:
             raise ValueError(f"degradation.data_step: y must be {expected} for x {list(x.shape)}, got {list(y.shape)}")
-        x = _at_least_float32(x)
+        x = at_least_float32(x)
         y = y.to(x)
         alpha = _per_sample(alpha, x)
-        with _full_precision(x):
+        with full_precision(x):
             if self.solver == "fourier" and self.boundary == "circular":
                 z = fourier_data_step(x, y, alpha, self._time, self._plane)
                 return z if out is None else out.copy_(z)
-            step = self._solve(y - self.apply(x), alpha.view(-1, 1, 1, 1, 1))
+            axes = self._axes(x)
+            residual = y - self.apply(x) if axes is None else camera(x, axes, y)
+            step = self._solve(residual, alpha.view(-1, 1, 1, 1, 1))
+            if axes is not None:
+                return camera_adjoint(step, axes, x, out=out)
             return self._time.adjoint(self._spatial_adjoint(step), dim=2, add=x, out=out)
 
     def residual(self, x: Tensor, y: Tensor) -> Tensor:
@@ -214,6 +223,14 @@ class Degradation:
             f"scale {s_t}x{s_h}x{s_w}, exposure {self.exposure:g} of {s_t} HR frames, phase {self.phase:g}, "
             f"{kind} PSF, {self.boundary} boundary, solver {self.solver}"
         )
+
+    def _axes(self, video: Tensor) -> Axes | None:
+        """A as three axes, where it is that and there are kernels for such a video."""
+        if isinstance(self._space, PlaneFactor) or not camera_compiled(video):
+            return None
+        factors = (self._time, *self._space)
+        taps = tuple(tuple(factor.taps.weights.tolist()) for factor in factors)
+        return Axes(taps, tuple(factor.taps.start for factor in factors), self.scale, self.boundary == "circular")
 
     def _spatial_adjoint(self, y: Tensor) -> Tensor:
         if isinstance(self._space, PlaneFactor):
@@ -306,28 +323,6 @@ def load_psf(path: str) -> Tensor:
         raise InputError(f"degradation.psf: {path} must hold numbers [k_h, k_w], got {held}")
     require_below("PSF_TAPS", array.size, f"degradation.psf: {path} has")
     return torch.from_numpy(np.array(array, dtype=np.float64))
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Neither autocast nor, on a GPU, TF32, which keeps 10 bits of the mantissa of what is called float32."""
-    off = torch.autocast(x.device.type, enabled=False)
-    return off if x.device.type != "cuda" or torch.compiler.is_compiling() else _without_tf32(off)
-
-
-@contextmanager
-def _without_tf32(inner: AbstractContextManager[Any]) -> Iterator[None]:
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = False
-    try:
-        with inner:
-            yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def _per_sample(alpha: float | Tensor, x: Tensor) -> Tensor:

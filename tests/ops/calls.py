@@ -127,6 +127,10 @@ def by_schema(name: str) -> Callable[[np.random.Generator, float, str | None], C
             made, flow = [b, n, c, s * h, s * w], [b, n, 2, h, w]
             shapes |= {"out": made, "video": [b, T, *made[2:]], "before": flow, "after": flow}
             lists |= {"low": [int(rng.integers(T)) for _ in range(n)], "share": [1] * n}
+        if name.startswith("camera"):
+            shapes |= {"y": [b, c, T, h, w]}
+            lists |= {axis: [1] * int(rng.integers(1, 9)) for axis in ("time", "rows", "columns")}
+            lists |= {"start": [int(rng.integers(-9, 9)) for _ in range(3)], "scale": [1, s, s]}
         values: list[Any] = []
         for argument in op.default._schema.arguments:
             kind = str(argument.type)
