@@ -7,7 +7,7 @@
 
 namespace davsr {
 
-constexpr int64_t kCameraRows = 12;         // LR rows whose columns are filtered together, a multiple of those of a panel
+constexpr int64_t kCameraRows = 12;         // LR rows whose columns are filtered together: panels of 12 or 6
 constexpr int64_t kCameraRaised = 1 << 14;  // HR pixels that are raised together, before every frame takes them
 
 // An axis with what lies beyond its borders: taps lie at positions [0, reach), of which [begin, end) are samples.

@@ -49,8 +49,8 @@ TORCH_LIBRARY(davsr, m) {
   m.def(
       "warp_between_(Tensor(a!) out, Tensor video, Tensor before, Tensor after, int[] low, float[] share, str? level=None) -> "
       "()");
-  // A of three axes: time, rows, columns, as taps at start, start + 1, ... from HR sample scale i on. A x or y - A x, and
-  // A^T y or x + A^T y; on the CPU alone. x [b, c, T, H, W], y [b, c, t, h, w].
+  // A of three axes: time, rows, columns, as taps at start, start + 1, ... from HR sample scale i on. A x or y - A x,
+  // and A^T y or x + A^T y; on the CPU alone. x [b, c, T, H, W], y [b, c, t, h, w].
   m.def(
       "camera(Tensor x, Tensor? y, float[] time, float[] rows, float[] columns, int[] start, int[] scale, bool circular, "
       "str? level=None) -> Tensor");
