@@ -24,12 +24,14 @@ _PROCESS = 0.6 * GIGABYTE  # interpreter, torch and the model's code
 # Bytes for every pixel of every HR frame of a piece, measured (docs/performance.md).
 _ALONG_FLOW = 26.0  # measured 24, finished frames included: x, and what a frame at a time is made from
 _OTHERWISE = 58.0  # 48 to 55 with half of them left: resized or blended as one volume
-# Three volumes, which take turns, and the motion: 44 bytes, measured 52 in all with the learned prior behind them.
-_ROUNDS = 30.0
+# Three volumes, which take turns, and the motion: 44 bytes, measured 48 to 51 in all, the learned prior included.
+_ROUNDS = 28.0
 # A volume more, the support, and holes between them, where the C library keeps what is freed: measured 66 to 82 in all.
 _LEARNED_ROUNDS = 58.0
 _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter of the side, and what makes the next one
-_ENCODER_FRAMES = 130  # that an encoder holds for its look-ahead and its references, with what it knows of them
+# Frames that an encoder holds for its look-ahead and its references, with what it knows of them; and with a short one.
+_ENCODER_FRAMES, _SHORT_FRAMES = 130, 65
+SHORT_LOOKAHEAD = 10  # frames
 _WRITING = 40.0  # bytes for each pixel of a frame that is checked, put together from tiles, and brought to YUV
 _WAITING = 8  # HR frames that may wait for the encoder where windows lie on disk
 _MOST_CUTS = 12  # of a side
@@ -83,6 +85,15 @@ def host_budget(memory: float) -> float:
     return memory * GIGABYTE - _PROCESS if memory else _SHARE * free_memory(torch.device("cpu"))
 
 
+def short_of_memory(size: tuple[int, int], memory: float) -> bool:
+    """Whether an encoder of frames (H, W) would take more than a sixth of the `memory` GB that are stated, if any."""
+    return 0 < memory * GIGABYTE < 6 * _encoder_bytes(math.prod(size), short=False)
+
+
+def _encoder_bytes(pixels: int, short: bool) -> float:
+    return 1.5 * pixels * (_SHORT_FRAMES if short else _ENCODER_FRAMES)
+
+
 def reading_bytes(size: tuple[int, int], plan: Plan) -> float:
     """Bytes of LR frames (h, w) that may be read before they are needed: as many as a window has."""
     return 4.0 * 3 * math.prod(size) * (plan.window or LONGEST)
@@ -118,6 +129,7 @@ def choose_plan(
     tile: int | None = None,
     margin: int = 24,
     modest: float = float("inf"),
+    short: bool = False,
 ) -> Plan:
     """The windows and tiles that waste the least work on overlaps among those that fit into memory.
 
@@ -131,6 +143,7 @@ def choose_plan(
         window, tile: given sizes (0: whole); None: chosen. What is not chosen is not questioned either.
         overlap, margin: see `Plan`.
         modest: bytes beyond which only what is worth it is taken: the least with nearly the least work.
+        short: the encoder looks ahead `SHORT_LOOKAHEAD` frames.
 
     Raises:
         InputError: nothing fits; says what would be needed.
@@ -144,7 +157,7 @@ def choose_plan(
     for length in [window] if window is not None else range(max(LONGEST, overlap + 1), overlap, -1):
         for (tall, wide), on_disk in product(cuts, (False, True)):
             plan = Plan(length, min(overlap, length - 1) if length else 0, tall, margin, wide, on_disk)
-            cost = _cost(plan, size, scale, per_pixel, frames)
+            cost = _cost(plan, size, scale, per_pixel, frames, short)
             need = cost.frames + cost.piece if device is None else cost.frames
             fits = need <= host and (device is None or cost.piece <= device)
             least = min(least, need if device is None else max(need, cost.piece))
@@ -181,7 +194,12 @@ def _covered(size: int, tile: int, margin: int) -> tuple[int, int]:
 
 
 def _cost(
-    plan: Plan, size: tuple[int, int], scale: tuple[int, int, int], per_pixel: float, frames: int | None = None
+    plan: Plan,
+    size: tuple[int, int],
+    scale: tuple[int, int, int],
+    per_pixel: float,
+    frames: int | None = None,
+    short: bool = False,
 ) -> _Cost:
     (h, w), (s_t, s_h, s_w) = size, scale
     length = plan.window or frames or LONGEST
@@ -197,10 +215,9 @@ def _cost(
     pixels = s_h * h * s_w * w  # of an HR frame
     # 16-bit frames of a window, and of its predecessor's end.
     kept = _WAITING if plan.on_disk else cover * s_t * (length + plan.overlap / 2)
-    encoder = 1.5 * pixels * _ENCODER_FRAMES
     reading = 2 * 4 * 3 * h * w * 2 * length
     checked = 2 * 3 * pixels * s_t
-    held = 2 * 3 * pixels * kept + encoder + reading + checked + _WRITING * pixels
+    held = 2 * 3 * pixels * kept + _encoder_bytes(pixels, short) + reading + checked + _WRITING * pixels
     return _Cost(
         cover * windows * (_DISK if plan.on_disk else 1), held, per_pixel * s_t * length * s_h * tall * s_w * wide
     )

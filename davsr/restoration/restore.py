@@ -113,6 +113,7 @@ def _plan(
 
     overlap = given(options.num_frame_overlap)
     host = planning.host_budget(options.memory)
+    (h, w), (_, s_h, s_w) = low.size, degradation.scale
     return planning.choose_plan(
         low.size,
         degradation.scale,
@@ -124,6 +125,7 @@ def _plan(
         overlap=planning.default_overlap(degradation, network) if overlap is None else overlap,
         tile=given(options.size_patch_testing),
         margin=planning.stated_margin(options, network),
+        short=planning.short_of_memory((s_h * h, s_w * w), options.memory) and options.codec == "h264",
         modest=float("inf") if options.memory else planning.host_budget(planning.MODEST),
     )
 

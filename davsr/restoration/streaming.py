@@ -111,7 +111,7 @@ def stream(
             signal=dataclasses.replace(
                 lead.signal, aspect=lead.signal.aspect * (1 if estimate else Fraction(s_h, s_w))
             ),
-            encoding=Encoding(options.codec, options.crf, options.preset),
+            encoding=Encoding.chosen(options, (height, width)),
             extras=extras,
         )
         output.open()

@@ -15,6 +15,7 @@ from davsr.errors import InputError
 from davsr.options import DegradationOptions, EnhancementOptions, ModelOptions, RestoreOptions
 from davsr.restoration import planning
 from davsr.restoration.cutting import Plan
+from davsr.restoration.encoder import Encoding
 from davsr.restoration.memory import free_memory
 from tests.videos import pattern, write_video
 
@@ -145,3 +146,17 @@ def test_estimates_bound_what_a_network_takes():
 def test_windows_share_more_where_exposures_reach_farther(exposure, phase, overlap):
     degradation = DegradationOptions(exposure=exposure, phase=phase)
     assert planning.default_overlap(degradation, load_model(model=TRAINING_FREE)) == overlap
+
+
+def test_an_encoder_looks_less_far_where_the_stated_memory_is_short():
+    """What it then holds is left to the pieces; who states no limit, or asks for another encoder, keeps its own."""
+    size = (1080, 1920)
+
+    def told(**stated):
+        return Encoding.chosen(RestoreOptions(**stated), size).options().get("x264-params", "")
+
+    assert told(memory=1.2) == f"rc-lookahead={planning.SHORT_LOOKAHEAD}"
+    assert not any([told(), told(memory=8), told(memory=1.2, preset="ultrafast"), told(memory=1.2, codec="h265")])
+    plans = [choose((270, 480), 1.2, short=short, frames=16) for short in (False, True)]
+    work = [planning._cost(plan, (270, 480), (5, 4, 4), 26, 16).work for plan in plans]
+    assert work[1] < work[0], plans
