@@ -109,6 +109,7 @@ class EnhancementOptions:
     order: Literal[1, 2] = 2  # grid propagation looks one or two steps back
     beta_channel: bool = True
     recurrent_blocks: int = option(2, minimum=0, maximum=256)  # recurrent: of each direction of the recurrence; 0: none
+    alignment_groups: int = option(0, minimum=0, maximum=1024)  # recurrent: of channels, to correct the flow; 0: none
     fusion_channels: int = option(48, minimum=1, maximum=1024)  # recurrent: width at every HR time
     fusion_blocks: int = option(4, minimum=1, maximum=256)
     trunk_weights: str | None = (
@@ -206,6 +207,7 @@ class TrainOptions:
     loss: Literal["charbonnier", "psnr"] = "charbonnier"  # psnr: of each frame, so that easy ones count like hard ones
     loss_epsilon: float = option(1e-12, above=0)  # Charbonnier sqrt(d^2 + epsilon), mean
     stage_weight: float = option(0.0, minimum=0)  # of the same loss on x_1 .. x_{K-1}
+    frames_weight: float = option(1.0, minimum=0)  # of the loss on restored frames; 0: trunk and recurrence alone learn
     pictures_weight: float = option(0.0, minimum=0)  # of the same loss on LR frames as kind recurrent sharpens them
     clip_norm: float = option(0.0, minimum=0)  # 0: no gradient clipping
     ema: float = option(0.0, minimum=0, maximum=1)  # decay of the averaged weights; 0: none

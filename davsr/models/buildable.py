@@ -67,7 +67,11 @@ def _of_cells(options: EnhancementOptions) -> None:
 
 def _recurrent(options: EnhancementOptions) -> None:
     o, m, n = options, options.channels, options.fusion_channels
-    recurrence = 9 * m * (4 * m * o.recurrent_blocks + 6 * m + 3 * CELL**2)
+    if o.alignment_groups and m % o.alignment_groups:
+        raise InputError(
+            f"model.enhancement.alignment_groups must be 0 or divide channels = {m}, got {o.alignment_groups}"
+        )
+    recurrence = 9 * m * (4 * m * o.recurrent_blocks + 6 * m + 3 * CELL**2 + 4 * o.alignment_groups)
     fusion = m * n + 9 * n * (2 * n * o.fusion_blocks + n + 9 * CELL**2)
     weights = _trunk(o) + recurrence + fusion
     require_below("PARAMETERS", weights, "model.enhancement.channels and blocks make a network of about")

@@ -40,6 +40,7 @@ LEARNED_SPEED, UNKNOWN_SPEED = 8.0, 16.0
 # Root mean square of 12x12 added pixels up to which an answer counts fully; from twice as much on the network answers
 # about what it never learned, and the rounds' frames stay. On clips that it knows nothing comes near.
 USUAL_DETAIL = 0.05
+MOST_CORRECTION = 2.0  # of the flow by the recurrence, LR pixels
 _PIXELS = 2**19  # HR pixels of one pass
 
 
@@ -54,7 +55,9 @@ class RecurrentPrior(Prior):
     def __init__(self, options: EnhancementOptions) -> None:
         super().__init__()
         self.trunk = PictureTrunk(options.channels, options.blocks)
-        self.recurrence = Recurrence(options.channels, options.recurrent_blocks) if options.recurrent_blocks else None
+        self.recurrence = None
+        if options.recurrent_blocks:
+            self.recurrence = Recurrence(options.channels, options.recurrent_blocks, options.alignment_groups)
         self.fusion = Fusion(options.channels, options.fusion_channels, options.fusion_blocks)
 
     def forward(
@@ -150,17 +153,20 @@ def agree_one_by_one(pictures: Tensor, lq: Tensor, degradation: Operator, alpha:
 class Recurrence(nn.Module):
     """Features of LR frames, carried backwards and then forwards through the clip along the motion.
 
-    Starts as the identity.
+    What is carried is moved by the motion and, with `groups`, by what each of so many groups of its channels corrects
+    of it: flow that is found on blurred LR frames is off by parts of a pixel. Starts as the identity.
     """
 
-    def __init__(self, channels: int, blocks: int) -> None:
+    def __init__(self, channels: int, blocks: int, groups: int = 0) -> None:
         super().__init__()
         self.sharp = Conv3x3(3 * CELL**2, channels)
         self.backward_branch = ResidualBlocks(2 * channels, channels, blocks)
         self.forward_branch = ResidualBlocks(2 * channels, channels, blocks)
         self.merge = Conv3x3(2 * channels, channels)
-        for parameter in self.merge.parameters():
-            nn.init.zeros_(parameter)
+        self.correction = Conv3x3(2 * channels, 2 * groups) if groups else None
+        for part in (self.merge, self.correction):
+            for parameter in part.parameters() if part is not None else ():
+                nn.init.zeros_(parameter)
         weights_channels_last(self)
 
     def forward(self, features: Tensor, sharp: Tensor, motion: Motion, b: int) -> Tensor:
@@ -172,15 +178,26 @@ class Recurrence(nn.Module):
         hidden = torch.zeros_like(own[:, 0])
         for j in reversed(range(t)):
             if motion.there is not None and j + 1 < t:
-                hidden = warp(hidden, motion.there[:, j], padding="border")
+                hidden = self._carried(hidden, motion.there[:, j], own[:, j])
             hidden = after[j] = self.backward_branch(_joined(own[:, j], hidden))
         hidden = torch.zeros_like(hidden)
         for j in range(t):
             if motion.back is not None and j:
-                hidden = warp(hidden, motion.back[:, j - 1], padding="border")
+                hidden = self._carried(hidden, motion.back[:, j - 1], own[:, j])
             hidden = self.forward_branch(_joined(own[:, j], hidden))
             merged.append(self.merge(_joined(hidden, after[j]), residual=features[j::t]))
         return torch.stack(merged, dim=1).flatten(0, 1)
+
+    def _carried(self, hidden: Tensor, flow: Tensor, own: Tensor) -> Tensor:
+        """The state [b, c, h, w] of a neighbour brought along the flow [b, 2, h, w] to a frame of features `own`."""
+        moved = warp(hidden, flow, padding="border")
+        if self.correction is None:
+            return moved
+        more = MOST_CORRECTION * torch.tanh(self.correction(_joined(own, moved)).to(flow.dtype))
+        groups = more.shape[1] // 2
+        flows = flow.repeat_interleave(groups, dim=0) + more.unflatten(1, (groups, 2)).flatten(0, 1)
+        parts = hidden.unflatten(1, (groups, -1)).flatten(0, 1)
+        return warp(parts, flows, padding="border").unflatten(0, (-1, groups)).flatten(1, 2)
 
 
 class Seen(NamedTuple):

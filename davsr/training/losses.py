@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 from davsr.models.davsr import DAVSR, Start
 from davsr.models.flow import SPyNet
 from davsr.models.motion import frames_at_lr_times
-from davsr.models.recurrent_prior import agree_one_by_one
+from davsr.models.prior import Observation
+from davsr.models.recurrent_prior import RecurrentPrior, agree_one_by_one
 from davsr.ops import resize_flow
 from davsr.options import Options
 from davsr.physics.degradation import Degradation
@@ -33,16 +37,18 @@ class VideoObjective(nn.Module):
     """The loss of a restoration (`train.loss`), with `stage_weight` times that of the earlier x_k.
 
     And `pictures_weight` times that of the LR frames by themselves, as the recurrent prior sharpens them: what it
-    carries through a clip learns from that sooner than through the fusion.
+    carries through a clip learns from that sooner than through the fusion. Without `frames_weight` it is all that
+    counts, and nothing is computed at the other HR times.
     """
 
     def __init__(self, model: DAVSR, options: Options) -> None:
         super().__init__()
         self.model = model
         epsilon = options.train.loss_epsilon
+        self.loss: Callable[[Tensor, Tensor], Tensor]
         self.loss = psnr_loss if options.train.loss == "psnr" else lambda x, y: charbonnier(x, y, epsilon)
         self.stage_weight = options.train.stage_weight
-        self.pictures_weight = options.train.pictures_weight
+        self.frames_weight, self.pictures_weight = options.train.frames_weight, options.train.pictures_weight
 
     def forward(
         self,
@@ -55,7 +61,11 @@ class VideoObjective(nn.Module):
         """lq [b, t, c, h, w], gt [b, T, c, H, W], sigma [b] -> loss, and means over the batch to log
         (`start`: see `DAVSR`).
         """
-        frames, stages = self.model(lq, sigma, degradation=degradation, start=start, return_stages=True)
+        A = degradation or self.model.degradation
+        if not self.frames_weight:
+            loss = self._of_pictures(self._looked(lq, sigma, A, start), lq, gt, sigma, A)
+            return self.pictures_weight * loss, {"loss_final": loss.detach()}
+        frames, stages = self.model(lq, sigma, degradation=A, start=start, return_stages=True)
         loss = self.loss(frames, gt)
         scalars = {"loss_final": loss.detach()}
         for name, values in (("alpha", stages.alpha), ("beta", stages.beta)):
@@ -63,13 +73,28 @@ class VideoObjective(nn.Module):
         if self.stage_weight:
             earlier = [self.loss(x.transpose(1, 2), gt) for x in stages.x[:-1]]
             loss = loss + self.stage_weight * sum(earlier, loss.new_zeros(()))
+        loss = self.frames_weight * loss
         within = stages.within or {}
         if self.pictures_weight and "pictures" in within:
-            A = degradation or self.model.degradation
-            pictures = agree_one_by_one(within["pictures"], lq, A, stages.alpha[:, 0], sigma)
-            at_lr_times = frames_at_lr_times(self.model.interpolate.times(lq.shape[1], A), lq.shape[1])
-            loss = loss + self.pictures_weight * self.loss(pictures, gt[:, at_lr_times])
+            loss = loss + self.pictures_weight * self._of_pictures(within["pictures"], lq, gt, sigma, A)
         return loss, scalars
+
+    def _looked(self, lq: Tensor, sigma: Tensor, A: Degradation, start: Start | None) -> Tensor:
+        """The LR frames as the recurrent prior sharpens them, [b, t, c, H, W]."""
+        prior = self.model.enhance
+        assert isinstance(prior, RecurrentPrior)
+        with torch.no_grad():
+            x, motion, _ = start or self.model.start(lq, A, sigma)
+            alpha = self.model.hyper(sigma, A)[0][:, 0]
+            z = A.data_step(x, lq.transpose(1, 2), alpha) if self.model.options.data_step else x
+        return prior.look(z, alpha, Observation(lq, A, sigma, motion)).fine[:, :, :3]
+
+    def _of_pictures(self, pictures: Tensor, lq: Tensor, gt: Tensor, sigma: Tensor, A: Degradation) -> Tensor:
+        """The loss of LR frames by themselves, once they agree with the data."""
+        alpha = self.model.hyper(sigma, A)[0][:, 0]
+        t = lq.shape[1]
+        at_lr_times = frames_at_lr_times(self.model.interpolate.times(t, A), t)
+        return self.loss(agree_one_by_one(pictures, lq, A, alpha, sigma), gt[:, at_lr_times])
 
 
 class FlowObjective(nn.Module):

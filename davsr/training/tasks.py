@@ -68,6 +68,8 @@ class VideoTask:
             self.model.interpolate.requires_grad_(False)
             if self.model.rounds is not None:
                 self.model.rounds.requires_grad_(False)
+        if not options.train.frames_weight:
+            _teach_pictures_alone(self.model, options)
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise InputError(
                 "train: this model has nothing to learn: choose model.enhancement.kind, model.hyper.kind: learned, or "
@@ -122,6 +124,24 @@ class VideoTask:
         names = [f.name for f in fields(Score)]
         means = {name: float(np.mean([getattr(score, name) for score in scores.values()])) for name in names}
         return {**means, **{f"psnr/{cut.name}": scores[number].psnr for number, cut in enumerate(self.cuts)}}
+
+
+def _teach_pictures_alone(model: DAVSR, options: Options) -> None:
+    """Of the model only what sharpens LR frames learns.
+
+    Raises:
+        InputError: it has no such part, or `train.pictures_weight` teaches it nothing.
+    """
+    if not isinstance(model.enhance, RecurrentPrior):
+        raise InputError(
+            "train.frames_weight: 0 needs model.enhancement.kind recurrent, whose pictures then learn alone"
+        )
+    if not options.train.pictures_weight:
+        raise InputError("train.frames_weight and train.pictures_weight are both 0: there is nothing to learn from")
+    model.requires_grad_(False)
+    for part in (model.enhance.trunk, model.enhance.recurrence):
+        if part is not None:
+            part.requires_grad_(True)
 
 
 class FlowTask:

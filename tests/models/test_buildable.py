@@ -24,6 +24,7 @@ CONTRADICTIONS = {
     "flow={kernel: 6}": ("rve",),
     "flow={channels: [8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8]}": ("rve",),
     "hr_channels=1024": (),
+    "alignment_groups=7": ("recurrent",),
 }
 # Sizes beyond the bound on parameters, likewise.
 TOO_LARGE = {
@@ -44,7 +45,9 @@ def test_a_contradiction_counts_where_the_kind_in_use_looks(kind: str, value: st
         None, [f"model.enhancement={{kind: {kind}, {SMALL}}}", f"model.enhancement.{value}"]
     )  # reading alone refuses nothing: a checkpoint may have another kind
     if kind in CONTRADICTIONS[value]:
-        with pytest.raises(InputError, match=r"^model\.enhancement\.(groups|flow\.kernel|flow\.channels) must be"):
+        with pytest.raises(
+            InputError, match=r"^model\.enhancement\.(groups|alignment_groups|flow\.kernel|flow\.channels) must be"
+        ):
             DAVSR.from_options(options)
     else:
         DAVSR.from_options(options)
@@ -98,5 +101,14 @@ def test_every_field_of_a_prior_is_one_of_those_looked_at() -> None:
     sizes = {f.name for cls in (EnhancementOptions, FlowNetOptions) for f in dataclasses.fields(cls) if f.type == "int"}
     assert sizes == {
         *("channels", "blocks", "feature_blocks", "reconstruction_blocks", "hr_channels", "groups"),
-        *("recurrent_blocks", "fusion_channels", "fusion_blocks", "levels", "kernel", "matching", "passes"),
+        *(
+            "recurrent_blocks",
+            "alignment_groups",
+            "fusion_channels",
+            "fusion_blocks",
+            "levels",
+            "kernel",
+            "matching",
+            "passes",
+        ),
     }

@@ -19,13 +19,16 @@ from davsr.models.prior import Observation
 from davsr.models.recurrent_prior import (
     HALF,
     LEARNED_SPEED,
+    MOST_CORRECTION,
     UNKNOWN_SPEED,
     USUAL_DETAIL,
+    Recurrence,
     RecurrentPrior,
     restore_pictures,
 )
 from davsr.models.trained_range import TrainedRange
 from davsr.models.trunk import CELL
+from davsr.models.warp import warp
 from davsr.options import (
     DegradationOptions,
     EnhancementOptions,
@@ -38,7 +41,7 @@ from davsr.options import (
 from davsr.physics.degradation import Degradation
 
 SMALL = EnhancementOptions(
-    kind="recurrent", channels=8, blocks=1, recurrent_blocks=1, fusion_channels=6, fusion_blocks=1
+    kind="recurrent", channels=8, blocks=1, recurrent_blocks=1, alignment_groups=2, fusion_channels=6, fusion_blocks=1
 )
 OPTIONS = ModelOptions(
     iterations=1,
@@ -225,6 +228,31 @@ def test_the_recurrence_carries_from_frame_to_frame_both_ways():
             ]
         moved = (pair[0] - pair[1]).abs().amax(dim=(0, 1, 3, 4))
         assert bool(moved[0] > 0) is reaches and bool(moved[-1] > 0) is reaches and moved[12] > 0
+
+
+def constant_flow(x: float, y: float) -> Tensor:
+    return torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, 12, 16)
+
+
+def test_every_group_of_channels_corrects_the_flow_by_pixels_of_its_own():
+    """As if each group were carried along a flow of its own; no more than so far, whatever is seen."""
+    carry = Recurrence(8, 1, groups=2)
+    hidden, own = clip(h=12, w=16).repeat(1, 3, 1, 1, 1)[:, :8, 0], clip(h=12, w=16).repeat(1, 3, 1, 1, 1)[:, 1:9, 1]
+    flow = constant_flow(0.5, -1)
+    plain = carry._carried(hidden, flow, own)
+    torch.testing.assert_close(plain, warp(hidden, flow, padding="border"))  # to begin with
+    assert carry.correction is not None
+    for wanted, seen in (((0.25, -0.5, -0.75, 1.5), 1.0), ((9, -9, -9, 9), 100.0)):
+        bound = torch.tensor(wanted).clamp(-MOST_CORRECTION, MOST_CORRECTION)
+        with torch.no_grad():
+            carry.correction.bias.copy_(
+                (torch.tensor(wanted) / MOST_CORRECTION).clamp(-0.999999, 0.999999).atanh() * seen
+            )
+        moved = carry._carried(hidden, flow, own)
+        for k, channels in enumerate((slice(4), slice(4, 8))):
+            x, y = bound[2 * k : 2 * k + 2].tolist()
+            expected = warp(hidden[:, channels], flow + constant_flow(x, y), padding="border")
+            torch.testing.assert_close(moved[:, channels], expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("physics", [{"scale": (5, 3, 3)}, {"scale": (9, 4, 4)}, {"psf": "delta"}, {"exposure": 0.5}])

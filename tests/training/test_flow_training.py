@@ -66,16 +66,20 @@ def test_the_committed_options_belong_together():
         "finetune",
         "prior_pictures",
         "prior_clips",
+        "prior_recurrence",
     )
-    flow, rve, tiny, film, frames, finetune, pictures, clips = (load_options(folder / f"{name}.yml") for name in names)
+    flow, rve, tiny, film, frames, finetune, pictures, clips, recurrence = (
+        load_options(folder / f"{name}.yml") for name in names
+    )
     assert flow.train.task == "flow" and {o.train.task for o in (rve, tiny, film)} == {"video"}
     assert rve.model.enhancement.flow == flow.model.enhancement.flow
     assert film.model == tiny.model
     rounds = replace(frames.model.rounds, weights=None)
     assert rounds == film.model.rounds
-    prior = replace(clips.model.enhancement, trunk_weights=None)
-    assert replace(finetune.model, weights=None) == replace(clips.model, enhancement=prior)
-    assert load_model(SHIPPED).options == replace(clips.model, enhancement=prior)
+    prior = clips.model.enhancement
+    shipped = replace(clips.model, weights=None)
+    assert replace(recurrence.model, enhancement=replace(recurrence.model.enhancement, trunk_weights=None)) == shipped
+    assert replace(finetune.model, weights=None) == shipped == load_model(SHIPPED).options
     trunk = pictures.model.enhancement
     assert (trunk.channels, trunk.blocks) == (prior.channels, prior.blocks)
     assert load_options(folder / "davsr_reds.yml").model == ModelOptions()

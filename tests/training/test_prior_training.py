@@ -1,4 +1,4 @@
-"""The two stages of the learned prior: still pictures, then clips whose rounds are computed once."""
+"""The stages of the learned prior: still pictures, then clips whose rounds are computed once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from davsr.data.frames import write_image
 from davsr.errors import InputError
@@ -43,8 +44,9 @@ def first_stage(pictures: Path, **changes: object) -> Options:
     return replace(options, data=data, model=replace(options.model, enhancement=enhancement), train=learning, **changes)
 
 
-def second_stage(pictures: Path, folder: Path, trunk: str | None = None) -> Options:
-    options = load_options("options/train/prior_clips.yml", ["precision=float32"])
+def on_clips(pictures: Path, folder: Path, stage: str = "prior_clips", **changes: object) -> Options:
+    """A stage on clips, small; `changes`: of options.train."""
+    options = load_options(f"options/train/{stage}.yml")
     source = replace(options.data.sources[0], path=str(pictures))
     data = replace(
         options.data, sources=(source,), frames=2, patch=32, samples=2, rounds_cache=str(folder), workers=0, cache="",
@@ -53,15 +55,20 @@ def second_stage(pictures: Path, folder: Path, trunk: str | None = None) -> Opti
     small = {"channels": 8, "blocks": 1, "recurrent_blocks": 1, "fusion_channels": 6, "fusion_blocks": 1}
     model = replace(
         options.model,
+        weights=None,
         rounds=replace(options.model.rounds, count=1),
-        enhancement=replace(options.model.enhancement, trunk_weights=trunk, **small),
+        enhancement=replace(options.model.enhancement, trunk_weights=None, **small),
     )
-    learning = replace(options.train, iterations=3, minutes=0)
+    learning = replace(options.train, iterations=3, minutes=0, **changes)
     return replace(options, data=data, model=model, train=learning)
 
 
 def test_stages_follow_one_another(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    first, second = first_stage(pictures), second_stage(pictures, tmp_path / "kept")
+    first, second, third = (
+        first_stage(pictures),
+        on_clips(pictures, tmp_path / "kept", "prior_recurrence"),
+        on_clips(pictures, tmp_path / "kept"),
+    )
     monkeypatch.chdir(tmp_path)
     outcome = train(first)
     assert outcome.checkpoint is not None
@@ -72,27 +79,56 @@ def test_stages_follow_one_another(pictures: Path, tmp_path: Path, monkeypatch: 
     taught = torch.load(outcome.checkpoint, weights_only=True)["ema"]["enhance.trunk.last.weight"]
     torch.testing.assert_close(task.model.enhance.trunk.last.weight.detach(), taught)
     assert taught.abs().sum() > 0
-    assert train(second).state.step == 3
+    outcome = train(second)
+    assert outcome.checkpoint is not None
+    known = torch.load(outcome.checkpoint, weights_only=True)["ema"]
+    assert not known["enhance.fusion.last.weight"].any() and known["enhance.recurrence.merge.weight"].any()
+    third = replace(third, model=replace(third.model, weights=str(outcome.checkpoint)))
+    task = VideoTask(third, torch.device("cpu"), fresh=True)
+    for name, weight in task.model.state_dict().items():
+        torch.testing.assert_close(weight, known[name])
+    outcome = train(third)
+    assert outcome.checkpoint is not None and outcome.state.step == 3
+    assert torch.load(outcome.checkpoint, weights_only=True)["ema"]["enhance.fusion.last.weight"].any()
+
+
+def loss_and_gradients(options: Options) -> tuple[Tensor, dict[str, Tensor | None]]:
+    torch.manual_seed(0)
+    task = VideoTask(options, torch.device("cpu"), fresh=True)
+    loss, _ = task.objective(*task.inputs(task.samples[0], 0))
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in task.model.named_parameters()}
 
 
 def test_pictures_by_themselves_teach_the_trunk(pictures: Path, tmp_path: Path):
     """At the start the fusion passes half of the detail on; a weight on pictures adds to what the trunk is told."""
-    losses, gradients = [], []
-    for weight in (0.0, 2.0):
-        options = second_stage(pictures, tmp_path / "kept")
-        options = replace(options, train=replace(options.train, pictures_weight=weight))
-        task = VideoTask(options, torch.device("cpu"), fresh=True)
-        assert isinstance(task.model.enhance, RecurrentPrior)
-        loss, _ = task.objective(*task.inputs(task.samples[0], 0))
-        loss.backward()
-        losses.append(loss.detach())
-        gradients.append(task.model.enhance.trunk.last.weight.grad)
-    assert losses[1] != losses[0]
-    assert not torch.allclose(gradients[0], gradients[1])
+    (frames, of_frames), (both, of_both), (alone, of_pictures), (twice, _) = (
+        loss_and_gradients(on_clips(pictures, tmp_path / "kept", frames_weight=weight, pictures_weight=more))
+        for weight, more in ((1.0, 0.0), (1.0, 2.0), (0.0, 1.0), (3.0, 2.0))
+    )
+    torch.testing.assert_close(both, frames + 2 * alone)
+    torch.testing.assert_close(twice, 3 * frames + 2 * alone)
+    trunk, fusion = "enhance.trunk.last.weight", "enhance.fusion.last.weight"
+    torch.testing.assert_close(of_both[trunk], of_frames[trunk] + 2 * of_pictures[trunk])
+    assert of_frames[fusion] is not None and of_pictures[fusion] is None
+
+
+@pytest.mark.parametrize(
+    "weight,kind,says",
+    [
+        (0.0, "recurrent", "train.frames_weight and train.pictures_weight are both 0"),
+        (1.0, "frames", "train.frames_weight: 0 needs model.enhancement.kind recurrent"),
+    ],
+)
+def test_pictures_alone_need_what_makes_them(pictures: Path, tmp_path: Path, weight: float, kind: str, says: str):
+    options = on_clips(pictures, tmp_path / "kept", "prior_recurrence", pictures_weight=weight)
+    enhancement = replace(options.model.enhancement, kind=kind)
+    with pytest.raises(InputError, match=f"^{says}"):
+        VideoTask(replace(options, model=replace(options.model, enhancement=enhancement)), torch.device("cpu"), True)
 
 
 def test_rounds_are_computed_once(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    options = second_stage(pictures, tmp_path / "kept")
+    options = on_clips(pictures, tmp_path / "kept")
     samples = CachedRounds(options)
     first = [samples[index] for index in range(2)]
     monkeypatch.setattr(CachedRounds, "_compute", lambda *_: pytest.fail("computed again"))
@@ -104,7 +140,7 @@ def test_rounds_are_computed_once(pictures: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_what_is_kept_is_what_the_model_would_compute(pictures: Path, tmp_path: Path):
-    task = VideoTask(second_stage(pictures, tmp_path / "kept"), torch.device("cpu"), fresh=True)
+    task = VideoTask(on_clips(pictures, tmp_path / "kept"), torch.device("cpu"), fresh=True)
     lq, gt, sigma, A, before = task.inputs(task.samples[3], 3)
     assert before is not None
     with torch.no_grad():
@@ -115,7 +151,7 @@ def test_what_is_kept_is_what_the_model_would_compute(pictures: Path, tmp_path: 
 
 
 def test_what_cannot_be_kept_is_refused(pictures: Path, tmp_path: Path):
-    options = second_stage(pictures, tmp_path)
+    options = on_clips(pictures, tmp_path)
     for data, model, sentence in (
         ({"samples": 0}, {}, "data.samples: must be a multiple"),
         ({}, {"rounds": replace(options.model.rounds, count=0)}, "there are no rounds to keep"),
