@@ -100,6 +100,7 @@ class Degradation:
         else:
             rows, columns = (AxisFactor(t, s, boundary) for t, s in zip(spatial, self.scale[1:], strict=True))
             self._space = (rows, columns)
+        self._by_axes = self._described_by_axes()
         self.solver = self._choose(solver)
 
     @classmethod
@@ -128,6 +129,7 @@ class Degradation:
         still.scale = (1, *self.scale[1:])
         still.exposure, still.phase = 1.0, 0
         still._time = AxisFactor(exposure_taps(1.0, 0), 1, self.boundary)
+        still._by_axes = still._described_by_axes()
         return still
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -226,7 +228,11 @@ class Degradation:
 
     def _axes(self, video: Tensor) -> Axes | None:
         """A as three axes, where it is that and there are kernels for such a video."""
-        if isinstance(self._space, PlaneFactor) or not camera_compiled(video):
+        return self._by_axes if self._by_axes is not None and camera_compiled(video) else None
+
+    def _described_by_axes(self) -> Axes | None:
+        """Numbers of Python, made once: a compiler reads no arrays."""
+        if isinstance(self._space, PlaneFactor):
             return None
         factors = (self._time, *self._space)
         taps = tuple(tuple(factor.taps.weights.tolist()) for factor in factors)

@@ -88,7 +88,7 @@ def test_a_checkpoint_that_contradicts_itself_is_named(tmp_path: Path) -> None:
 def test_what_is_laid_over_a_checkpoint_is_judged_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The shipped network is no rve: a width that does not suit one is answered by what does not fit, the weights."""
     sample = Path(__file__).parents[2] / "davsr/assets/sample.mp4"
-    for change, says in (("enhancement.channels=47", "does not fit"), ("rounds.channels=3", "does not fit")):
+    for change, says in (("enhancement.channels=48", "does not fit"), ("rounds.channels=3", "does not fit")):
         arguments = ["restore", str(sample), str(tmp_path / "out"), "--set", f"model.{change}"]
         assert main(arguments) == 2
         error = capsys.readouterr().err
