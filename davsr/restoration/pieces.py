@@ -22,7 +22,8 @@ from davsr.restoration.cutting import Interval, Plan, blend_weights
 Step = dict[str, Tensor]
 
 _SPARE = 4  # frames of each size whose memory is kept for the next ones
-_LARGE = 2**22  # bytes of a frame's part that are worth memory of their own, of which a process has only so many
+_LARGE = 2**14  # bytes of a frame's part that are worth memory of their own
+_MOST = 2**13  # parts with memory of their own: a process has only so many maps
 
 
 @dataclass(frozen=True)
@@ -135,20 +136,23 @@ class FrameMemory:
 
     def __init__(self) -> None:
         self._free: dict[int, list[mmap.mmap]] = {}
+        self._lent = 0
 
     def frame(self, shape: tuple[int, ...]) -> Frames:
         """A frame of any content."""
         size = 2 * math.prod(shape)
-        if size < _LARGE:
+        if size < _LARGE or self._lent >= _MOST:
             return np.empty(shape, np.uint16)
         free = self._free.setdefault(size, [])
         memory = free.pop() if free else mmap.mmap(-1, size)
         whole = np.frombuffer(memory, np.uint16)  # which every view of it holds
 
         def take_back() -> None:
+            self._lent -= 1
             if len(free) < _SPARE:
                 free.append(memory)
 
+        self._lent += 1
         weakref.finalize(whole, take_back).atexit = False
         return whole.reshape(shape)
 
