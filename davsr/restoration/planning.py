@@ -51,13 +51,14 @@ def bytes_per_pixel(model: DAVSR | None) -> float:
 def default_overlap(degradation: DegradationOptions, model: DAVSR | None) -> int:
     """LR frames that windows share, at the knee of the curve in docs/restoration.md.
 
-    One on each side for the interpolation alone; a recurrent network and rounds along the motion look farther. More
-    where exposures reach into their neighbours.
+    One on each side for the interpolation alone; a recurrent network and rounds along the motion look farther, and a
+    recurrence that corrects the motion farther still. More where exposures reach into their neighbours.
     """
     s_t = degradation.scale[0]
     exposure = degradation.exposure or s_t
     beyond = max(degradation.phase + exposure - s_t, -degradation.phase, 0)
-    return 2 * ((2 if _looks_far(model) else 1) + math.ceil(beyond / s_t))
+    far = 4 if _corrects_motion(model) else 2 if _looks_far(model) else 1
+    return 2 * (far + math.ceil(beyond / s_t))
 
 
 def default_margin(model: DAVSR | None) -> int:
@@ -78,6 +79,11 @@ def _looks_far(model: DAVSR | None) -> bool:
     return model is not None and (
         model.options.enhancement.kind in ("rve", "recurrent") or model.options.rounds.count > 0
     )
+
+
+def _corrects_motion(model: DAVSR | None) -> bool:
+    enhancement = None if model is None else model.options.enhancement
+    return enhancement is not None and enhancement.kind == "recurrent" and enhancement.alignment_groups > 0
 
 
 def host_budget(memory: float) -> float:

@@ -15,7 +15,7 @@ from davsr.restoration.windows import model_restorer, restore_clip
 
 
 def test_windows_of_the_shipped_model_make_the_whole() -> None:
-    """Over 57 dB against the whole clip (a third of a level), and no step in brightness where a window begins."""
+    """Over 60 dB against the whole clip, and no step in brightness where a window begins."""
     resolved = resolve(Options(), device="cpu")
     model, scale = resolved.model, resolved.options.degradation.scale
     frames = VideoReader(SAMPLE).frames(0, 14)[:, 100:124, 200:232]
@@ -28,6 +28,6 @@ def test_windows_of_the_shipped_model_make_the_whole() -> None:
     restorer = model_restorer(model)
     pieces, whole = (restore_clip(restorer, lq, scale, p)[0].numpy() for p in (plan, Plan()))
     error = float(np.square(pieces - whole).mean())
-    assert -10 * np.log10(error) > 57  # dB
+    assert -10 * np.log10(error) > 60  # dB
     brightness = 255 * (pieces.mean(axis=(1, 2, 3)) - whole.mean(axis=(1, 2, 3)))
     assert np.abs(np.diff(brightness)).max() < 0.1 and np.abs(brightness).max() < 0.1  # 8-bit levels
