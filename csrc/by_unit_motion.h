@@ -78,16 +78,40 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_blend_backward_by_unit(con
   return {d_a, d_weight, d_motion};
 }
 
-// One pass after the other: the mismatch, the weights, the blend.
+// One pass after the other: the mismatch, the weights, the blend. Neighbours that are no frames have no weight.
 template <class Device>
-std::tuple<at::Tensor, at::Tensor> motion_average_by_unit(const MotionShape& shape, const at::Tensor& a, const at::Tensor& motion,
-                                                          double mismatch, double reach) {
-  const at::Tensor weight = motion_mismatch_by_unit<Device>(shape, a, motion).div_(-mismatch * mismatch);
+std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_average_by_unit(const MotionShape& shape, const at::Tensor& a,
+                                                                      const at::Tensor& motion, double mismatch, double reach) {
+  at::Tensor weight = motion_mismatch_by_unit<Device>(shape, a, motion).div_(-mismatch * mismatch);
   for (int k = 0; k < shape.steps; ++k) {
     const double frames = shape.step[k];
     weight.select(1, k).sub_(frames * frames / (2 * reach * reach));
   }
-  return motion_blend_by_unit<Device>(shape, a, motion, weight.exp_());
+  weight.exp_();
+  for (int k = 0; k < shape.steps; ++k) {
+    const int64_t absent = std::min<int64_t>(std::abs(shape.step[k]), shape.frames);
+    weight.select(1, k).narrow(1, shape.step[k] < 0 ? 0 : shape.frames - absent, absent).zero_();
+  }
+  auto [mean, support] = motion_blend_by_unit<Device>(shape, a, motion, weight);
+  return {mean, support, weight};
+}
+
+// The blend's gradient, that of the weights, and the mismatch's, which is added.
+template <class Device>
+at::Tensor motion_average_backward_by_unit(const MotionShape& shape, const AverageGradients& given, const at::Tensor& a_in,
+                                           const at::Tensor& motion_in, double mismatch) {
+  const at::Tensor d_support = given.d_support ? *given.d_support : at::zeros_like(given.support);
+  const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous();
+  auto [d_a, d_weight, none] = motion_blend_backward_by_unit<Device>(shape, given.d_mean, d_support, a, motion, given.weight,
+                                                                     given.mean, given.support, false);
+  const at::Tensor d_error = d_weight.mul_(given.weight).div_(-mismatch * mismatch), sums = d_a;
+  with_reals(a, [&](auto real) {
+    using Real = decltype(real);
+    Device::launch(shape.batch * shape.frames * shape.pixels(),
+                   MismatchGradient<Device, Real>{shape, reals<Real>(a), reals<Real>(motion), reals<Real>(d_error),
+                                                  reals<Real>(sums), nullptr});
+  });
+  return sums;
 }
 
 template <class Device>

@@ -98,8 +98,17 @@ struct MotionBlendBackward {
 struct MotionAverage {
   MotionShape shape;
   const void *a, *motion;
-  void *mean, *support;  // support: null where it is not asked for
+  void *mean, *support, *weight;  // support, weight (cells): null where they are not asked for
   double mismatch, reach;
+};
+
+// Of the mean and the support to the frames; weight: what the average found.
+struct MotionAverageBackward {
+  MotionShape shape;
+  const void *a, *motion, *weight, *mean, *support, *d_mean, *d_support;  // d_support: null where it is zero
+  void* d_a;
+  void* d_error;  // cells, filled here
+  double mismatch;
 };
 
 // Images [batch, channels, frames, height, width], one of each batch and frame.
@@ -175,6 +184,7 @@ struct CpuKernels {
   void (*motion_blend)(const MotionBlend&, bool doubles, const Parallel&);
   void (*motion_blend_backward)(const MotionBlendBackward&, bool doubles, const Parallel&);
   void (*motion_average)(const MotionAverage&, bool doubles, const Parallel&);
+  void (*motion_average_backward)(const MotionAverageBackward&, bool doubles, const Parallel&);
   void (*flatten)(const Flatten&, bool doubles, const Parallel&);
   void (*to_cells)(const ToCells&, const Parallel&);
   void (*add_cells)(const AddCells&, const Parallel&);

@@ -7,6 +7,7 @@
 #include "cpu_deform_align.h"
 #include "cpu_flatten.h"
 #include "cpu_fourier_division.h"
+#include "cpu_motion_average_gradient.h"
 #include "cpu_motion_gradient.h"
 #include "cpu_motion_pass.h"
 #include "cpu_warp_between.h"
@@ -46,6 +47,9 @@ static CpuKernels kernels_of() {
       },
       [](const MotionAverage& op, bool doubles, const Parallel& threads) {
         doubles ? motion_average<Device, double>(op, threads) : motion_average<Device, float>(op, threads);
+      },
+      [](const MotionAverageBackward& op, bool doubles, const Parallel& threads) {
+        doubles ? motion_average_backward<Device, double>(op, threads) : motion_average_backward<Device, float>(op, threads);
       },
       [](const Flatten& op, bool doubles, const Parallel& threads) {
         doubles ? flatten<Device, double>(op, threads) : flatten<Device, float>(op, threads);

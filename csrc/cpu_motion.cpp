@@ -55,6 +55,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_blend_backward(const at::T
                                                                      const at::Tensor& support_in, at::IntArrayRef steps,
                                                                      bool motion_gradient, Level level) {
   const MotionShape shape = blend_shape(a_in, motion_in, weight_in, steps);
+  check_support(shape, support_in, a_in, "motion_blend");
   const at::Tensor d_mean = like(d_mean_in, a_in, "motion_blend: grad"), mean = like(mean_in, a_in, "motion_blend: mean");
   const at::Tensor support = support_in.contiguous(), d_support = like(d_support_in, support, "motion_blend: grad of support");
   if (is_serial(level))
@@ -72,20 +73,39 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_blend_backward(const at::T
 }
 
 void average_into(const MotionShape& shape, const at::Tensor& a, const at::Tensor& motion, double mismatch, double reach,
-                  const at::Tensor& mean, void* support, Level level) {
+                  const at::Tensor& mean, void* support, void* weight, Level level) {
   if (a.numel() > 0)
-    choose(level).motion_average({shape, a.data_ptr(), motion.data_ptr(), mean.data_ptr(), support, mismatch, reach},
+    choose(level).motion_average({shape, a.data_ptr(), motion.data_ptr(), mean.data_ptr(), support, weight, mismatch, reach},
                                  a.scalar_type() == at::kDouble, threads());
 }
 
-std::tuple<at::Tensor, at::Tensor> motion_average(const at::Tensor& a_in, const at::Tensor& motion_in, at::IntArrayRef cell,
-                                                  at::IntArrayRef steps, double mismatch, double reach, Level level) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_average(const at::Tensor& a_in, const at::Tensor& motion_in,
+                                                              at::IntArrayRef cell, at::IntArrayRef steps, double mismatch,
+                                                              double reach, Level level) {
   const MotionShape shape = average_shape(a_in, motion_in, cell, steps, mismatch, reach);
   if (is_serial(level)) return motion_average_by_unit<Serial>(shape, a_in, motion_in, mismatch, reach);
-  const at::Tensor a = a_in.contiguous(), mean = at::empty_like(a),
+  const at::Tensor a = a_in.contiguous(), mean = at::empty_like(a), weight = cells_like(a, shape).zero_(),
                    support = at::empty({shape.batch, shape.frames, shape.height, shape.width}, a.options());
-  average_into(shape, a, motion_in.contiguous(), mismatch, reach, mean, support.data_ptr(), level);
-  return {mean, support};
+  average_into(shape, a, motion_in.contiguous(), mismatch, reach, mean, support.data_ptr(), weight.data_ptr(), level);
+  return {mean, support, weight};
+}
+
+at::Tensor motion_average_backward(const at::Tensor& d_mean_in, const std::optional<at::Tensor>& d_support_in,
+                                   const at::Tensor& a_in, const at::Tensor& motion_in, const at::Tensor& weight_in,
+                                   const at::Tensor& mean_in, const at::Tensor& support_in, at::IntArrayRef cell,
+                                   at::IntArrayRef steps, double mismatch, Level level) {
+  const MotionShape shape = average_shape(a_in, motion_in, cell, steps, mismatch, 1);
+  const AverageGradients given = average_gradients(shape, d_mean_in, d_support_in, a_in, weight_in, mean_in, support_in);
+  if (is_serial(level)) return motion_average_backward_by_unit<Serial>(shape, given, a_in, motion_in, mismatch);
+  const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous();
+  const at::Tensor d_a = at::empty_like(a), d_error = cells_like(a, shape);
+  if (a.numel() > 0)
+    choose(level).motion_average_backward(
+        {shape, a.data_ptr(), motion.data_ptr(), given.weight.data_ptr(), given.mean.data_ptr(), given.support.data_ptr(),
+         given.d_mean.data_ptr(), given.d_support ? given.d_support->data_ptr() : nullptr, d_a.data_ptr(), d_error.data_ptr(),
+         mismatch},
+        a.scalar_type() == at::kDouble, threads());
+  return d_a;
 }
 
 void motion_average_(at::Tensor& out, const at::Tensor& a_in, const at::Tensor& motion_in, at::IntArrayRef cell,
@@ -97,7 +117,7 @@ void motion_average_(at::Tensor& out, const at::Tensor& a_in, const at::Tensor& 
     return;
   }
   const at::Tensor made = out.is_contiguous() ? out : at::empty(out.sizes(), out.options());
-  average_into(shape, a_in.contiguous(), motion_in.contiguous(), mismatch, reach, made, nullptr, level);
+  average_into(shape, a_in.contiguous(), motion_in.contiguous(), mismatch, reach, made, nullptr, nullptr, level);
   if (!made.is_same(out)) out.copy_(made);
 }
 
@@ -230,6 +250,7 @@ TORCH_LIBRARY_IMPL(davsr, CPU, m) {
   m.impl("motion_blend_backward", motion_blend_backward);
   m.impl("motion_average", motion_average);
   m.impl("motion_average_", motion_average_);
+  m.impl("motion_average_backward", motion_average_backward);
   m.impl("flatten", flatten);
   m.impl("flatten_", flatten_);
   m.impl("flatten_backward", flatten_backward);

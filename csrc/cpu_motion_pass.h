@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cpu_motion_average.h"
+#include "cpu_motion_cells.h"
 
 namespace davsr {
 
@@ -32,24 +33,20 @@ struct Strip {
 template <class Device, class Real, int few>  // few: how many channels there are, 0: any number
 struct AveragePass {
   using F = typename Device::template Lanes<Real>;
-  using I = typename Device::template Index<Real>;
-  using Whole = typename IntegerOf<Real>::type;
   static constexpr int wide = Device::template lanes<Real>;
 
   const MotionAverage& op;
   const MotionShape& shape;
   const Strip strip;
-  const int64_t channels, room, cell_room, kept;  // kept: rows of samples from the one that is blended on
+  const int64_t channels, room, kept;  // kept: rows of samples from the one that is blended on
   int64_t b = 0, p = 0;
-  int present = 0, step[MotionShape::kMost];  // numbers of the steps that lead to frames
+  int present = 0, step[MotionShape::kMost];    // numbers of the steps that lead to frames
+  int64_t own_rows[2] = {}, own_cells[2] = {};  // [begin, end) of the cells whose weights nobody else writes
   SampledRow<Device, Real> row;
+  CellColumns<Device, Real> columns;
   Scratch<Device, Real> samples;  // [kept][steps][channels][room]
   Scratch<Device, Real> squares;  // [steps][room], sums over the rows of a cell
-  Scratch<Device, Real> weights;  // [cell_room] of one step
   Scratch<Device, Real> raised;   // [3][steps][room], the weights of three rows of cells at every column
-  Scratch<Device, Real> beyond;   // [room], see Between; the cells that columns lie between, from that of `base`
-  Scratch<Device, Whole> first, second;
-  Scratch<Device, int64_t> base;  // of a vector of columns
 
   static int64_t rows_kept(const MotionShape& shape) {
     int64_t most = 1;
@@ -67,30 +64,16 @@ struct AveragePass {
         shape(average.shape),
         strip(of),
         channels(few ? few : shape.channels),
-        room((of.sampled + wide - 1) / wide * wide + 2 * wide),  // what vectors reach past the row
-        cell_room(of.cells + 2 * wide),
+        room(CellColumns<Device, Real>::room_for(of.sampled)),
         kept(rows_kept(shape)),
         row(average.shape, of.first_sampled, of.sampled, threads),
+        columns(average.shape, of.begin, of.end, threads),
         samples(threads, kept * shape.steps * channels * room),
         squares(threads, shape.steps * room),
-        weights(threads, cell_room),
-        raised(threads, 3 * shape.steps * room),
-        beyond(threads, room),
-        first(threads, room),
-        second(threads, room),
-        base(threads, room / wide) {
+        raised(threads, 3 * shape.steps * room) {
     Clear<Device, Real>::run(samples.data, kept * shape.steps * channels * room);
-    Clear<Device, Real>::run(weights.data, cell_room);
-    for (int64_t i = 0; i < room; ++i) {
-      int64_t x = strip.begin + i;
-      x = x < strip.end ? x : strip.end - 1;
-      const Between<Real> at = between<Real>(x, shape.width, shape.cells_w);
-      if (i % wide == 0) base.data[i / wide] = at.first - strip.first_cell;
-      const int64_t from = strip.first_cell + base.data[i / wide];
-      beyond.data[i] = at.beyond;
-      first.data[i] = static_cast<Whole>(at.first - from);
-      second.data[i] = static_cast<Whole>(at.second - from);
-    }
+    own_cells[0] = strip.begin ? between<Real>(strip.begin - 1, shape.width, shape.cells_w).second + 1 : 0;
+    own_cells[1] = strip.first_cell + strip.cells;
   }
 
   void average_rows(int64_t sample, int64_t frame, int64_t begin, int64_t end) {
@@ -99,6 +82,8 @@ struct AveragePass {
     present = 0;
     for (int k = 0; k < shape.steps; ++k)
       if (shape.has(p + shape.step[k])) step[present++] = k;
+    own_rows[0] = begin ? between<Real>(begin - 1, shape.height, shape.cells_h).second + 1 : 0;
+    own_rows[1] = between<Real>(end - 1, shape.height, shape.cells_h).second + 1;
     Clear<Device, Real>::run(squares.data, shape.steps * room);
     int64_t sampled = between<Real>(begin, shape.height, shape.cells_h).first * shape.cell_h;
     for (int64_t y = begin; y < end; ++y) {
@@ -155,28 +140,23 @@ struct AveragePass {
         sum_cells<4>(sums);
       else
         sum_cells<0>(sums);
+      Real* weights = columns.row.data;
       for (int64_t c = 0; c < strip.cells; c += wide) {
-        const F error = Device::template pack<Real, wide>(weights.data + c);
-        Device::template put<Real, wide>(weights.data + c, Device::template exp<Real>(error * share + far));
+        const F error = Device::template pack<Real, wide>(weights + c);
+        Device::template put<Real, wide>(weights + c, Device::template exp<Real>(error * share + far));
       }
-      Real* to = raised.data + (r % 3 * shape.steps + k) * room;
-      for (int64_t i = 0; i < strip.end - strip.begin; i += wide) {
-        const Real* from = weights.data + base.data[i / wide];
-        const F a = Device::template pack<Real, wide>(from), c = Device::template pack<Real, wide>(from + wide);
-        I before, after;
-        __builtin_memcpy(&before, first.data + i, sizeof before);
-        __builtin_memcpy(&after, second.data + i, sizeof after);
-        const F low = shuffle(a, c, before);
-        Device::template put<Real, wide>(to + i,
-                                         low + Device::template pack<Real, wide>(beyond.data + i) * (shuffle(a, c, after) - low));
-      }
+      columns.raise(raised.data + (r % 3 * shape.steps + k) * room);
+      if (op.weight && r >= own_rows[0] && r < own_rows[1])
+        __builtin_memcpy(static_cast<Real*>(op.weight) + shape.cell_at(b, k, p) + r * shape.cells_w + own_cells[0],
+                         weights + own_cells[0] - strip.first_cell,
+                         static_cast<size_t>(own_cells[1] - own_cells[0]) * sizeof(Real));
     }
     Clear<Device, Real>::run(squares.data, shape.steps * room);
   }
 
   template <int cell_w>
   DAVSR_FN void sum_cells(const Real* from) {
-    Real* to = weights.data;
+    Real* to = columns.row.data;
     const int64_t width = cell_w ? cell_w : shape.cell_w;
     DAVSR_NO_ALIAS
     for (int64_t c = 0; c < strip.cells; ++c) {

@@ -118,39 +118,65 @@ struct SampledRow {
     }
   }
 
+  DAVSR_FN bool in_window(int64_t i) const { return windows && shape.width >= 2 * wide && window.data[i / wide] != alone; }
+
   // The samples at pixels [i, i + wide) of the row, of channels of `image` that lie `plane` apart.
   template <int Colours>
   DAVSR_FN void read(const Real* image, int64_t i, F* out) const {
-    if (windows && shape.width >= 2 * wide && window.data[i / wide] != alone) {
-      const Real* top = image + window.data[i / wide];
-      const int64_t plane = shape.plane(), low = shape.width;
-      const F to_right = Device::template pack<Real, wide>(right.data + i),
-              to_low = Device::template pack<Real, wide>(down.data + i);
-      I from, second;
-      __builtin_memcpy(&from, column.data + i, sizeof from);
-      __builtin_memcpy(&second, below.data + i, sizeof second);
-#pragma GCC unroll 3
-      for (int c = 0; c < Colours; ++c, top += plane) {
-        const auto between = [&](const Real* row) {
-          const F a = Device::template pack<Real, wide>(row), b = Device::template pack<Real, wide>(row + wide);
-          const F before = shuffle(a, b, from);
-          return before + to_right * (shuffle(a, b, from + 1) - before);
-        };
-        const F upper = between(top), middle = between(top + low), last = between(top + 2 * low);
-        const F above = second > 0 ? middle : upper;
-        out[c] = above + to_low * ((second > 0 ? last : middle) - above);
-      }
-    } else {
+    if (in_window(i))
+      read_window<Colours>(image, i, out);
+    else
       read_alone<Colours>(image, i, out);
+  }
+
+  // The same, and where they lie: the number of the pixel to their upper left, counted from row `base`, and how far
+  // beyond it.
+  template <int Colours>
+  DAVSR_FN I read_there(const Real* image, int64_t i, int64_t base, F* out, F& to_low, F& to_right) const {
+    if (!in_window(i)) {
+      const Place<Device, Real> at = read_alone<Colours>(image, i, out);
+      to_low = at.down;
+      to_right = at.right;
+      return (at.row - static_cast<Whole>(base)) * static_cast<Whole>(shape.width) + at.column;
+    }
+    read_window<Colours>(image, i, out);
+    I from, second;
+    __builtin_memcpy(&from, column.data + i, sizeof from);
+    __builtin_memcpy(&second, below.data + i, sizeof second);
+    to_low = Device::template pack<Real, wide>(down.data + i);
+    to_right = Device::template pack<Real, wide>(right.data + i);
+    return from + second * static_cast<Whole>(shape.width) + static_cast<Whole>(window.data[i / wide] - base * shape.width);
+  }
+
+  template <int Colours>
+  DAVSR_FN void read_window(const Real* image, int64_t i, F* out) const {
+    const Real* top = image + window.data[i / wide];
+    const int64_t plane = shape.plane(), low = shape.width;
+    const F to_right = Device::template pack<Real, wide>(right.data + i),
+            to_low = Device::template pack<Real, wide>(down.data + i);
+    I from, second;
+    __builtin_memcpy(&from, column.data + i, sizeof from);
+    __builtin_memcpy(&second, below.data + i, sizeof second);
+#pragma GCC unroll 3
+    for (int c = 0; c < Colours; ++c, top += plane) {
+      const auto between = [&](const Real* row) {
+        const F a = Device::template pack<Real, wide>(row), b = Device::template pack<Real, wide>(row + wide);
+        const F before = shuffle(a, b, from);
+        return before + to_right * (shuffle(a, b, from + 1) - before);
+      };
+      const F upper = between(top), middle = between(top + low), last = between(top + 2 * low);
+      const F above = second > 0 ? middle : upper;
+      out[c] = above + to_low * ((second > 0 ? last : middle) - above);
     }
   }
 
   template <int Colours>
-  __attribute__((noinline)) void read_alone(const Real* image, int64_t i, F* out) const {
+  __attribute__((noinline)) Place<Device, Real> read_alone(const Real* image, int64_t i, F* out) const {
     const Place<Device, Real> at = place_at(i);
     Corners<F> around[Colours];
     Device::template corners<Real, Colours>(image, shape.plane(), shape.height, shape.width, at.row, at.column, around);
     for (int c = 0; c < Colours; ++c) out[c] = around[c].value(at.down, at.right);
+    return at;
   }
 };
 

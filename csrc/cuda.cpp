@@ -84,13 +84,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_blend_backward(const at::T
   const c10::cuda::CUDAGuard guard(a.device());
   at::globalContext().alertNotDeterministic("davsr::motion_blend_backward");
   const MotionShape shape = blend_shape(a, motion, weight, steps);
+  check_support(shape, support, a, "motion_blend");
   return motion_blend_backward_by_unit<Cuda>(shape, like(d_mean, a, "motion_blend: grad"),
                                              like(d_support, support, "motion_blend: grad of support"), a, motion, weight,
                                              like(mean, a, "motion_blend: mean"), support.contiguous(), motion_gradient);
 }
 
-std::tuple<at::Tensor, at::Tensor> motion_average(const at::Tensor& a, const at::Tensor& motion, at::IntArrayRef cell,
-                                                  at::IntArrayRef steps, double mismatch, double reach, Level) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> motion_average(const at::Tensor& a, const at::Tensor& motion, at::IntArrayRef cell,
+                                                              at::IntArrayRef steps, double mismatch, double reach, Level) {
   const c10::cuda::CUDAGuard guard(a.device());
   return motion_average_by_unit<Cuda>(average_shape(a, motion, cell, steps, mismatch, reach), a, motion, mismatch, reach);
 }
@@ -101,6 +102,17 @@ void motion_average_(at::Tensor& out, const at::Tensor& a, const at::Tensor& mot
   const MotionShape shape = average_shape(a, motion, cell, steps, mismatch, reach);
   check_out(out, a, {a, motion}, "motion_average");
   out.copy_(std::get<0>(motion_average_by_unit<Cuda>(shape, a, motion, mismatch, reach)));
+}
+
+at::Tensor motion_average_backward(const at::Tensor& d_mean, const std::optional<at::Tensor>& d_support, const at::Tensor& a,
+                                   const at::Tensor& motion, const at::Tensor& weight, const at::Tensor& mean,
+                                   const at::Tensor& support, at::IntArrayRef cell, at::IntArrayRef steps, double mismatch,
+                                   Level) {
+  const c10::cuda::CUDAGuard guard(a.device());
+  at::globalContext().alertNotDeterministic("davsr::motion_average_backward");
+  const MotionShape shape = average_shape(a, motion, cell, steps, mismatch, 1);
+  const AverageGradients given = average_gradients(shape, d_mean, d_support, a, weight, mean, support);
+  return motion_average_backward_by_unit<Cuda>(shape, given, a, motion, mismatch);
 }
 
 at::Tensor flatten(const at::Tensor& x, const at::Tensor& step, double flat, Level) {
@@ -134,6 +146,7 @@ TORCH_LIBRARY_IMPL(davsr, CUDA, m) {
   m.impl("motion_blend_backward", motion_blend_backward);
   m.impl("motion_average", motion_average);
   m.impl("motion_average_", motion_average_);
+  m.impl("motion_average_backward", motion_average_backward);
   m.impl("flatten", flatten);
   m.impl("flatten_", flatten_);
   m.impl("flatten_backward", flatten_backward);

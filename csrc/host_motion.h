@@ -5,6 +5,8 @@
 #include <ATen/MemoryOverlap.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <tuple>
 
 #include "checks.h"
@@ -73,6 +75,33 @@ inline void check_out(const at::Tensor& out, const at::Tensor& like, at::TensorL
 
 inline at::Tensor cells_like(const at::Tensor& a, const MotionShape& shape) {
   return at::empty({shape.batch, shape.steps, shape.frames, shape.cells_h, shape.cells_w}, a.options());
+}
+
+inline void check_support(const MotionShape& shape, const at::Tensor& support, const at::Tensor& a, const char* op) {
+  check_sizes(support, {shape.batch, shape.frames, shape.height, shape.width}, op, "support");
+  check_type(support, a, op, "support", "a");
+}
+
+// What the gradient of an average reads, dense; d_support may be left out, which is zero.
+struct AverageGradients {
+  at::Tensor d_mean, weight, mean, support;
+  std::optional<at::Tensor> d_support;
+};
+
+inline AverageGradients average_gradients(const MotionShape& shape, const at::Tensor& d_mean,
+                                          const std::optional<at::Tensor>& d_support, const at::Tensor& a,
+                                          const at::Tensor& weight, const at::Tensor& mean, const at::Tensor& support) {
+  const char* op = "motion_average";
+  check_support(shape, support, a, op);
+  check_sizes(weight, {shape.batch, shape.steps, shape.frames, shape.cells_h, shape.cells_w}, op, "weight");
+  check_type(weight, a, op, "weight", "a");
+  AverageGradients given{like(d_mean, a, "motion_average: grad"),
+                         weight.contiguous(),
+                         like(mean, a, "motion_average: mean"),
+                         support.contiguous(),
+                         {}};
+  if (d_support) given.d_support = like(*d_support, support, "motion_average: grad of support");
+  return given;
 }
 
 inline MotionShape flatten_shape(const at::Tensor& x, const at::Tensor& step) {

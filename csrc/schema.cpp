@@ -31,10 +31,14 @@ TORCH_LIBRARY(davsr, m) {
   m.def(
       "motion_blend_backward(Tensor d_mean, Tensor d_support, Tensor a, Tensor motion, Tensor weight, Tensor mean, "
       "Tensor support, int[] steps, bool motion_gradient, str? level=None) -> (Tensor, Tensor, Tensor)");
-  // What ends in _ writes to memory that is there, without derivative; of the average, the mean alone.
+  // Mean, support, and the cells' weights, which are there for the gradient. What ends in _ writes to memory that is
+  // there, without derivative; of the average, the mean alone.
   m.def(
       "motion_average(Tensor a, Tensor motion, int[] cell, int[] steps, float mismatch, float reach, str? level=None) -> "
-      "(Tensor, Tensor)");
+      "(Tensor, Tensor, Tensor)");
+  m.def(
+      "motion_average_backward(Tensor d_mean, Tensor? d_support, Tensor a, Tensor motion, Tensor weight, Tensor mean, "
+      "Tensor support, int[] cell, int[] steps, float mismatch, str? level=None) -> Tensor");
   m.def(
       "motion_average_(Tensor(a!) out, Tensor a, Tensor motion, int[] cell, int[] steps, float mismatch, float reach, "
       "str? level=None) -> ()");

@@ -35,6 +35,7 @@ _REGISTERED = (
     "motion_blend",
     "motion_blend_backward",
     "motion_average",
+    "motion_average_backward",
     "motion_average_",
     "flatten",
     "flatten_",

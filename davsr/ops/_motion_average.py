@@ -63,7 +63,7 @@ def motion_average(
         return motion_blend(a, motion, _weigh(error, trust, mismatch, reach, steps), steps=steps)
     check("motion_average", a, motion, steps)
     check_cell("motion_average", a, cell)
-    mean, support = torch.ops.davsr.motion_average(a, motion, list(cell), list(steps), mismatch, reach)
+    mean, support, _ = torch.ops.davsr.motion_average(a, motion, list(cell), list(steps), mismatch, reach)
     return mean, support
 
 
@@ -135,9 +135,26 @@ def _register() -> None:
         mismatch: float,
         reach: float,
         level: str | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         b, _, T, H, W = a.shape
-        return dense(a), a.new_empty(b, T, H, W)
+        cells = a.new_empty(b, len(steps), T, H // cell[0], W // cell[1])
+        return dense(a), a.new_empty(b, T, H, W), cells
+
+    @torch.library.register_fake("davsr::motion_average_backward")
+    def _(
+        d_mean: Tensor,
+        d_support: Tensor | None,
+        a: Tensor,
+        motion: Tensor,
+        weight: Tensor,
+        mean: Tensor,
+        support: Tensor,
+        cell: Sequence[int],
+        steps: Sequence[int],
+        mismatch: float,
+        level: str | None = None,
+    ) -> Tensor:
+        return dense(a)
 
     @torch.library.register_fake("davsr::motion_average_")
     def _(
@@ -152,22 +169,29 @@ def _register() -> None:
     ) -> None:
         return None
 
-    def keep_for_average(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    def keep_for_average(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
         a, motion, ctx.cell, ctx.steps, ctx.mismatch, ctx.reach, ctx.level = inputs
         ctx.save_for_backward(a, motion, *output)
+        ctx.mark_non_differentiable(output[2])
+        ctx.set_materialize_grads(False)
 
-    def average_backward(ctx: Any, d_mean: Tensor, d_support: Tensor) -> tuple[Tensor | None, ...]:
-        """Through the blend, the weights and the mismatch; error and weights are made again."""
-        a, motion, mean, support = ctx.saved_tensors
-        ops, wanted = torch.ops.davsr, ctx.needs_input_grad[1]
-        error = ops.motion_mismatch(a, motion, ctx.cell, ctx.steps, ctx.level)
-        weight = _weigh(error, None, ctx.mismatch, ctx.reach, ctx.steps)
+    def average_backward(
+        ctx: Any, d_mean: Tensor | None, d_support: Tensor | None, _: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        """In one op; where the motion's gradient is wanted, through the blend and the mismatch."""
+        a, motion, mean, support, weight = ctx.saved_tensors
+        ops, rest = torch.ops.davsr, [None] * 5
+        d_mean = torch.zeros_like(mean) if d_mean is None else d_mean
+        if not ctx.needs_input_grad[1]:
+            given = (d_mean, d_support, a, motion, weight, mean, support, ctx.cell, ctx.steps, ctx.mismatch, ctx.level)
+            return ops.motion_average_backward(*given), None, *rest
+        d_support = torch.zeros_like(support) if d_support is None else d_support
         d_a, d_weight, d_motion = ops.motion_blend_backward(
-            d_mean, d_support, a, motion, weight, mean, support, ctx.steps, wanted, ctx.level
+            d_mean, d_support, a, motion, weight, mean, support, ctx.steps, True, ctx.level
         )
         d_error = d_weight * weight / -(ctx.mismatch**2)
-        of_a, of_motion = ops.motion_mismatch_backward(d_error, a, motion, ctx.cell, ctx.steps, wanted, ctx.level)
-        return d_a + of_a, d_motion + of_motion if wanted else None, *[None] * 5
+        of_a, of_motion = ops.motion_mismatch_backward(d_error, a, motion, ctx.cell, ctx.steps, True, ctx.level)
+        return d_a + of_a, d_motion + of_motion, *rest
 
     torch.library.register_autograd("davsr::motion_average", average_backward, setup_context=keep_for_average)
 

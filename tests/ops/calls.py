@@ -120,7 +120,12 @@ def by_schema(name: str) -> Callable[[np.random.Generator, float, str | None], C
     def generate(rng: np.random.Generator, wrong: float, level: str | None) -> Callable[[], Any]:
         b, c, T, h, w, s, n = (int(rng.integers(low, high)) for low, high in _SIZES)
         volume, cells = [b, c, T, s * h, s * w], [b, n, T, h, w]
-        shapes = {"motion": [b, T, 2, s * h, s * w], "support": [b, 1, *volume[2:]], "d_support": [b, 1, *volume[2:]]}
+        shapes = {
+            "motion": [b, T, 2, s * h, s * w],
+            "support": [b, *volume[2:]],
+            "d_support": [b, *volume[2:]],
+            "step": [],
+        }
         shapes |= {"weight": cells, "grad": cells if "mismatch" in name else volume}
         lists = {"cell": [s, s], "steps": [int(rng.choice([-2, -1, 1, 2])) for _ in range(n)]}
         if name == "warp_between_":

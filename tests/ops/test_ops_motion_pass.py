@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from davsr.ops import backend, flatten, motion_average, motion_average_reference, motion_mean
+from davsr.ops import backend, flatten, motion_average, motion_average_reference, motion_blend_reference, motion_mean
 from tests.ops.by_threads import assert_threads_change_nothing
 from tests.ops.test_ops_motion_average import CASES, IDS, LEVELS, SCALES, STEPS, inputs, specification
 
@@ -24,7 +24,7 @@ def average(level: str | None, a: Tensor, motion: Tensor, cell: tuple[int, int])
     if level is None:
         return motion_average_reference(a, motion, cell=cell, steps=STEPS, **SCALES)
     numbers = (SCALES["mismatch"], SCALES["reach"])
-    return torch.ops.davsr.motion_average(a, motion, list(cell), list(STEPS), *numbers, level)
+    return torch.ops.davsr.motion_average(a, motion, list(cell), list(STEPS), *numbers, level)[:2]
 
 
 def everything(level: str | None, case, dtype: torch.dtype, motion_gradient: bool = True) -> list[Tensor]:
@@ -80,7 +80,7 @@ def test_gradcheck(level):
     motion = motion.floor() + 0.2 + 0.6 * (motion - motion.floor())  # away from pixels' borders, at steps of 1
     op = torch.ops.davsr.motion_average
     given = (a.requires_grad_(), motion.requires_grad_())
-    assert torch.autograd.gradcheck(lambda *v: op(*v, [2, 4], [-1, 1], 0.4, 2.0, level), given, fast_mode=True)
+    assert torch.autograd.gradcheck(lambda *v: op(*v, [2, 4], [-1, 1], 0.4, 2.0, level)[:2], given, fast_mode=True)
 
 
 @needs_extension
@@ -92,7 +92,13 @@ def test_opcheck(strided):
         assert not any(v.is_contiguous() for v in given)
     numbers = ([2, 3], list(STEPS), 0.4, 2.0)
     a, motion = (v.requires_grad_() for v in given)
-    torch.library.opcheck(torch.ops.davsr.motion_average.default, (a, motion, *numbers))
+    op = torch.ops.davsr.motion_average
+    torch.library.opcheck(op.default, (a, motion, *numbers))
+    torch.library.opcheck(op.default, (a, motion.detach(), *numbers))
+    mean, support, weight = op(a.detach(), motion.detach(), *numbers)
+    known = (a.detach(), motion.detach(), weight, mean, support, *numbers[:3])
+    for d_support in (None, support):
+        torch.library.opcheck(torch.ops.davsr.motion_average_backward.default, (mean, d_support, *known))
     out = torch.zeros(a.shape)
     torch.library.opcheck(torch.ops.davsr.motion_average_.default, (out, a.detach(), motion.detach(), *numbers))
     step = torch.tensor(0.1)
@@ -101,8 +107,10 @@ def test_opcheck(strided):
 
 @needs_extension
 def test_threads_change_nothing():
-    for case in (((2, 3, 5, 23, 40), (4, 4), False), MORE[0]):
-        assert_threads_change_nothing(lambda case=case: everything(LEVELS[0], case, torch.float32))
+    for case in (((2, 3, 5, 23, 40), (4, 4), False), *CASES[2:4], *MORE):
+        for wanted in (True, False):
+            run = partial(everything, LEVELS[0], case, torch.float32, wanted)
+            assert_threads_change_nothing(run)
 
 
 @needs_extension
@@ -117,9 +125,13 @@ def test_a_motion_that_leads_nowhere_stays_inside_the_frame(level, value):
     for column in (20, 0, 15, 39):
         wild = motion.clone()
         wild[0, 1, :, 3, column] = value
-        mean, support = op(a, wild, level=level)
+        given = a.clone().requires_grad_()
+        mean, support, _ = op(given, wild, level=level)
         changed = (mean != clean).any(dim=1)[0]
         assert changed.sum() <= 1 and mean.isfinite().all() and support.isfinite().all()
+        mean.sum().backward()
+        assert given.grad.isfinite().all()
+        torch.testing.assert_close(given.grad.sum(), torch.tensor(float(mean.numel())))  # weights that sum to one
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -158,3 +170,39 @@ def test_errors_of_memory_and_scales():
         given = {**SCALES, name: number}
         with pytest.raises(ValueError, match="mismatch and reach must be above 0"):
             torch.ops.davsr.motion_average(a, motion, [2, 3], list(STEPS), given["mismatch"], given["reach"])
+
+
+@needs_extension
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_weights_of_cells_are_those_of_the_mean(level):
+    """Of every cell, also where threads or strips meet; none where there is no frame."""
+    for case in ALL:
+        a, motion, trust = inputs(*case)
+        numbers = (SCALES["mismatch"], SCALES["reach"])
+        mean, _, weight = torch.ops.davsr.motion_average(a, motion, list(case[1]), list(STEPS), *numbers, level)
+        assert weight.shape == trust.shape
+        torch.testing.assert_close(mean, motion_blend_reference(a, motion, weight, steps=STEPS)[0])
+        for k, step in enumerate(STEPS):
+            absent = weight[:, k, max(0, a.shape[2] - step) :] if step > 0 else weight[:, k, :-step]
+            assert absent.eq(0).all()
+
+
+@needs_extension
+def test_errors_of_the_gradient():
+    a, motion, weight = inputs((1, 3, 3, 6, 9), (2, 3), False, torch.float32)
+    mean, support, weight = torch.ops.davsr.motion_average(a, motion, [2, 3], list(STEPS), 0.4, 2.0)
+    right = {"d_mean": mean, "d_support": None, "weight": weight, "mean": mean, "support": support}
+    for name, wrong, message in (
+        ("d_mean", mean[:, :2], "motion_average: grad must be"),
+        ("d_support", support[:, :2], "motion_average: grad of support must be"),
+        ("weight", weight[..., :2], "motion_average: weight must be"),
+        ("mean", mean.double(), "motion_average: mean must be"),
+        ("support", support[:, :2], "motion_average: support must be"),
+    ):
+        d_mean, d_support, *known = {**right, name: wrong}.values()
+        with pytest.raises(ValueError, match=message):
+            torch.ops.davsr.motion_average_backward(d_mean, d_support, a, motion, *known, [2, 3], list(STEPS), 0.4)
+    with pytest.raises(ValueError, match="motion_blend: support must be"):
+        torch.ops.davsr.motion_blend_backward(
+            mean, support[:, :2], a, motion, weight, mean, support[:, :2], list(STEPS), False
+        )

@@ -1,0 +1,101 @@
+// Sums of what bilinear samples of an image leave to its pixels, on a CPU: the transpose of sampling.
+#pragma once
+
+#include "cpu_motion_sample.h"
+
+namespace davsr {
+
+// The pixels of up to four colours, rows of them. A sample adds to two pixels each of two rows: their colours lie side
+// by side, and what comes from the left apart from what comes from the right, so that what two samples add to is either
+// the same or apart. Pixel x of a row has the numbers [8 x - 4, 8 x + 4); the row after the last and the column after
+// the last take what has no weight.
+template <class Device, class Real>
+struct SpreadRows {
+  using F = typename Device::template Lanes<Real>;
+  using I = typename Device::template Index<Real>;
+  using Whole = typename IntegerOf<Real>::type;
+  using Both = typename Device::template Pack<Real, 8>;
+  using Four = typename Device::template Pack<Real, 4>;
+  static constexpr int wide = Device::template lanes<Real>;
+  static constexpr int block = wide < 8 ? wide : 8;  // lanes whose numbers change places with each other
+
+  const int64_t width, most;    // most: rows at a time
+  int64_t first = 0, last = 0;  // rows [first, last) hold numbers
+  Scratch<Device, Real> sums;   // of rows from `first` on
+
+  SpreadRows(int64_t columns, int64_t rows, const Parallel& threads)
+      : width(columns), most(rows), sums(threads, (rows * columns + 1) * 8) {}
+
+  Real* row(int64_t y) { return sums.data + (y - first) * 8 * width; }
+
+  // Adds the value of each of `count` lanes, of so many colours, to the four pixels that begin with number `at`,
+  // counted from row `first`.
+  template <int colours>
+  DAVSR_FN void add(const I& at, F down, F right, const F* value, int count) {
+    F part[8] = {};
+#pragma GCC unroll 4
+    for (int c = 0; c < colours; ++c) {
+      part[4 + c] = value[c] * right;
+      part[c] = value[c] - part[4 + c];
+    }
+    Real numbers[8 * wide], low[wide];
+    Whole places[wide];
+    __builtin_memcpy(places, &at, sizeof places);
+    __builtin_memcpy(low, &down, sizeof low);
+#pragma GCC unroll 8
+    for (int group = 0; group < 8; group += block) {
+      transpose_blocks(part + group);
+#pragma GCC unroll 8
+      for (int j = 0; j < block; ++j)
+        Device::template put<Real, wide>(numbers + (wide > 8 ? j * wide : j * 8 + group), part[group + j]);
+    }
+    const auto lane = [&](int l) {
+      const Both both = Device::template pack<Real, 8>(numbers + (wide > 8 ? l % 8 * wide + l / 8 * 8 : l * 8));
+      const Both below = both * low[l];
+      Real *upper = sums.data + int64_t{8} * places[l], *lower = upper + 8 * width;
+      Device::template put<Real, 8>(upper, Device::template pack<Real, 8>(upper) + (both - below));
+      Device::template put<Real, 8>(lower, Device::template pack<Real, 8>(lower) + below);
+    };
+    if (count == wide) {
+#pragma GCC unroll 16
+      for (int l = 0; l < wide; ++l) lane(l);
+    } else {
+      for (int l = 0; l < count; ++l) lane(l);
+    }
+  }
+
+  // Adds the sums of row y to `colours` planes of an image.
+  template <int colours>
+  DAVSR_FN void fold(int64_t y, int64_t plane, Real* to) {
+    const Real* from = row(y);
+    for (int64_t x = 0; x < width; ++x) {
+      Four sum = Device::template pack<Real, 4>(from + 8 * x);
+      if (x > 0) sum += Device::template pack<Real, 4>(from + 8 * x - 4);
+#pragma GCC unroll 4
+      for (int c = 0; c < colours; ++c) to[c * plane + x] += sum[c];
+    }
+  }
+
+ private:
+  // rows[i][j] <-> rows[j][i] in every block of `block` lanes.
+  static DAVSR_FN void transpose_blocks(F* rows) {
+#pragma GCC unroll 4
+    for (int apart = 1; apart < block; apart *= 2) {
+      I one, other;
+#pragma GCC unroll 16
+      for (int l = 0; l < wide; ++l) {
+        one[l] = l & apart ? wide + l - apart : l;
+        other[l] = l & apart ? wide + l : l + apart;
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < block; ++i) {
+        if (i & apart) continue;
+        const F a = rows[i], b = rows[i + apart];
+        rows[i] = shuffle(a, b, one);
+        rows[i + apart] = shuffle(a, b, other);
+      }
+    }
+  }
+};
+
+}  // namespace davsr
