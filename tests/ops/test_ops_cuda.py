@@ -42,9 +42,14 @@ def division(x: Tensor, y: Tensor, psf: Tensor, alpha: Tensor) -> Tensor:
     return torch.fft.irfftn(z, s=hr, dim=(-3, -2, -1))
 
 
-def average(a: Tensor, motion: Tensor, trust: Tensor) -> Tensor:
+def average(a: Tensor, motion: Tensor, trust: Tensor | None = None) -> Tensor:
     mean, support = motion_average(a, motion, trust, cell=(2, 3), mismatch=1.0, reach=2.0, steps=STEPS)
     return torch.cat([mean.flatten(), support.flatten()])
+
+
+def average_of_frames(a: Tensor) -> Tensor:
+    """Along a motion that needs no gradient."""
+    return average(a, normal(2, 5, 2, 8, 21, seed=1).to(a))
 
 
 CASES: dict[str, tuple[Op, list[Tensor]]] = {
@@ -60,6 +65,8 @@ CASES: dict[str, tuple[Op, list[Tensor]]] = {
         average,
         [normal(2, 3, 5, 8, 21), normal(2, 5, 2, 8, 21, seed=1), normal(2, 4, 5, 4, 7, seed=2)],
     ),
+    "motion_average, no trust": (average, [normal(2, 3, 5, 8, 21), normal(2, 5, 2, 8, 21, seed=1)]),
+    "motion_average, of frames": (average_of_frames, [normal(2, 3, 5, 8, 21)]),
     "motion_average, batch 33": (average, [normal(33, 1, 2, 4, 6), normal(33, 2, 2, 4, 6), normal(33, 4, 2, 2, 2)]),
     "flatten": (lambda x, s: flatten(x, s, flat=0.02), [normal(2, 3, 2, 7, 9), torch.tensor(0.03)]),
 }
