@@ -16,6 +16,7 @@
 namespace davsr {
 
 constexpr int64_t kGradientStrip = 512;  // pixels of a row at a time
+constexpr int64_t kRowsTogether = 8;     // of one neighbour: what they sample stays in the first-level cache
 
 // Columns of a frame whose cells are finished together: those cells, their pixels, and the pixels between them.
 struct CellStrip {
@@ -194,12 +195,11 @@ struct WeightGradientPass {
       }
       if (j > 0) {
         const bool last = strip.first_cell + j == shape.cells_w;  // its columns lie between it and itself
-        const Real d = (own + before + (last ? next : 0)) * weight[j - 1] * share;
-        d_error[j - 1] = d;
-        for (int64_t i = 0; i < shape.cell_w; ++i) to[(j - 1) * shape.cell_w + i] = d;
+        d_error[j - 1] = (own + before + (last ? next : 0)) * weight[j - 1] * share;
       }
       before = next;
     }
+    spread_cells<Device, Real>(d_error, strip.cells, shape.cell_w, to);
     Clear<Device, Real>::run(from, room);
   }
 
@@ -260,14 +260,17 @@ struct SampleGradientPass {
         columns(shape, 0, shape.width, threads),
         rows(shape.width, shape.height + 1, threads),
         raised(threads, 2 * shape.steps * room),
-        spread(threads, shape.steps * room) {}
+        spread(threads, shape.steps * room) {
+    Clear<Device, Real>::run(spread.data, shape.steps * room);  // and so it stays beyond the last cell
+  }
 
   void add_frame(int64_t b, int64_t f, int64_t channel) {
     for (auto& numbers : kept) numbers[0] = numbers[1] = -1;
     Clear<Device, Real>::run(rows.sums.data, (rows.most * shape.width + 1) * 8);
-    for (int64_t y = 0; y < shape.height; ++y)
+    for (int64_t first = 0; first < shape.height; first += kRowsTogether)
       for (int k = 0; k < shape.steps; ++k)
-        if (shape.has(f - shape.step[k])) add_row(b, f, y, k, channel);
+        for (int64_t y = first; shape.has(f - shape.step[k]) && y < first + kRowsTogether && y < shape.height; ++y)
+          add_row(b, f, y, k, channel);
     Real* to = static_cast<Real*>(op.d_a) + shape.at(b, f) + channel * shape.plane();
     for (int64_t y = 0; y < shape.height; ++y) rows.template fold<colours>(y, shape.plane(), to + y * shape.width);
   }
@@ -283,13 +286,13 @@ struct SampleGradientPass {
     return to;
   }
 
-  void spread_cells(int64_t b, int64_t p, int k, int64_t r) {
+  void spread_row(int64_t b, int64_t p, int k, int64_t r) {
     Real* to = spread.data + k * room;
-    Clear<Device, Real>::run(to, room);
-    if (r >= shape.cells_h) return;
-    const Real* from = static_cast<const Real*>(op.d_error) + shape.cell_at(b, k, p) + r * shape.cells_w;
-    for (int64_t c = 0; c < shape.cells_w; ++c, to += shape.cell_w)
-      for (int64_t i = 0; i < shape.cell_w; ++i) to[i] = from[c];
+    if (r < shape.cells_h)
+      spread_cells<Device, Real>(static_cast<const Real*>(op.d_error) + shape.cell_at(b, k, p) + r * shape.cells_w, shape.cells_w,
+                                 shape.cell_w, to);
+    else
+      Clear<Device, Real>::run(to, room);
   }
 
   // What row y of the frame that samples frame f at step k leaves there.
@@ -297,7 +300,7 @@ struct SampleGradientPass {
     const int64_t p = f - shape.step[k], pixel = y * shape.width, plane = shape.plane();
     const Between<Real> at = between<Real>(y, shape.height, shape.cells_h);
     const Real *upper = raise(b, p, k, at.first), *lower = raise(b, p, k, at.second), *d_error = spread.data + k * room;
-    if (y % shape.cell_h == 0) spread_cells(b, p, k, y / shape.cell_h);
+    if (y % shape.cell_h == 0) spread_row(b, p, k, y / shape.cell_h);
     const F beyond = Device::template splat<Real>(at.beyond);
     const Real* support = static_cast<const Real*>(op.support) + (b * shape.frames + p) * shape.pixels() + pixel;
     const Real* d_mean = static_cast<const Real*>(op.d_mean) + shape.at(b, p) + channel * plane + pixel;

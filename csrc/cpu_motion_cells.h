@@ -57,4 +57,16 @@ struct CellColumns {
   }
 };
 
+// A number of every cell, at all of its columns.
+template <class Device, class Real>
+static DAVSR_FN void spread_cells(const Real* from, int64_t cells, int64_t cell_w, Real* to) {
+  if (cell_w == 4) {
+    for (int64_t c = 0; c < cells; ++c)
+      Device::template put<Real, 4>(to + 4 * c, typename Device::template Pack<Real, 4>{} + from[c]);
+  } else {
+    for (int64_t c = 0; c < cells; ++c, to += cell_w)
+      for (int64_t i = 0; i < cell_w; ++i) to[i] = from[c];
+  }
+}
+
 }  // namespace davsr

@@ -37,6 +37,8 @@ static DAVSR_FN void colours(const MotionShape& shape, const Body& body) {
   for (int64_t c = 0; c < shape.channels; ++c) body(Colours<1>{}, c);
 }
 
+constexpr int64_t kWindowRows = 6;  // beyond so many, lanes are read by the row
+
 // The samples of a row of pixels at one step, of an image of any number of channels: first where they lie, then what
 // lies there, so that nothing waits for the next address.
 template <class Device, class Real>
@@ -46,13 +48,13 @@ struct SampledRow {
   using Whole = typename IntegerOf<Real>::type;
   static constexpr int wide = Device::template lanes<Real>;
   static constexpr bool windows = wide >= 8;
-  static constexpr int64_t alone = -1;  // these pixels are read one by one
 
   const MotionShape& shape;
   const int64_t first, count;  // pixels of the row
   Scratch<Device, Real> down, right;
-  Scratch<Device, Whole> column, below;  // in the window; whether in its second row
-  Scratch<Device, int64_t> window;
+  Scratch<Device, Whole> column, below;  // in the window
+  Scratch<Device, int64_t> window;       // the number of its first pixel
+  Scratch<Device, int32_t> deepest;      // its last row that a lane lies in, at least 1; 0: there is no window
   const Real *motion_x = nullptr, *motion_y = nullptr;
   int64_t y = 0;
   int step = 0;
@@ -65,7 +67,8 @@ struct SampledRow {
         right(threads, pixels + wide),
         column(threads, pixels + wide),
         below(threads, pixels + wide),
-        window(threads, pixels / wide + 1) {}
+        window(threads, pixels / wide + 1),
+        deepest(threads, pixels / wide + 1) {}
 
   int lanes(int64_t i) const { return static_cast<int>(count - i < wide ? count - i : wide); }
 
@@ -83,8 +86,8 @@ struct SampledRow {
     return high < limit ? high : limit;
   }
 
-  // Windows of two vectors in three rows, for lanes that lie in the first two of them and not at the frame's border:
-  // the usual case.
+  // Windows of two vectors in three rows or a few more, for lanes that lie in all but the last of them and not at the
+  // frame's border: the usual case.
   void locate(const void* motion, int64_t b, int64_t p, int64_t row_of_pixels, int step_to) {
     y = row_of_pixels;
     step = step_to;
@@ -101,45 +104,49 @@ struct SampledRow {
       const F whole_y = Device::template round_down<Real>(delta_y), whole_x = Device::template round_down<Real>(delta_x);
       const I row = Device::template integer<Real>(bounded(at_y + whole_y));
       const I at = Device::template integer<Real>(bounded(at_x + whole_x));
-      const int64_t top = row[0] < row[wide - 1] ? row[0] : row[wide - 1];
+      const int64_t top = row[0] < row[wide - 1] ? row[0] : row[wide - 1], low = row[0] < row[wide - 1] ? row[wide - 1] : row[0];
       const int64_t left = at[0] < at[wide - 1] ? at[0] : at[wide - 1], end = at[0] < at[wide - 1] ? at[wide - 1] : at[0];
       int64_t start = left & -wide;  // whole cache lines, where the lanes fit into them
       start = end - start < 2 * wide - 1 ? start : (left + end + 1) / 2 - wide;
       start = start < last ? start : last;
       start = start > 0 ? start : 0;
       const I from = at - static_cast<Whole>(start), second = row - static_cast<Whole>(top);
-      const I outside = from | (static_cast<Whole>(2 * wide - 2) - from) | second | (1 - second);
+      const int64_t rows = low - top > 1 ? low - top : 1;
+      const I outside = from | (static_cast<Whole>(2 * wide - 2) - from) | second | (static_cast<Whole>(rows) - second);
       Device::template put<Real, wide>(down.data + i, delta_y - whole_y);
       Device::template put<Real, wide>(right.data + i, delta_x - whole_x);
       __builtin_memcpy(column.data + i, &from, sizeof from);
       __builtin_memcpy(below.data + i, &second, sizeof second);
-      const bool inside = top >= 0 && top + 2 < shape.height && !Device::template signs<Real>(outside);
-      window.data[i / wide] = inside ? top * shape.width + start : alone;
+      const bool inside =
+          top >= 0 && rows < kWindowRows && top + rows + 1 < shape.height && !Device::template signs<Real>(outside);
+      deepest.data[i / wide] = inside ? static_cast<int32_t>(rows) : 0;
+      window.data[i / wide] = top * shape.width + start;
     }
   }
 
-  DAVSR_FN bool in_window(int64_t i) const { return windows && shape.width >= 2 * wide && window.data[i / wide] != alone; }
+  // How many rows of a window the vector at pixel i lies in, 0: none.
+  DAVSR_FN int32_t depth(int64_t i) const { return windows && shape.width >= 2 * wide ? deepest.data[i / wide] : 0; }
 
   // The samples at pixels [i, i + wide) of the row, of channels of `image` that lie `plane` apart.
   template <int Colours>
   DAVSR_FN void read(const Real* image, int64_t i, F* out) const {
-    if (in_window(i))
-      read_window<Colours>(image, i, out);
+    if (depth(i) == 1)
+      read_rows<Colours, false>(image, i, out);
     else
-      read_alone<Colours>(image, i, out);
+      read_unusual<Colours>(image, i, out);
   }
 
   // The same, and where they lie: the number of the pixel to their upper left, counted from row `base`, and how far
   // beyond it.
   template <int Colours>
   DAVSR_FN I read_there(const Real* image, int64_t i, int64_t base, F* out, F& to_low, F& to_right) const {
-    if (!in_window(i)) {
-      const Place<Device, Real> at = read_alone<Colours>(image, i, out);
+    read<Colours>(image, i, out);
+    if (depth(i) == 0) {
+      const Place<Device, Real> at = place_at(i);
       to_low = at.down;
       to_right = at.right;
       return (at.row - static_cast<Whole>(base)) * static_cast<Whole>(shape.width) + at.column;
     }
-    read_window<Colours>(image, i, out);
     I from, second;
     __builtin_memcpy(&from, column.data + i, sizeof from);
     __builtin_memcpy(&second, below.data + i, sizeof second);
@@ -148,8 +155,8 @@ struct SampledRow {
     return from + second * static_cast<Whole>(shape.width) + static_cast<Whole>(window.data[i / wide] - base * shape.width);
   }
 
-  template <int Colours>
-  DAVSR_FN void read_window(const Real* image, int64_t i, F* out) const {
+  template <int Colours, bool deep>
+  DAVSR_FN void read_rows(const Real* image, int64_t i, F* out) const {
     const Real* top = image + window.data[i / wide];
     const int64_t plane = shape.plane(), low = shape.width;
     const F to_right = Device::template pack<Real, wide>(right.data + i),
@@ -164,19 +171,24 @@ struct SampledRow {
         const F before = shuffle(a, b, from);
         return before + to_right * (shuffle(a, b, from + 1) - before);
       };
-      const F upper = between(top), middle = between(top + low), last = between(top + 2 * low);
-      const F above = second > 0 ? middle : upper;
-      out[c] = above + to_low * ((second > 0 ? last : middle) - above);
+      const F upper = between(top), middle = between(top + low);
+      F last = between(top + 2 * low), above = second > 0 ? middle : upper, under = second > 0 ? last : middle;
+      for (int32_t r = 2; deep && r <= deepest.data[i / wide]; ++r) {
+        above = second >= static_cast<Whole>(r) ? last : above;
+        last = between(top + (r + 1) * low);
+        under = second >= static_cast<Whole>(r) ? last : under;
+      }
+      out[c] = above + to_low * (under - above);
     }
   }
 
   template <int Colours>
-  __attribute__((noinline)) Place<Device, Real> read_alone(const Real* image, int64_t i, F* out) const {
+  __attribute__((noinline)) void read_unusual(const Real* image, int64_t i, F* out) const {
+    if (depth(i) > 1) return read_rows<Colours, true>(image, i, out);
     const Place<Device, Real> at = place_at(i);
     Corners<F> around[Colours];
     Device::template corners<Real, Colours>(image, shape.plane(), shape.height, shape.width, at.row, at.column, around);
     for (int c = 0; c < Colours; ++c) out[c] = around[c].value(at.down, at.right);
-    return at;
   }
 };
 
