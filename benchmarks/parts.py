@@ -19,7 +19,7 @@ import torch
 from benchmarks.network_cases import clip, inference
 from davsr.checkpoints.resolve import resolve
 from davsr.models import davsr as method
-from davsr.models import interpolation, layers, recurrent_prior, rounds, trunk
+from davsr.models import grouped_rounds, interpolation, layers, prior_in_parts, recurrent_prior, rounds, trunk
 from davsr.options import Options, RestoreOptions
 from davsr.physics.degradation import Degradation
 
@@ -27,18 +27,24 @@ _CONVOLUTIONS = ", its convolutions"  # of the part they run in
 # Part -> where its functions are looked up. A part that runs inside another counts for itself alone.
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "flow between LR frames": [(interpolation, "flow_between_neighbours")],
-    "interpolation": [(interpolation.Interpolation, "forward")],
+    "interpolation": [
+        (interpolation.Interpolation, "forward"),
+        (interpolation, "_put_between"),
+        (interpolation, "resize_bicubic"),
+    ],
     "motion of HR frames": [(method.Motion, "of_hr_frames")],
     "rounds: average": [(rounds, "motion_average"), (rounds, "motion_mean")],
     "rounds: mismatch": [(rounds, "motion_mismatch")],
     "rounds: blend": [(rounds, "motion_blend")],
     "rounds: flatten": [(rounds, "flatten")],
+    "rounds: average and flatten": [(grouped_rounds, "motion_round")],
+    "rounds: going on": [(grouped_rounds, "go_on")],
     "rounds: the rest": [(rounds.MotionPrior, "forward")],
     "data steps": [(Degradation, "data_step")],
-    "prior: LR pictures": [(recurrent_prior, "restore_pictures")],
+    "prior: LR pictures": [(prior_in_parts, "restore_pictures")],
     "prior: trunk": [(trunk.PictureTrunk, "forward"), (trunk.PictureTrunk, "detail")],
-    "prior: recurrence": [(recurrent_prior.Recurrence, "forward")],
-    "prior: brought to HR times": [(recurrent_prior, "shown_at")],
+    "prior: recurrence": [(recurrent_prior.Recurrence, "carry")],
+    "prior: brought to HR times": [(prior_in_parts, "shown_at")],
     "prior: fusion": [(recurrent_prior.Fusion, "forward")],
     _CONVOLUTIONS: [(layers, "conv3x3")],
     "prior: the rest": [(recurrent_prior.RecurrentPrior, "forward")],

@@ -121,6 +121,17 @@ struct Flatten {
   void* d_step;          // backward: [batch, frames, height], to be summed
 };
 
+// Frames [first, first + count) of a clip of `total` frames, averaged and flattened, of which frame p lies at place
+// p % shape.frames of a; `raised`: the motion [batch, count, 2, ...] lies on the grid of cells, in its own pixels.
+struct MotionRound {
+  MotionShape shape;
+  int64_t first, count, total;
+  const void *a, *motion, *step;  // step: one number
+  void* out;                      // [batch, channels, count, height, width]
+  double mismatch, reach, flat;
+  bool raised;
+};
+
 // Of frames [first, first + count): 16 numbers of every channel, and the support's mean less `level`.
 struct ToCells {
   MotionShape shape;  // cells_h, cells_w: of 4x4 pixels, the last ones cut
@@ -186,6 +197,7 @@ struct CpuKernels {
   void (*motion_average)(const MotionAverage&, bool doubles, const Parallel&);
   void (*motion_average_backward)(const MotionAverageBackward&, bool doubles, const Parallel&);
   void (*flatten)(const Flatten&, bool doubles, const Parallel&);
+  void (*motion_round)(const MotionRound&, bool doubles, const Parallel&);
   void (*to_cells)(const ToCells&, const Parallel&);
   void (*add_cells)(const AddCells&, const Parallel&);
   void (*warp_between)(const WarpBetween&, const Parallel&);

@@ -10,6 +10,7 @@
 #include "cpu_motion_average_gradient.h"
 #include "cpu_motion_gradient.h"
 #include "cpu_motion_pass.h"
+#include "cpu_motion_round.h"
 #include "cpu_warp_between.h"
 
 namespace davsr {
@@ -53,6 +54,9 @@ static CpuKernels kernels_of() {
       },
       [](const Flatten& op, bool doubles, const Parallel& threads) {
         doubles ? flatten<Device, double>(op, threads) : flatten<Device, float>(op, threads);
+      },
+      [](const MotionRound& op, bool doubles, const Parallel& threads) {
+        doubles ? motion_round<Device, double>(op, threads) : motion_round<Device, float>(op, threads);
       },
       [](const ToCells& op, const Parallel& threads) { to_cells<Device>(op, threads); },
       [](const AddCells& op, const Parallel& threads) { add_cells<Device>(op, threads); },

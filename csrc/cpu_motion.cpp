@@ -1,6 +1,8 @@
 // The ops along the motion on the CPU: tensors in, pointers to the kernels of the chosen instruction set, tensors out.
 #include <ATen/MemoryOverlap.h>
 
+#include <algorithm>
+
 #include "by_unit_motion.h"
 #include "cpu_host.h"
 #include "serial.h"
@@ -158,6 +160,44 @@ std::tuple<at::Tensor, at::Tensor> flatten_backward(const at::Tensor& grad_in, c
   return {d_x, sums.sum().reshape(step.sizes())};
 }
 
+void motion_round_(at::Tensor& out, const at::Tensor& a_in, const at::Tensor& motion_in, const at::Tensor& step, int64_t first,
+                   int64_t total, at::IntArrayRef cell, at::IntArrayRef steps, double mismatch, double reach, double flat,
+                   Level level) {
+  const char* op = "motion_round";
+  check_video(out, 1, op, "out");
+  check_video(a_in, 1, op, "a");
+  const int64_t b = a_in.size(0), c = a_in.size(1), held = a_in.size(2), H = a_in.size(3), W = a_in.size(4);
+  const int64_t count = out.size(2);
+  check_sizes(out, {b, c, count, H, W}, op, "out");
+  check_type(out, a_in, op, "out", "a");
+  check_type(motion_in, a_in, op, "motion", "a");
+  TORCH_CHECK_VALUE(motion_in.dim() == 5, op, ": motion must be [b, count, 2, h, w], got ", motion_in.sizes());
+  const bool raised = motion_in.size(3) != H || motion_in.size(4) != W;
+  // Everything else is as of an average of frames that lie one after the other.
+  const at::Tensor like_frames = a_in.slice(2, 0, 1);
+  MotionShape shape = average_shape(like_frames, at::empty({1}, a_in.options()).expand({b, 1, 2, H, W}), cell, steps, mismatch, reach);
+  flatten_shape(like_frames, step);
+  shape.frames = held;
+  check_sizes(motion_in, {b, count, 2, raised ? shape.cells_h : H, raised ? shape.cells_w : W}, op, "motion");
+  TORCH_CHECK_VALUE(first >= 0 && first <= total - count, op, ": frames must be of the ", total, " of the clip, got ", count,
+                    " from ", first);
+  int64_t low = first, high = first + count - 1;
+  for (const int64_t far : steps) {
+    low = std::min(low, std::max(first + far, int64_t{0}));
+    high = std::max(high, std::min(first + count - 1 + far, total - 1));
+  }
+  TORCH_CHECK_VALUE(high - low < held, op, ": a must hold frames ", low, " to ", high, ", got ", held, " places");
+  for (const at::Tensor& input : {a_in, motion_in, step}) at::assert_no_overlap(out, input);
+  at::assert_no_internal_overlap(out);
+  if (out.numel() == 0) return;
+  const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous();
+  const at::Tensor made = out.is_contiguous() ? out : at::empty(out.sizes(), out.options());
+  choose(level).motion_round({shape, first, count, total, a.data_ptr(), motion.data_ptr(), step.data_ptr(), made.data_ptr(),
+                              mismatch, reach, flat, raised},
+                             a.scalar_type() == at::kDouble, threads());
+  if (!made.is_same(out)) out.copy_(made);
+}
+
 MotionShape cells_shape(const at::Tensor& x, int64_t first, int64_t count, const char* op) {
   TORCH_CHECK_VALUE(x.dim() == 5 && x.scalar_type() == at::kFloat && x.is_contiguous(), op,
                     ": x must be [b, c, T, H, W], float32 and dense, got ", x.sizes(), " of ", x.scalar_type());
@@ -254,6 +294,7 @@ TORCH_LIBRARY_IMPL(davsr, CPU, m) {
   m.impl("flatten", flatten);
   m.impl("flatten_", flatten_);
   m.impl("flatten_backward", flatten_backward);
+  m.impl("motion_round_", motion_round_);
   m.impl("to_cells", to_cells);
   m.impl("add_cells_", add_cells_);
   m.impl("warp_between_", warp_between_);

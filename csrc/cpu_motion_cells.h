@@ -12,7 +12,8 @@ struct CellColumns {
   using Whole = typename IntegerOf<Real>::type;
   static constexpr int wide = Device::template lanes<Real>;
 
-  const int64_t count, first_cell, cells;  // columns; the cells that they lie between
+  int64_t count = 0, first_cell = 0, cells = 0;  // columns; the cells that they lie between
+  const int64_t room;
   Scratch<Device, Real> row;               // those of one row of cells, and what vectors read past them
   Scratch<Device, Real> beyond;            // see Between
   Scratch<Device, Whole> first, second;    // the cells that a column lies between, from that of `base`
@@ -21,16 +22,22 @@ struct CellColumns {
   // How many numbers a row has, with what vectors reach past it.
   static int64_t room_for(int64_t columns) { return (columns + wide - 1) / wide * wide + 2 * wide; }
 
+  // Of columns [begin, end), or of any that are no more.
   CellColumns(const MotionShape& shape, int64_t begin, int64_t end, const Parallel& threads)
-      : count(end - begin),
-        first_cell(between<Real>(begin, shape.width, shape.cells_w).first),
-        cells(between<Real>(end - 1, shape.width, shape.cells_w).second + 1 - first_cell),
-        row(threads, cells + 2 * wide),
-        beyond(threads, room_for(count)),
-        first(threads, room_for(count)),
-        second(threads, room_for(count)),
-        base(threads, room_for(count) / wide) {
-    Clear<Device, Real>::run(row.data, cells + 2 * wide);
+      : room(room_for(end - begin)),
+        row(threads, shape.cells_w + 2 * wide),
+        beyond(threads, room),
+        first(threads, room),
+        second(threads, room),
+        base(threads, room / wide) {
+    Clear<Device, Real>::run(row.data, shape.cells_w + 2 * wide);
+    cover(shape, begin, end);
+  }
+
+  void cover(const MotionShape& shape, int64_t begin, int64_t end) {
+    count = end - begin;
+    first_cell = between<Real>(begin, shape.width, shape.cells_w).first;
+    cells = between<Real>(end - 1, shape.width, shape.cells_w).second + 1 - first_cell;
     for (int64_t i = 0; i < room_for(count); ++i) {
       const int64_t x = begin + i < end ? begin + i : end - 1;
       const Between<Real> at = between<Real>(x, shape.width, shape.cells_w);

@@ -2,31 +2,22 @@
 // weights of their cells are known.
 #pragma once
 
-#include "cpu_motion_average.h"
-#include "cpu_motion_cells.h"
+#include "cpu_motion_raised.h"
 
 namespace davsr {
 
-constexpr int64_t kStrip = 512;  // pixels of a row at a time: their samples stay in the second-level cache
+constexpr int64_t kBand = 98304;  // pixels of a few frames at a time: they stay in the third-level cache
+constexpr int64_t kBandRows = 64;  // at least: more rows are sampled than are averaged
 
-// Columns of a frame that are averaged together: the pixels, the cells that they lie between, and those cells' pixels.
-struct Strip {
-  int64_t begin, end;              // pixels
-  int64_t first_cell, cells;       // of a row
-  int64_t first_sampled, sampled;  // pixels of a row
-
-  template <class Real>
-  static DAVSR_FN Strip of(const MotionShape& shape, int64_t number, int64_t strips) {
-    Strip at;
-    at.begin = shape.width * number / strips;
-    at.end = shape.width * (number + 1) / strips;
-    at.first_cell = between<Real>(at.begin, shape.width, shape.cells_w).first;
-    at.cells = between<Real>(at.end - 1, shape.width, shape.cells_w).second + 1 - at.first_cell;
-    const int64_t last = (at.first_cell + at.cells) * shape.cell_w;
-    at.first_sampled = at.first_cell * shape.cell_w;
-    at.sampled = (at.end > last ? at.end : last) - at.first_sampled;
-    return at;
-  }
+// A frame that is averaged: where it, its neighbours and its motion lie, and where its mean goes.
+template <class Real>
+struct AveragedFrame {
+  const Real* own;
+  const Real* image[MotionShape::kMost];  // of each step; null: there is none
+  const Real* motion;                     // [2, height, width], or of cells where it is raised
+  Real* mean;                             // its row `top`
+  Real *support, *weight;                 // of all rows, of step 0; null where they are not asked for
+  int64_t plane, mean_plane, weight_step, top;  // from one channel to the next, and from one step
 };
 
 // The average of one frame in one strip, row by row.
@@ -35,11 +26,13 @@ struct AveragePass {
   using F = typename Device::template Lanes<Real>;
   static constexpr int wide = Device::template lanes<Real>;
 
-  const MotionAverage& op;
   const MotionShape& shape;
-  const Strip strip;
-  const int64_t channels, room, kept;  // kept: rows of samples from the one that is blended on
-  int64_t b = 0, p = 0;
+  const double mismatch, reach;
+  const bool raised_motion;
+  const int64_t channels, strips;
+  const int64_t room, kept;  // kept: rows of samples from the one that is blended on
+  Strip strip{};
+  AveragedFrame<Real> frame{};
   int present = 0, step[MotionShape::kMost];    // numbers of the steps that lead to frames
   int64_t own_rows[2] = {}, own_cells[2] = {};  // [begin, end) of the cells whose weights nobody else writes
   SampledRow<Device, Real> row;
@@ -47,7 +40,16 @@ struct AveragePass {
   Scratch<Device, Real> samples;  // [kept][steps][channels][room]
   Scratch<Device, Real> squares;  // [steps][room], sums over the rows of a cell
   Scratch<Device, Real> raised;   // [3][steps][room], the weights of three rows of cells at every column
+  RaisedMotion<Device, Real> motion;
 
+  static int64_t widest(const MotionShape& shape, int64_t strips) {
+    int64_t most = 0;
+    for (int64_t n = 0; n < strips; ++n) {
+      const int64_t sampled = Strip::of<Real>(shape, n, strips).sampled;
+      most = sampled > most ? sampled : most;
+    }
+    return most;
+  }
   static int64_t rows_kept(const MotionShape& shape) {
     int64_t most = 1;
     for (int64_t y = 0; y < shape.height; ++y) most = needed(shape, y) - y > most ? needed(shape, y) - y : most;
@@ -59,29 +61,47 @@ struct AveragePass {
     return rows > y + 1 ? rows : y + 1;
   }
 
-  AveragePass(const MotionAverage& average, const Strip& of, const Parallel& threads)
-      : op(average),
-        shape(average.shape),
-        strip(of),
-        channels(few ? few : shape.channels),
-        room(CellColumns<Device, Real>::room_for(of.sampled)),
-        kept(rows_kept(shape)),
-        row(average.shape, of.first_sampled, of.sampled, threads),
-        columns(average.shape, of.begin, of.end, threads),
-        samples(threads, kept * shape.steps * channels * room),
-        squares(threads, shape.steps * room),
-        raised(threads, 3 * shape.steps * room) {
-    Clear<Device, Real>::run(samples.data, kept * shape.steps * channels * room);
+  AveragePass(const MotionShape& of, double mismatch_of, double reach_of, bool raised_of, const Parallel& threads)
+      : shape(of),
+        mismatch(mismatch_of),
+        reach(reach_of),
+        raised_motion(raised_of),
+        channels(few ? few : of.channels),
+        strips((of.width + kStrip - 1) / kStrip),
+        room(CellColumns<Device, Real>::room_for(widest(of, strips))),
+        kept(rows_kept(of)),
+        row(of, 0, room, threads),
+        columns(of, 0, of.width, threads),
+        samples(threads, kept * of.steps * channels * room),
+        squares(threads, of.steps * room),
+        raised(threads, 3 * of.steps * room),
+        motion(of, raised_of ? room : wide, threads) {
+    Clear<Device, Real>::run(samples.data, kept * of.steps * channels * room);
+  }
+
+  void cover(int64_t number) {
+    strip = Strip::of<Real>(shape, number, strips);
+    row.first = strip.first_sampled;
+    row.count = strip.sampled;
+    columns.cover(shape, strip.begin, strip.end);
+    if (raised_motion) motion.cover(strip);
     own_cells[0] = strip.begin ? between<Real>(strip.begin - 1, shape.width, shape.cells_w).second + 1 : 0;
     own_cells[1] = strip.first_cell + strip.cells;
   }
 
-  void average_rows(int64_t sample, int64_t frame, int64_t begin, int64_t end) {
-    b = sample;
-    p = frame;
+  // Rows [begin, end) of a frame, all strips.
+  void average(const AveragedFrame<Real>& of, int64_t begin, int64_t end) {
+    frame = of;
     present = 0;
     for (int k = 0; k < shape.steps; ++k)
-      if (shape.has(p + shape.step[k])) step[present++] = k;
+      if (frame.image[k]) step[present++] = k;
+    for (int64_t number = 0; number < strips; ++number) {
+      if (strips > 1 || strip.end == 0) cover(number);
+      average_rows(begin, end);
+    }
+  }
+
+  void average_rows(int64_t begin, int64_t end) {
     own_rows[0] = begin ? between<Real>(begin - 1, shape.height, shape.cells_h).second + 1 : 0;
     own_rows[1] = between<Real>(end - 1, shape.height, shape.cells_h).second + 1;
     Clear<Device, Real>::run(squares.data, shape.steps * room);
@@ -101,25 +121,26 @@ struct AveragePass {
 
   // One neighbour after the other: the rows that its samples come from stay in the first-level cache.
   void sample_rows(int64_t begin, int64_t end) {
+    if (raised_motion) motion.raise(frame.motion, begin, end);
     for (int k = 0; k < present; ++k)
       for (int64_t y = begin; y < end; ++y) sample_row(y, step[k]);
   }
 
   void sample_row(int64_t y, int k) {
-    row.locate(op.motion, b, p, y, shape.step[k]);
-    const auto* a = static_cast<const Real*>(op.a);
-    const Real* own = a + shape.at(b, p) + y * shape.width + strip.first_sampled;
-    const Real* image = a + shape.at(b, p + shape.step[k]);
+    const Real* along = raised_motion ? motion.row(y) : frame.motion + y * shape.width + strip.first_sampled;
+    row.locate(along, along + (raised_motion ? motion.room : shape.pixels()), y, shape.step[k]);
+    const Real* own = frame.own + y * shape.width + strip.first_sampled;
+    const Real* image = frame.image[k];
     Real *to = samples_of(y, k), *sums = squares.data + k * room;
     for (int64_t i = 0; i < strip.sampled; i += wide) {
       F square = Device::template pack<Real, wide>(sums + i);
       colours(shape, [&](auto n, int64_t c) {
         F value[n.value];
-        row.template read<n.value>(image + c * shape.plane(), i, value);
+        row.template read<n.value>(image + c * frame.plane, i, value);
 #pragma GCC unroll 3
         for (int j = 0; j < n.value; ++j) {
           Device::template put<Real, wide>(to + (c + j) * room + i, value[j]);
-          const F difference = value[j] - load_some<Device, Real>(own + (c + j) * shape.plane() + i, row.lanes(i));
+          const F difference = value[j] - load_some<Device, Real>(own + (c + j) * frame.plane + i, row.lanes(i));
           square += difference * difference;
         }
       });
@@ -130,11 +151,11 @@ struct AveragePass {
   // The sums of row r of cells are whole: their weights, at every column.
   void weigh(int64_t r) {
     const Real share =
-        static_cast<Real>(-1 / (op.mismatch * op.mismatch * static_cast<double>(channels * shape.cell_h * shape.cell_w)));
+        static_cast<Real>(-1 / (mismatch * mismatch * static_cast<double>(channels * shape.cell_h * shape.cell_w)));
     for (int each = 0; each < present; ++each) {
       const int k = step[each];
       const double frames = shape.step[k];
-      const F far = Device::template splat<Real>(static_cast<Real>(-frames * frames / (2 * op.reach * op.reach)));
+      const F far = Device::template splat<Real>(static_cast<Real>(-frames * frames / (2 * reach * reach)));
       const Real* sums = squares.data + k * room;
       if (shape.cell_w == 4)
         sum_cells<4>(sums);
@@ -146,8 +167,8 @@ struct AveragePass {
         Device::template put<Real, wide>(weights + c, Device::template exp<Real>(error * share + far));
       }
       columns.raise(raised.data + (r % 3 * shape.steps + k) * room);
-      if (op.weight && r >= own_rows[0] && r < own_rows[1])
-        __builtin_memcpy(static_cast<Real*>(op.weight) + shape.cell_at(b, k, p) + r * shape.cells_w + own_cells[0],
+      if (frame.weight && r >= own_rows[0] && r < own_rows[1])
+        __builtin_memcpy(frame.weight + k * frame.weight_step + r * shape.cells_w + own_cells[0],
                          weights + own_cells[0] - strip.first_cell,
                          static_cast<size_t>(own_cells[1] - own_cells[0]) * sizeof(Real));
     }
@@ -176,10 +197,10 @@ struct AveragePass {
       lower[k] = raised.data + (at.second % 3 * shape.steps + step[k]) * room;
     }
     const F down = Device::template splat<Real>(at.beyond);
-    const int64_t count = strip.end - strip.begin, plane = shape.plane();
-    const Real* own = static_cast<const Real*>(op.a) + shape.at(b, p) + pixel;
-    Real* mean = static_cast<Real*>(op.mean) + shape.at(b, p) + pixel;
-    Real* support = op.support ? static_cast<Real*>(op.support) + (b * shape.frames + p) * shape.pixels() + pixel : nullptr;
+    const int64_t count = strip.end - strip.begin, plane = frame.plane, mean_plane = frame.mean_plane;
+    const Real* own = frame.own + pixel;
+    Real* mean = frame.mean + pixel - frame.top * shape.width;
+    Real* support = frame.support ? frame.support + pixel : nullptr;
     for (int64_t i = 0; i < count; i += wide) {
       const int some = static_cast<int>(count - i < wide ? count - i : wide);
       colours(shape, [&](auto n, int64_t c) {
@@ -197,26 +218,52 @@ struct AveragePass {
         if (support && c == 0) store_some<Device, Real>(support + i, sum, some);
         const F share = Real(1) / sum;
 #pragma GCC unroll 3
-        for (int j = 0; j < n.value; ++j) store_some<Device, Real>(mean + (c + j) * plane + i, total[j] * share, some);
+        for (int j = 0; j < n.value; ++j) store_some<Device, Real>(mean + (c + j) * mean_plane + i, total[j] * share, some);
       });
     }
   }
 };
 
+static DAVSR_FN int64_t band_rows(const MotionShape& shape) {
+  return kBand / shape.width > kBandRows ? kBand / shape.width : kBandRows;
+}
+
+// Bands of the rows [begin, end) of all batches, with the batch that each lies in.
+template <class Visit>
+static DAVSR_FN void bands(const MotionShape& shape, int64_t begin, int64_t end, const Visit& visit) {
+  const int64_t most = band_rows(shape);
+  while (begin < end) {
+    const int64_t b = begin / shape.height, y = begin % shape.height;
+    int64_t rows = shape.height - y < end - begin ? shape.height - y : end - begin;
+    const int64_t parts = (rows + most - 1) / most;
+    rows = (rows + parts - 1) / parts;
+    visit(b, y, y + rows);
+    begin += rows;
+  }
+}
+
+// Band by band, all frames of each: what they sample of each other stays in the cache.
 template <class Device, class Real, int few>
 static void motion_average_rows(const MotionAverage& op, const Parallel& threads) {
   const MotionShape& shape = op.shape;
-  const int64_t strips = (shape.width + kStrip - 1) / kStrip;
-  parallel<Device>(threads, shape.batch * shape.frames * shape.height, [&](int64_t begin, int64_t end) {
-    for (int64_t number = 0; number < strips; ++number) {
-      AveragePass<Device, Real, few> pass(op, Strip::of<Real>(shape, number, strips), threads);
-      for (int64_t row = begin; row < end;) {
-        const int64_t frame = row / shape.height, y = row % shape.height;
-        const int64_t count = shape.height - y < end - row ? shape.height - y : end - row;
-        pass.average_rows(frame / shape.frames, frame % shape.frames, y, y + count);
-        row += count;
+  parallel<Device>(threads, shape.batch * shape.height, [&](int64_t begin, int64_t end) {
+    AveragePass<Device, Real, few> pass(shape, op.mismatch, op.reach, false, threads);
+    bands(shape, begin, end, [&](int64_t b, int64_t top, int64_t stop) {
+      for (int64_t p = 0; p < shape.frames; ++p) {
+        const auto* a = static_cast<const Real*>(op.a);
+        AveragedFrame<Real> frame{};
+        frame.own = a + shape.at(b, p);
+        for (int k = 0; k < shape.steps; ++k)
+          if (shape.has(p + shape.step[k])) frame.image[k] = a + shape.at(b, p + shape.step[k]);
+        frame.motion = static_cast<const Real*>(op.motion) + shape.motion_at(b, p);
+        frame.mean = static_cast<Real*>(op.mean) + shape.at(b, p);
+        if (op.support) frame.support = static_cast<Real*>(op.support) + (b * shape.frames + p) * shape.pixels();
+        if (op.weight) frame.weight = static_cast<Real*>(op.weight) + shape.cell_at(b, 0, p);
+        frame.weight_step = shape.frames * shape.cells();
+        frame.plane = frame.mean_plane = shape.plane();
+        pass.average(frame, top, stop);
       }
-    }
+    });
   });
 }
 

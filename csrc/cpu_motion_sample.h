@@ -50,7 +50,7 @@ struct SampledRow {
   static constexpr bool windows = wide >= 8;
 
   const MotionShape& shape;
-  const int64_t first, count;  // pixels of the row
+  int64_t first, count;  // pixels of the row
   Scratch<Device, Real> down, right;
   Scratch<Device, Whole> column, below;  // in the window
   Scratch<Device, int64_t> window;       // the number of its first pixel
@@ -89,10 +89,14 @@ struct SampledRow {
   // Windows of two vectors in three rows or a few more, for lanes that lie in all but the last of them and not at the
   // frame's border: the usual case.
   void locate(const void* motion, int64_t b, int64_t p, int64_t row_of_pixels, int step_to) {
+    const Real* along = static_cast<const Real*>(motion) + shape.motion_at(b, p) + row_of_pixels * shape.width + first;
+    locate(along, along + shape.pixels(), row_of_pixels, step_to);
+  }
+  void locate(const Real* along_x, const Real* along_y, int64_t row_of_pixels, int step_to) {
     y = row_of_pixels;
     step = step_to;
-    motion_x = static_cast<const Real*>(motion) + shape.motion_at(b, p) + y * shape.width + first;
-    motion_y = motion_x + shape.pixels();
+    motion_x = along_x;
+    motion_y = along_y;
     const int64_t last = shape.width - 2 * wide;
     if (!windows || last < 0) return;
     const Real far = static_cast<Real>(step);

@@ -45,6 +45,11 @@ TORCH_LIBRARY(davsr, m) {
   m.def("flatten(Tensor x, Tensor step, float flat, str? level=None) -> Tensor");
   m.def("flatten_(Tensor(a!) out, Tensor x, Tensor step, float flat, str? level=None) -> ()");
   m.def("flatten_backward(Tensor grad, Tensor x, Tensor step, float flat, str? level=None) -> (Tensor, Tensor)");
+  // Frames [first, first + count) of `total` averaged and flattened into out [b, c, count, H, W]; frame p lies at place
+  // p % held of a [b, c, held, H, W]; motion [b, count, 2, H, W], or of cells, in their own pixels; on the CPU alone.
+  m.def(
+      "motion_round_(Tensor(a!) out, Tensor a, Tensor motion, Tensor step, int first, int total, int[] cell, int[] steps, "
+      "float mismatch, float reach, float flat, str? level=None) -> ()");
   // Cells of 4x4 pixels of frames [first, first + count); on the CPU alone, float32, without derivative.
   m.def("to_cells(Tensor x, Tensor support, int first, int count, float level) -> Tensor");
   m.def("add_cells_(Tensor(a!) x, Tensor cells, int first) -> ()");

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from davsr import config
 from davsr.models.buildable import require_buildable
 from davsr.models.frame_enhancement import FrameEnhancement
+from davsr.models.grouped_rounds import exposed_by_itself, step_by_parts
 from davsr.models.hyper import FixedHyper, HyPaNet
 from davsr.models.interpolation import Interpolation
 from davsr.models.motion import Motion
@@ -109,6 +109,7 @@ class DAVSR(nn.Module):
         degradation: Operator | None = None,
         start: Start | None = None,
         return_stages: bool = False,
+        compact: bool = False,
     ) -> Tensor | tuple[Tensor, Stages]:
         """Restore a clip.
 
@@ -121,6 +122,8 @@ class DAVSR(nn.Module):
             degradation: the observation model of this clip, if not the network's own.
             start: x_0 and the motion of this clip, if they are known.
             return_stages: also return x_0 and every z_k and x_k.
+            compact: where the model can, and no gradient is wanted, frames wait from step to step in half precision,
+                and are returned in it: less than half of the memory (docs/performance.md).
 
         Returns:
             Sharp frames [b, T, c, H, W] (not clamped) in the dtype of `lq`, without b where it had none, or
@@ -137,7 +140,8 @@ class DAVSR(nn.Module):
         # Where nobody else looks at x and no gradient is wanted, steps take its memory: fresh memory is slow.
         ours = start is None and not return_stages and not torch.compiler.is_compiling()
         ours = ours and not needs_gradient(self, lq, noise)
-        x, motion, before = start or self.start(lq, A, noise, keep=return_stages, in_place=ours)
+        half = torch.float16 if compact and ours and self._can_wait_in_half(A, lq) else None
+        x, motion, before = start or self.start(lq, A, noise, keep=return_stages, in_place=ours, waiting=half)
         ours = ours and x.is_contiguous() and not share_memory(x, lq)
         clip = Observation(lq, A, noise, motion, kept={} if return_stages else None, in_place=ours)
         prior = self.enhance if self.enhance is not None and self.applies(A, sigma) else without_prior
@@ -145,34 +149,51 @@ class DAVSR(nn.Module):
         stages = Stages(x, alpha, beta, before=before, within=clip.kept) if return_stages else None
         for k in range(self.options.iterations):
             # z_k = argmin_z ||y - A z||^2 + alpha_k ||z - x_k-1||^2, then x_k = prior(z_k, beta_k)
-            z = A.data_step(x, y, alpha[:, k], out=x if ours else None) if self.options.data_step else x
+            z = _agree(A, x, y, alpha[:, k], in_place=ours) if self.options.data_step else x
             x = prior(z, beta[:, k], alpha[:, k], clip)
             if stages is not None:
                 stages.add(z, x)
         if self.options.final_data_step and prior is not without_prior:
-            x = A.data_step(x, y, alpha[:, -1], out=x if ours else None)
+            x = _agree(A, x, y, alpha[:, -1], in_place=ours)
             if stages is not None:
                 stages.add(x)
 
-        frames = x.transpose(1, 2).to(given)
+        frames = x.transpose(1, 2).to(given if half is None else half)
         frames = frames if batched else frames[0]
         return frames if stages is None else (frames, stages)
 
-    def start(self, lq: Tensor, A: Operator, sigma: Tensor, *, keep: bool = False, in_place: bool = False) -> Start:
+    def _can_wait_in_half(self, A: Operator, lq: Tensor) -> bool:
+        """Whether everything between the steps takes frames in half precision."""
+        rounds = self.rounds is not None and self.rounds.goes_in_groups(lq) and lq.dtype == torch.float32
+        return rounds and exposed_by_itself(A) and (self.enhance is None or self.enhance.takes_half)
+
+    def start(
+        self,
+        lq: Tensor,
+        A: Operator,
+        sigma: Tensor,
+        *,
+        keep: bool = False,
+        in_place: bool = False,
+        waiting: torch.dtype | None = None,
+    ) -> Start:
         """x_0 of a clip [b, t, c, h, w]: interpolated, then in rounds along the motion where the options have them.
 
         Args:
             sigma: noise [b].
             keep: also what the rounds start from, as (interpolated, r_0).
             in_place: the rounds take the memory of what they start from.
+            waiting: in which dtype frames wait for their next round, see `MotionPrior`.
         """
         motion = self.interpolate.motion(lq, A)
         if self.rounds is None:
             return Start(self.interpolate(lq, A, motion), motion, {})
-        y, along = lq.transpose(1, 2), motion.of_hr_frames(A.scale, lq)
+        y = lq.transpose(1, 2)
         if in_place:  # made where it is used up, for nobody else to hold its memory
-            return Start(self.rounds(partial(self.interpolate, lq, A, motion), y, along, A, sigma), motion, {})
-        x = self.interpolate(lq, A, motion)
+            parts = self.interpolate.parts(lq, A, motion)
+            along = motion.of_hr_frames((A.scale[0], 1, 1), lq)  # on the LR grid
+            return Start(self.rounds(parts, y, along, A, sigma, waiting=waiting), motion, {})
+        x, along = self.interpolate(lq, A, motion), motion.of_hr_frames(A.scale, lq)
         before = {"interpolated": x} if keep else {}
         return Start(self.rounds(x, y, along, A, sigma, before if keep else None), motion, before)
 
@@ -218,6 +239,13 @@ class DAVSR(nn.Module):
 def without_prior(z: Tensor, beta: Tensor, alpha: Tensor, clip: Observation) -> Tensor:
     """In the place of a `Prior` where there is none, or it does not apply: x_k = z_k."""
     return z
+
+
+def _agree(A: Operator, x: Tensor, y: Tensor, alpha: Tensor, in_place: bool) -> Tensor:
+    """The data step, of frames in half precision by parts."""
+    if x.dtype == torch.float16:
+        return step_by_parts(A, x, y, alpha)
+    return A.data_step(x, y, alpha, out=x if in_place else None)
 
 
 def per_sample(sigma: float | Tensor, lq: Tensor) -> Tensor:

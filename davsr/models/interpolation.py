@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -69,6 +69,16 @@ class Interpolation(nn.Module):
         frames = lq[:, np.floor(motion.times + 0.5).astype(int)] if nearest else blend(lq, motion.times)
         return self._resize(frames, size).transpose(1, 2)
 
+    def parts(self, lq: Tensor, degradation: Operator, motion: Motion) -> Iterator[Tensor]:
+        """`forward` by LR frames: [b, c, s_t, H, W] of each, in memory of its own; along flows never the whole."""
+        s_t, s_h, s_w = degradation.scale
+        if self.options.method == "flow" and motion.there is not None and motion.back is not None:
+            yield from interpolate_in_parts(lq, motion.times, (s_h, s_w), motion.there, motion.back, s_t)
+        else:
+            whole = self(lq, degradation, motion)
+            for first in range(0, whole.shape[2], s_t):
+                yield whole[:, :, first : first + s_t].clone(memory_format=torch.contiguous_format)
+
     def _resize(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
         if self.options.resize == "bicubic":
             return resize_bicubic(frames, size)
@@ -113,14 +123,37 @@ def interpolate_along_flow(
     size = (h * scale[0], w * scale[1])
     frames = resize_bicubic(lq, size).contiguous()
     result = empty_volume(lq, b, c, len(times), *size).transpose(1, 2)  # as everything after it lies in memory
+    _put_between(frames, 0, times, flow_01, flow_10, result)
+    return result
+
+
+def interpolate_in_parts(
+    lq: Tensor, times: Times, scale: tuple[int, int], flow_01: Tensor, flow_10: Tensor, n: int
+) -> Iterator[Tensor]:
+    """The same, n frames at a time, [b, c, n, H, W]: few LR frames at HR size are there at once."""
+    b, t, c, h, w = lq.shape
+    size = (h * scale[0], w * scale[1])
+    first, frames = 0, lq.new_empty(b, 0, c, *size)  # LR frames at HR size, from number `first` on
+    for begin in range(0, len(times), n):
+        some = times[begin : begin + n]
+        low, stop = int(some[0]), min(int(some[-1]) + 2, t)
+        new = lq[:, first + frames.shape[1] : stop]
+        kept = frames[:, low - first :]
+        frames, first = torch.cat([kept, resize_bicubic(new, size)], dim=1) if new.shape[1] else kept.contiguous(), low
+        made = lq.new_empty(b, c, len(some), *size)
+        _put_between(frames, first, some, flow_01, flow_10, made.transpose(1, 2))
+        yield made
+
+
+def _put_between(frames: Tensor, first: int, times: Times, flow_01: Tensor, flow_10: Tensor, result: Tensor) -> None:
+    """LR frames at HR size, from number `first` on, moved to `times` and blended, into result [b, T, c, H, W]."""
     for p, time in enumerate(times):
         j = int(time)
         f = float(time) - j
         if f == 0:
-            result[:, p] = frames[:, j]
+            result[:, p] = frames[:, j - first]
             continue
         forward, backward = flow_01[:, j : j + 1], flow_10[:, j : j + 1]
         to_zero = -f * (1 - f) * forward + f**2 * backward
         to_one = (1 - f) ** 2 * forward - f * (1 - f) * backward
-        warp_between(frames, to_zero, to_one, low=[j], share=[f], out=result[:, p : p + 1])
-    return result
+        warp_between(frames, to_zero, to_one, low=[j - first], share=[f], out=result[:, p : p + 1])

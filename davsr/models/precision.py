@@ -33,10 +33,10 @@ def share_memory(x: Tensor, y: Tensor) -> bool:
     return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
 
 
-def empty_volume(like: Tensor, *shape: int) -> Tensor:
+def empty_volume(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
     """Memory for a video in whose place, once it is freed, another of the same size fits.
 
     The C library (glibc) looks for more than a tensor's size to align it in: a hole of exactly that size stays empty.
     """
     size = math.prod(shape)
-    return like.new_empty(size + _SLACK)[:size].view(shape)
+    return like.new_empty(size + _SLACK, dtype=dtype)[:size].view(shape)

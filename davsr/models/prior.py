@@ -35,6 +35,8 @@ class Observation:
 class Prior(nn.Module):
     """A learned enhancement x_k = prior(z_k, beta_k); the same weights serve all K rounds."""
 
+    takes_half = False  # frames in half precision, to be enhanced in their place
+
     def forward(self, z: Tensor, beta: Tensor, alpha: Tensor, clip: Observation) -> Tensor:
         """Enhance a clip.
 

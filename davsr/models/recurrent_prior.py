@@ -9,24 +9,20 @@ and where the pictures themselves are to be trusted more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davsr.models.interpolation import resize_bicubic
 from davsr.models.layers import Conv3x3, ResidualBlocks, weights_channels_last
-from davsr.models.motion import Motion, Times, frames_at_lr_times, uniform_motion
+from davsr.models.motion import Motion, frames_at_lr_times
 from davsr.models.precision import like_weights, needs_gradient
 from davsr.models.prior import Observation, Prior
-from davsr.models.rounds import NOISE
+from davsr.models.prior_in_parts import enhance_in_parts
+from davsr.models.shown import Seen, Shown, restore_pictures, shown_at
 from davsr.models.trunk import CELL, PictureTrunk, cell_deviations, cells_of_pixels, mean_around, pixels_of_cells
 from davsr.models.warp import warp
-from davsr.ops import warp_between
 from davsr.options import EnhancementOptions
 from davsr.physics.operator import Operator
 
@@ -41,7 +37,7 @@ LEARNED_SPEED, UNKNOWN_SPEED = 8.0, 16.0
 # about what it never learned, and the rounds' frames stay. On clips that it knows nothing comes near.
 USUAL_DETAIL = 0.05
 MOST_CORRECTION = 2.0  # of the flow by the recurrence, LR pixels
-_PIXELS = 2**19  # HR pixels of one pass
+PIXELS = 2**19  # HR pixels of one pass
 
 
 class RecurrentPrior(Prior):
@@ -51,6 +47,8 @@ class RecurrentPrior(Prior):
 
     Of the options, `channels` and `blocks` are those of the picture trunk; the recurrence has the same width.
     """
+
+    takes_half = True
 
     def __init__(self, options: EnhancementOptions) -> None:
         super().__init__()
@@ -81,27 +79,25 @@ class RecurrentPrior(Prior):
         Returns:
             [b, 3, T or len(chosen), H, W] in the dtype of z.
         """
+        frames = range(z.shape[2]) if chosen is None else chosen
+        n = max(1, PIXELS // (len(z) * z.shape[3] * z.shape[4]))
+        if clip.kept is None and not needs_gradient(self, z, clip.lq) and not torch.compiler.is_compiling():
+            return enhance_in_parts(self, z, alpha, clip, frames, n, in_place=clip.in_place and chosen is None)
         seen = self.look(z, alpha, clip)
         if clip.kept is not None:
             clip.kept["pictures"] = seen.fine[:, :, :3]
-        frames = range(z.shape[2]) if chosen is None else chosen
-        b = len(z)
-        n = max(1, _PIXELS // (b * z.shape[3] * z.shape[4]))
-        parts: list[Tensor] = []
-        whole = None
-        if not needs_gradient(self, z, clip.lq):
-            ours = clip.in_place and chosen is None
-            whole = z if ours else z.new_empty(b, z.shape[1], len(frames), *z.shape[3:])
+        parts = []
         for first in range(0, len(frames), n):
             some = list(frames[first : first + n])
             shown = shown_at(clip.motion.times[some], seen, clip.lq, clip.motion)
-            noise = clip.sigma.to(z).view(b, 1).expand(b, len(some)).flatten()
-            made = self.fusion(z[:, :, some].transpose(1, 2).flatten(0, 1), shown, noise).unflatten(0, (b, -1))
-            if whole is None:
-                parts.append(made)
-            else:  # at once in its place: the parts and their union would be two more videos
-                whole[:, :, first : first + len(some)] = made.transpose(1, 2)
-        return torch.cat(parts, dim=1).transpose(1, 2) if whole is None else whole
+            parts.append(self.fuse(z[:, :, some], shown, clip.sigma))
+        return torch.cat(parts, dim=2)
+
+    def fuse(self, z: Tensor, shown: Shown, sigma: Tensor) -> Tensor:
+        """Frames z [b, 3, n, H, W] with what is shown of them, noise [b] -> like z."""
+        b, n = z.shape[0], z.shape[2]
+        noise = sigma.to(z).view(b, 1).expand(b, n).flatten()
+        return self.fusion(z.transpose(1, 2).flatten(0, 1), shown, noise).unflatten(0, (b, n)).transpose(1, 2)
 
     def look(self, z: Tensor, alpha: Tensor, clip: Observation) -> Seen:
         """What the LR frames of a clip show, each at its own time; arguments as of `forward`."""
@@ -133,23 +129,6 @@ def helps(degradation: Operator, sigma: float | Tensor) -> bool:
     )
 
 
-def restore_pictures(lq: Tensor, degradation: Operator, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """Every LR frame by itself at HR size: resized, then in agreement with what was observed. [b, t, c, H, W]."""
-    (h, w), (_, s_h, s_w) = lq.shape[3:], degradation.scale
-    return agree_one_by_one(resize_bicubic(lq, (h * s_h, w * s_w)), lq, degradation, alpha, sigma)
-
-
-def agree_one_by_one(pictures: Tensor, lq: Tensor, degradation: Operator, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """Pictures [b, t, c, H, W] of the LR frames after a data step with the spatial part of A.
-
-    alpha [b] is that of a step with the whole of A; it counts in largest eigenvalues, and noise adds to it as in the
-    rounds.
-    """
-    still = degradation.spatial()
-    alphas = alpha * (still.largest_eigenvalue() / degradation.largest_eigenvalue()) + (sigma / NOISE) ** 2
-    return still.data_step(pictures.transpose(1, 2), lq.transpose(1, 2), alphas).transpose(1, 2)
-
-
 class Recurrence(nn.Module):
     """Features of LR frames, carried backwards and then forwards through the clip along the motion.
 
@@ -171,22 +150,38 @@ class Recurrence(nn.Module):
 
     def forward(self, features: Tensor, sharp: Tensor, motion: Motion, b: int) -> Tensor:
         """Features [b t, c, h, w] of LR frames, the rounds' frames at their times [b t, 3, H, W] -> features."""
-        cells = like_weights(cell_deviations(sharp), self).contiguous(memory_format=torch.channels_last)
-        own = (features + self.sharp(cells)).unflatten(0, (b, -1))
+        own = self.own(features, sharp).unflatten(0, (b, -1))
         t = own.shape[1]
-        after, merged = [torch.empty(0)] * t, []
-        hidden = torch.zeros_like(own[:, 0])
+        merged = self.carry([features[j::t] for j in range(t)], lambda j: own[:, j], motion)
+        return torch.stack(merged, dim=1).flatten(0, 1)
+
+    def own(self, features: Tensor, sharp: Tensor) -> Tensor:
+        """Features [n, c, h, w] of LR frames with what the rounds' frames at their times [n, 3, H, W] add to them."""
+        cells = like_weights(cell_deviations(sharp), self).contiguous(memory_format=torch.channels_last)
+        return features + self.sharp(cells)
+
+    def carry(self, features: list[Tensor], own: Callable[[int], Tensor], motion: Motion) -> list[Tensor]:
+        """Features of every LR frame [b, c, h, w] with what is carried to it; they take their places in the list.
+
+        own: of a frame, its features with what the rounds' frame adds to them.
+        """
+        t = len(features)
+        nothing = features[0].new_empty(0)
+        after = [nothing] * t
+        hidden = torch.zeros_like(features[0])
         for j in reversed(range(t)):
+            here = own(j)
             if motion.there is not None and j + 1 < t:
-                hidden = self._carried(hidden, motion.there[:, j], own[:, j])
-            hidden = after[j] = self.backward_branch(_joined(own[:, j], hidden))
+                hidden = self._carried(hidden, motion.there[:, j], here)
+            hidden = after[j] = self.backward_branch(_joined(here, hidden))
         hidden = torch.zeros_like(hidden)
         for j in range(t):
+            here = own(j)
             if motion.back is not None and j:
-                hidden = self._carried(hidden, motion.back[:, j - 1], own[:, j])
-            hidden = self.forward_branch(_joined(own[:, j], hidden))
-            merged.append(self.merge(_joined(hidden, after[j]), residual=features[j::t]))
-        return torch.stack(merged, dim=1).flatten(0, 1)
+                hidden = self._carried(hidden, motion.back[:, j - 1], here)
+            hidden = self.forward_branch(_joined(here, hidden))
+            features[j], after[j] = self.merge(_joined(hidden, after[j]), residual=features[j]), nothing
+        return features
 
     def _carried(self, hidden: Tensor, flow: Tensor, own: Tensor) -> Tensor:
         """The state [b, c, h, w] of a neighbour brought along the flow [b, 2, h, w] to a frame of features `own`."""
@@ -198,66 +193,6 @@ class Recurrence(nn.Module):
         flows = flow.repeat_interleave(groups, dim=0) + more.unflatten(1, (groups, 2)).flatten(0, 1)
         parts = hidden.unflatten(1, (groups, -1)).flatten(0, 1)
         return warp(parts, flows, padding="border").unflatten(0, (-1, groups)).flatten(1, 2)
-
-
-class Seen(NamedTuple):
-    """What the LR frames show at their own times."""
-
-    fine: Tensor  # [b, t, 6, H, W], pictures with their detail, and the detail
-    features: Tensor  # [b, t, c, h, w]
-
-
-class Shown(NamedTuple):
-    """What LR frames show of n HR frames: brought to their times along the motion."""
-
-    picture: Tensor  # [n, 3, H, W], with its detail
-    detail: Tensor  # [n, 3, H, W]
-    features: Tensor  # [n, c, h, w]
-    speed: Tensor  # [n, 1, h, w], LR pixels between two LR frames
-    mismatch: Tensor  # [n, 1, h, w], mean difference of the two neighbours
-    distance: Tensor  # [n], to the nearest LR frame, in LR frames
-
-
-def shown_at(
-    times: Times,
-    seen: Seen,
-    lq: Tensor,  # [b, t, 3, h, w]
-    motion: Motion,
-) -> Shown:
-    """Both neighbours moved to each of `times` and blended; motion is uniform between two LR frames.
-
-    n = b len(times).
-    """
-    b, t = lq.shape[:2]
-    h, w = lq.shape[3:]
-    low = np.clip(times.astype(int), 0, max(t - 2, 0))
-    high = np.minimum(low + 1, t - 1)
-    f = torch.from_numpy(times - low).to(lq).repeat(b).view(-1, 1, 1, 1)
-
-    def of(video: Tensor, which: npt.NDArray[np.int_]) -> Tensor:
-        return video[:, which].flatten(0, 1)
-
-    if motion.there is None or motion.back is None:
-        still = lq.new_zeros(len(f), 1, h, w)
-        picture, detail = of(seen.fine, low).split(3, dim=1)
-        return Shown(picture, detail, of(seen.features, low), still, still, f.flatten())
-    moves = uniform_motion(of(motion.there, low), of(motion.back, low), f)
-    to_low, to_high = -f * moves, (1 - f) * moves
-
-    def blended(video: Tensor) -> Tensor:
-        flows = to_low.unflatten(0, (b, -1)), to_high.unflatten(0, (b, -1))
-        return warp_between(video, *flows, low=low.tolist(), share=(times - low).tolist()).to(lq.dtype).flatten(0, 1)
-
-    near, far = warp(of(lq, low), to_low, padding="border"), warp(of(lq, high), to_high, padding="border")
-    picture, detail = blended(seen.fine).split(3, dim=1)
-    return Shown(
-        picture,
-        detail,
-        blended(seen.features),
-        moves.norm(dim=1, keepdim=True),
-        (near - far).abs().mean(dim=1, keepdim=True),
-        torch.minimum(f, 1 - f).flatten(),
-    )
 
 
 class Fusion(nn.Module):

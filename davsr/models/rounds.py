@@ -8,15 +8,26 @@ variation settles: among the frames that explain the data, flat ones with sharp 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from davsr.models.grouped_rounds import Averaging, parts_in_time, refine_in_groups
 from davsr.models.layers import Conv3x3, weights_channels_last
 from davsr.models.precision import empty_volume, like_weights, needs_gradient, share_memory, working_dtype
-from davsr.ops import add_cells, conv3x3, flatten, motion_average, motion_blend, motion_mean, motion_mismatch, to_cells
+from davsr.ops import (
+    add_cells,
+    conv3x3,
+    flatten,
+    motion_average,
+    motion_blend,
+    motion_mean,
+    motion_mismatch,
+    resize_flow,
+    to_cells,
+)
 from davsr.physics.operator import Operator
 
 # Found by hand on cuts of the film and of the validation clips; results change slowly around them.
@@ -63,30 +74,68 @@ class MotionPrior(nn.Module):
 
     def forward(
         self,
-        x: Tensor | Callable[[], Tensor],
+        x: Tensor | Iterator[Tensor],
         y: Tensor,
         motion: Tensor,
         degradation: Operator,
         sigma: Tensor | None = None,
         stages: dict[str, Tensor] | None = None,
+        waiting: torch.dtype | None = None,
     ) -> Tensor:
         """Refine an estimate.
 
         Args:
-            x: estimate [b, c, T, H, W], or what makes it: then its memory is taken for the result where no gradient is
-                wanted.
+            x: estimate [b, c, T, H, W], or its parts of every LR frame, whose memory is taken.
             y: observed video [b, c, t, h, w].
-            motion: [b, T, 2, H, W], HR pixels per HR frame.
+            motion: [b, T, 2, H, W], HR pixels per HR frame, or [b, T, 2, h, w], LR pixels.
             sigma: noise of y [b]; None: none.
             stages: takes what the first data step made, as r_0.
+            waiting: in which dtype frames wait for their next round, and come back, where they go in groups; None: as
+                they are computed.
 
         Returns:
             The refined estimate, like x.
         """
-        given = isinstance(x, Tensor)
-        start = [x if isinstance(x, Tensor) else x()]
         with torch.autocast(y.device.type, enabled=False):
-            return self._refine(start, y, motion, degradation, sigma, stages, in_place=not given)
+            inputs = (self, y, motion, sigma, x if isinstance(x, Tensor) else None)
+            whole = motion.shape[1] == degradation.scale[0] * y.shape[2]  # exposures
+            if whole and stages is None and self.goes_in_groups(y) and not needs_gradient(*inputs):
+                return self._refine_in_groups(x, y, motion, degradation, sigma, waiting)
+            start = [x if isinstance(x, Tensor) else torch.cat(list(x), dim=2)]
+            if motion.shape[3:] != start[0].shape[3:]:
+                motion = raised_motion(motion, degradation.scale)
+            return self._refine(start, y, motion, degradation, sigma, stages, in_place=not isinstance(x, Tensor))
+
+    def goes_in_groups(self, y: Tensor) -> bool:
+        """Whether rounds without a gradient go through a clip by LR frames, in the memory of two videos."""
+        return self.trust is None and y.device.type == "cpu" and not torch.compiler.is_compiling()
+
+    def _steps(self, y: Tensor, degradation: Operator, sigma: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Penalties of the data steps [rounds + 1, b], momenta, and steps down the total variation [rounds + 1]."""
+        alphas, momenta, flattening = self.log_steps.to(y).exp().unbind(dim=1)
+        alphas = alphas[:, None] * degradation.largest_eigenvalue()
+        alphas = alphas + (0 if sigma is None else (sigma / NOISE) ** 2)
+        return alphas.expand(-1, len(y)), momenta, flattening
+
+    def _refine_in_groups(
+        self,
+        x: Tensor | Iterator[Tensor],
+        y: Tensor,
+        motion: Tensor,
+        degradation: Operator,
+        sigma: Tensor | None,
+        waiting: torch.dtype | None,
+    ) -> Tensor:
+        dtype = working_dtype(y, x) if isinstance(x, Tensor) else working_dtype(y)
+        y, motion = y.to(dtype), motion.to(dtype)
+        if isinstance(x, Tensor):
+            groups = parts_in_time(x.shape[2], degradation.scale[0])
+            parts = (x[:, :, part].to(dtype, copy=True, memory_format=torch.contiguous_format) for part in groups)
+        else:
+            parts = (part.to(dtype) for part in x)
+        how = Averaging(STEPS, MISMATCH, REACH, FLAT)
+        steps = self._steps(y, degradation, sigma)
+        return refine_in_groups(parts, y, motion, degradation, *steps, how, waiting or dtype)
 
     def _refine(
         self,
@@ -101,10 +150,7 @@ class MotionPrior(nn.Module):
         x = start.pop()
         dtype = working_dtype(x, y)
         x, y, motion = x.to(dtype), y.to(dtype), motion.to(dtype).contiguous()  # once, instead of in every round
-        alphas, momenta, flattening = self.log_steps.to(x).exp().unbind(dim=1)
-        alphas = alphas[:, None] * degradation.largest_eigenvalue()
-        alphas = alphas + (0 if sigma is None else (sigma / NOISE) ** 2)  # [rounds + 1, b]
-        alphas = alphas.expand(-1, len(x))
+        alphas, momenta, flattening = self._steps(y, degradation, sigma)
         cell = degradation.scale[1:]
         speed = in_cells(motion.norm(dim=2), cell) if self.trust is not None else None
         learning = needs_gradient(self, x, y, motion, sigma) or torch.compiler.is_compiling()  # graphs have no memory
@@ -245,6 +291,12 @@ class Detail(nn.Module):
         hidden = conv3x3(inputs, centred, first_bias, slope=0.0)
         unit = _DETAIL * self.strength[k]
         return conv3x3(hidden, unit * last_weight, unit * last_bias).to(mean.dtype).permute(0, 2, 3, 1)
+
+
+def raised_motion(motion: Tensor, scale: tuple[int, int, int]) -> Tensor:
+    """A motion [b, T, 2, h, w] in LR pixels on the HR grid."""
+    size = (motion.shape[3] * scale[1], motion.shape[4] * scale[2])
+    return resize_flow(motion.flatten(0, 1), size).unflatten(0, motion.shape[:2])
 
 
 def parts(frames: int, cells: int) -> list[slice]:

@@ -26,6 +26,7 @@ from davsr.ops._motion_parts import (
     motion_mismatch,
     motion_mismatch_reference,
 )
+from davsr.ops._motion_round import motion_round
 from davsr.ops._warp_between import warp_between, warp_between_reference
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "motion_mean",
     "motion_mismatch",
     "motion_mismatch_reference",
+    "motion_round",
     "one_source_channels",
     "resize_flow",
     "sample",

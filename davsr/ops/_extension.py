@@ -37,6 +37,7 @@ _REGISTERED = (
     "motion_average",
     "motion_average_backward",
     "motion_average_",
+    "motion_round_",
     "flatten",
     "flatten_",
     "flatten_backward",

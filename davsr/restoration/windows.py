@@ -254,7 +254,7 @@ def model_restorer(
     def restorer(lq: Tensor, estimate: Tensor | None) -> Step:
         with torch.inference_mode(), autocast(precision, device):
             if not stages:
-                return {"result": model(lq.to(device), sigma, degradation=operator)}
+                return {"result": model(lq.to(device), sigma, degradation=operator, compact=True)}
             _, made = model(lq.to(device), sigma, degradation=operator, return_stages=True)
             return {name: video.transpose(1, 2) for name, video in made.named().items()}
 

@@ -11,7 +11,8 @@ from davsr.models.davsr import DAVSR, Start
 from davsr.models.flow import SPyNet
 from davsr.models.motion import frames_at_lr_times
 from davsr.models.prior import Observation
-from davsr.models.recurrent_prior import RecurrentPrior, agree_one_by_one
+from davsr.models.recurrent_prior import RecurrentPrior
+from davsr.models.shown import agree_one_by_one
 from davsr.ops import resize_flow
 from davsr.options import Options
 from davsr.physics.degradation import Degradation

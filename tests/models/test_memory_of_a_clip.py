@@ -24,20 +24,20 @@ if sys.argv[1] == "kept":
 torch.set_num_threads(1)
 model = load_model()
 model.rounds.rounds = 2  # all take the same memory
-lq = torch.rand(1, 5, 3, 96, 96)
+lq = torch.rand(1, 12, 3, 96, 96)
 with torch.inference_mode():
     model(lq[:, :2, :, :32, :32].contiguous())
     before = peak()
-    frames = model(lq)
+    frames = model(lq, compact=True)
 print((peak() - before) / (frames.numel() / 3))
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process itself")
 @pytest.mark.parametrize("memory", ["kept", "returned"])
-def test_the_shipped_model_holds_three_volumes_at_a_time(memory):
-    """44 bytes are three videos and the motion; measured 50 to 56 in all, 62 to 72 where x_0 stays as well."""
+def test_the_shipped_model_holds_two_volumes_of_half_precision(memory):
+    """12 bytes are two videos; measured 26 and 28 in all of so short a clip, 50 to 56 when it held three of float32."""
     if not _extension.available("cpu"):
         pytest.skip("the references hold more: only the compiled operations are meant")
     run = subprocess.run([sys.executable, "-c", _RUN, memory], capture_output=True, text=True, check=True)
-    assert 40 < float(run.stdout) < 61
+    assert 15 < float(run.stdout) < 33

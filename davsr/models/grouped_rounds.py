@@ -1,0 +1,128 @@
+"""Rounds along the motion where no gradient is wanted: a few frames at a time, in the memory of two videos.
+
+A round takes every frame from its few neighbours in time, and a data step from the frames of one exposure. So a round
+goes through the clip by LR frames: what it goes on from is made for the frames around one, and what it makes of them
+takes the place of what the frames were before the last round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from davsr.models.precision import empty_volume
+from davsr.ops import motion_round
+from davsr.physics.operator import Operator
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """How frames are averaged: see `motion_round`."""
+
+    steps: tuple[int, ...]
+    mismatch: float
+    reach: float
+    flat: float
+
+
+def refine_in_groups(
+    start: Iterator[Tensor],
+    y: Tensor,
+    motion: Tensor,
+    degradation: Operator,
+    alphas: Tensor,
+    momenta: Tensor,
+    flattening: Tensor,
+    how: Averaging,
+    dtype: torch.dtype,
+) -> Tensor:
+    """A first data step and then rounds: go on in the direction of the last change, average, flatten, data step.
+
+    Args:
+        start: the estimate, [b, c, s_t, H, W] of every LR frame.
+        y: observed video [b, c, t, h, w].
+        motion: [b, T, 2, h, w], LR pixels per HR frame, or [b, T, 2, H, W], HR pixels.
+        alphas: of the data steps [rounds + 1, b].
+        momenta, flattening: of the rounds [rounds + 1], from 1 on.
+        dtype: in which frames wait for the next round.
+
+    Returns:
+        [b, c, T, H, W] of this dtype.
+    """
+    s_t = degradation.scale[0]
+    by_itself = exposed_by_itself(degradation)
+    frames = s_t * y.shape[2]
+    z: Tensor | None = None
+    for part, x in zip(parts_in_time(frames, s_t), start, strict=True):
+        if z is None:
+            z = empty_volume(y, *x.shape[:2], frames, *x.shape[3:], dtype=dtype)
+        if by_itself:
+            degradation.data_step(x, y[:, :, part.start // s_t : part.stop // s_t], alphas[0], out=x)
+        z[:, :, part] = x
+    if z is None:
+        raise ValueError("rounds: y must have frames, got none")
+    if not by_itself:
+        degradation.data_step(z, y, alphas[0], out=z)
+    previous = empty_volume(z, *z.shape).copy_(z)
+    around = max(how.steps)
+    ring = y.new_empty(*z.shape[:2], s_t + 2 * around, *z.shape[3:])
+    made = y.new_empty(*z.shape[:2], s_t, *z.shape[3:])
+    for k in range(1, len(momenta)):
+        filled = 0
+        for part in parts_in_time(frames, s_t):
+            stop = min(part.stop + around, frames)
+            go_on(previous, z, 1 + float(momenta[k]), ring, range(filled, stop))
+            filled = stop
+            motion_round(
+                ring,
+                motion[:, part],
+                flattening[k],
+                first=part.start,
+                frames=frames,
+                cell=degradation.scale[1:],
+                steps=how.steps,
+                mismatch=how.mismatch,
+                reach=how.reach,
+                flat=how.flat,
+                out=made,
+            )
+            if by_itself:
+                degradation.data_step(made, y[:, :, part.start // s_t : part.stop // s_t], alphas[k], out=made)
+            previous[:, :, part] = made
+        if not by_itself:
+            degradation.data_step(previous, y, alphas[k], out=previous)
+        previous, z = z, previous
+    return z
+
+
+def go_on(previous: Tensor, z: Tensor, share: float, ring: Tensor, frames: range) -> None:
+    """previous + share (z - previous) of these frames of [b, c, T, H, W], into their places of the ring."""
+    for p in frames:
+        torch.lerp(
+            previous[:, :, p].to(ring.dtype), z[:, :, p].to(ring.dtype), share, out=ring[:, :, p % ring.shape[2]]
+        )
+
+
+def exposed_by_itself(degradation: Operator) -> bool:
+    """Whether no exposure reaches beyond its LR frame's own HR frames: each may have its data step alone."""
+    phase = degradation.centre - (degradation.exposure - 1) / 2
+    return phase >= 0 and phase + degradation.exposure <= degradation.scale[0]
+
+
+def step_by_parts(
+    degradation: Operator, x: Tensor, y: Tensor, alpha: Tensor, working: Callable[[Tensor], Tensor] = Tensor.float
+) -> Tensor:
+    """A data step of frames that wait in half precision, [b, c, T, H, W], in their place: one LR frame at a time."""
+    s_t = degradation.scale[0]
+    for part in parts_in_time(x.shape[2], s_t):
+        some = working(x[:, :, part])
+        x[:, :, part] = degradation.data_step(some, y[:, :, part.start // s_t : part.stop // s_t], alpha, out=some)
+    return x
+
+
+def parts_in_time(frames: int, s_t: int) -> list[slice]:
+    """The HR frames of every LR frame."""
+    return [slice(first, first + s_t) for first in range(0, frames, s_t)]
