@@ -102,6 +102,14 @@ def keep_freed_memory() -> None:
             mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def return_freed_memory() -> None:
+    """What is freed by now goes back to the system, where `keep_freed_memory` kept it (glibc)."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
 def seed(value: int) -> None:
     """Seed every generator that this package or its libraries may draw from."""
     random.seed(value)

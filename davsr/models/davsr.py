@@ -140,7 +140,9 @@ class DAVSR(nn.Module):
         # Where nobody else looks at x and no gradient is wanted, steps take its memory: fresh memory is slow.
         ours = start is None and not return_stages and not torch.compiler.is_compiling()
         ours = ours and not needs_gradient(self, lq, noise)
-        half = torch.float16 if compact and ours and self._can_wait_in_half(A, lq) else None
+        half = None
+        if compact and ours and lq.dtype == torch.float32 and self.can_wait_in_half(A, lq.device):
+            half = torch.float16
         x, motion, before = start or self.start(lq, A, noise, keep=return_stages, in_place=ours, waiting=half)
         ours = ours and x.is_contiguous() and not share_memory(x, lq)
         clip = Observation(lq, A, noise, motion, kept={} if return_stages else None, in_place=ours)
@@ -162,9 +164,9 @@ class DAVSR(nn.Module):
         frames = frames if batched else frames[0]
         return frames if stages is None else (frames, stages)
 
-    def _can_wait_in_half(self, A: Operator, lq: Tensor) -> bool:
+    def can_wait_in_half(self, A: Operator, device: torch.device) -> bool:
         """Whether everything between the steps takes frames in half precision."""
-        rounds = self.rounds is not None and self.rounds.goes_in_groups(lq) and lq.dtype == torch.float32
+        rounds = self.rounds is not None and self.rounds.goes_in_groups(device)
         return rounds and exposed_by_itself(A) and (self.enhance is None or self.enhance.takes_half)
 
     def start(

@@ -53,16 +53,20 @@ class _Look:
 
     def __init__(self, prior: RecurrentPrior, z: Tensor, alpha: Tensor, clip: Observation, n: int) -> None:
         self.prior, self.alpha, self.clip = prior, alpha, clip
-        t = clip.lq.shape[1]
+        b, t = clip.lq.shape[:2]
         features: list[Tensor] = []
         for first in range(0, t, n):
             pictures = self._pictures(first, first + n)
-            features += prior.trunk(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2]).unbind(dim=1)
+            made = prior.trunk(pictures.flatten(0, 1))
+            features = features or _features(made, b, t)
+            for j, part in enumerate(made.unflatten(0, pictures.shape[:2]).unbind(dim=1), first):
+                features[j].copy_(part)
         recurrence = prior.recurrence
         if recurrence is not None:
             at = frames_at_lr_times(clip.motion.times, t)
+            memory = _features(features[0], b, t), features
             features = recurrence.carry(
-                features, lambda j: recurrence.own(features[j], z[:, :, at[j]].to(clip.lq.dtype)), clip.motion
+                features, lambda j: recurrence.own(features[j], z[:, :, at[j]].to(clip.lq.dtype)), clip.motion, memory
             )
         self.features = features
         self.first, self.seen = 0, self._made(0, min(2, t))
@@ -88,3 +92,9 @@ class _Look:
 
     def _pictures(self, low: int, stop: int) -> Tensor:
         return restore_pictures(self.clip.lq[:, low:stop], self.clip.operator, self.alpha, self.clip.sigma)
+
+
+def _features(like: Tensor, b: int, t: int) -> list[Tensor]:
+    """Memory for the features [b, c, h, w] of t LR frames, in one piece: many would leave holes between them."""
+    _, c, h, w = like.shape
+    return list(like.new_empty(t, b, h, w, c).permute(0, 1, 4, 2, 3))

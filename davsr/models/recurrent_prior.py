@@ -160,28 +160,40 @@ class Recurrence(nn.Module):
         cells = like_weights(cell_deviations(sharp), self).contiguous(memory_format=torch.channels_last)
         return features + self.sharp(cells)
 
-    def carry(self, features: list[Tensor], own: Callable[[int], Tensor], motion: Motion) -> list[Tensor]:
-        """Features of every LR frame [b, c, h, w] with what is carried to it; they take their places in the list.
+    def carry(
+        self,
+        features: Sequence[Tensor],
+        own: Callable[[int], Tensor],
+        motion: Motion,
+        memory: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None,
+    ) -> list[Tensor]:
+        """Features of every LR frame [b, c, h, w] with what is carried to it.
 
-        own: of a frame, its features with what the rounds' frame adds to them.
+        Args:
+            own: of a frame, its features with what the rounds' frame adds to them; asked for twice.
+            memory: where no gradient is wanted, for what comes from behind, and for the result; that may be `features`.
         """
         t = len(features)
-        nothing = features[0].new_empty(0)
-        after = [nothing] * t
+        after, merged = (list(part) for part in memory) if memory else ([features[0].new_empty(0)] * t for _ in "ab")
+
+        def put(place: list[Tensor], j: int, made: Tensor) -> None:
+            place[j] = made if memory is None else place[j].copy_(made)
+
         hidden = torch.zeros_like(features[0])
         for j in reversed(range(t)):
             here = own(j)
             if motion.there is not None and j + 1 < t:
                 hidden = self._carried(hidden, motion.there[:, j], here)
-            hidden = after[j] = self.backward_branch(_joined(here, hidden))
+            hidden = self.backward_branch(_joined(here, hidden))
+            put(after, j, hidden)
         hidden = torch.zeros_like(hidden)
         for j in range(t):
             here = own(j)
             if motion.back is not None and j:
                 hidden = self._carried(hidden, motion.back[:, j - 1], here)
             hidden = self.forward_branch(_joined(here, hidden))
-            features[j], after[j] = self.merge(_joined(hidden, after[j]), residual=features[j]), nothing
-        return features
+            put(merged, j, self.merge(_joined(hidden, after[j]), residual=features[j]))
+        return merged
 
     def _carried(self, hidden: Tensor, flow: Tensor, own: Tensor) -> Tensor:
         """The state [b, c, h, w] of a neighbour brought along the flow [b, 2, h, w] to a frame of features `own`."""

@@ -99,16 +99,16 @@ class MotionPrior(nn.Module):
         with torch.autocast(y.device.type, enabled=False):
             inputs = (self, y, motion, sigma, x if isinstance(x, Tensor) else None)
             whole = motion.shape[1] == degradation.scale[0] * y.shape[2]  # exposures
-            if whole and stages is None and self.goes_in_groups(y) and not needs_gradient(*inputs):
+            if whole and stages is None and self.goes_in_groups(y.device) and not needs_gradient(*inputs):
                 return self._refine_in_groups(x, y, motion, degradation, sigma, waiting)
             start = [x if isinstance(x, Tensor) else torch.cat(list(x), dim=2)]
             if motion.shape[3:] != start[0].shape[3:]:
                 motion = raised_motion(motion, degradation.scale)
             return self._refine(start, y, motion, degradation, sigma, stages, in_place=not isinstance(x, Tensor))
 
-    def goes_in_groups(self, y: Tensor) -> bool:
+    def goes_in_groups(self, device: torch.device) -> bool:
         """Whether rounds without a gradient go through a clip by LR frames, in the memory of two videos."""
-        return self.trust is None and y.device.type == "cpu" and not torch.compiler.is_compiling()
+        return self.trust is None and device.type == "cpu" and not torch.compiler.is_compiling()
 
     def _steps(self, y: Tensor, degradation: Operator, sigma: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Penalties of the data steps [rounds + 1, b], momenta, and steps down the total variation [rounds + 1]."""

@@ -12,6 +12,7 @@ import torch
 from davsr.errors import InputError
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions, RestoreOptions
+from davsr.physics.operator import Operator
 from davsr.restoration.cutting import Plan, cover
 from davsr.restoration.memory import free_memory
 
@@ -26,6 +27,9 @@ _ALONG_FLOW = 26.0  # measured 24, finished frames included: x, and what a frame
 _OTHERWISE = 58.0  # 48 to 55 with half of them left: resized or blended as one volume
 # Three volumes, which take turns, and the motion: 44 bytes, measured 48 to 51 in all, the learned prior included.
 _ROUNDS = 28.0
+# Rounds that go by groups: two volumes in half precision, and the motion of LR frames. Beside them, for every pixel of
+# a frame: the frames that are in work; measured 330 to 430 bytes.
+_GROUPED, _IN_WORK = 13.0, 400.0
 # A volume more, the support, and holes between them, where the C library keeps what is freed: measured 66 to 82 in all.
 _LEARNED_ROUNDS = 58.0
 _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter of the side, and what makes the next one
@@ -46,6 +50,22 @@ def bytes_per_pixel(model: DAVSR | None) -> float:
     rounds = (_LEARNED_ROUNDS if options.rounds.channels else _ROUNDS) if options.rounds.count else 0.0
     network = _PER_CHANNEL * options.enhancement.channels if options.enhancement.kind == "rve" else 0.0
     return (_ALONG_FLOW if options.interpolation.method == "flow" else _OTHERWISE) + rounds + network
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak bytes of a piece: for every pixel of every HR frame, and for every pixel of a frame, however many."""
+
+    per_pixel: float
+    in_work: float = 0.0
+
+    @classmethod
+    def of(cls, model: DAVSR, operator: Operator, device: torch.device, linear: bool = False) -> Memory:
+        """What a model takes on a device; `linear`: light is made linear first."""
+        copies = 2 if linear else 1
+        if model.options.interpolation.method == "flow" and model.can_wait_in_half(operator, device):
+            return cls(_GROUPED, copies * _IN_WORK)
+        return cls(copies * bytes_per_pixel(model))
 
 
 def default_overlap(degradation: DegradationOptions, model: DAVSR | None) -> int:
@@ -120,12 +140,17 @@ class _Cost:
     work: float  # per useful pixel
     frames: float  # bytes beside the pieces
     piece: float  # bytes of a piece
+    after: float = 0.0  # bytes when the last piece is gone, which are not there before
+
+    def need(self, device: bool) -> float:
+        """Bytes on the CPU, where the pieces may be on a device."""
+        return max(self.frames + (0.0 if device else self.piece), self.after)
 
 
 def choose_plan(
     size: tuple[int, int],
     scale: tuple[int, int, int],
-    per_pixel: float,
+    per_pixel: float | Memory,
     host: float,
     *,
     device: float | None = None,
@@ -142,7 +167,7 @@ def choose_plan(
     Args:
         size: LR (h, w).
         scale: (s_t, s_h, s_w).
-        per_pixel: bytes for each pixel of each HR frame of a piece, see `bytes_per_pixel`.
+        per_pixel: bytes for each pixel of each HR frame of a piece, see `bytes_per_pixel`, or what else it takes.
         host: bytes that may be taken on the CPU.
         device: bytes for the pieces themselves, where they are computed elsewhere; None: they count with `host`.
         frames: LR frames of the clip; None: many.
@@ -164,7 +189,7 @@ def choose_plan(
         for (tall, wide), on_disk in product(cuts, (False, True)):
             plan = Plan(length, min(overlap, length - 1) if length else 0, tall, margin, wide, on_disk)
             cost = _cost(plan, size, scale, per_pixel, frames, short)
-            need = cost.frames + cost.piece if device is None else cost.frames
+            need = cost.need(device is not None)
             fits = need <= host and (device is None or cost.piece <= device)
             least = min(least, need if device is None else max(need, cost.piece))
             if fits or stated:
@@ -203,11 +228,12 @@ def _cost(
     plan: Plan,
     size: tuple[int, int],
     scale: tuple[int, int, int],
-    per_pixel: float,
+    per_pixel: float | Memory,
     frames: int | None = None,
     short: bool = False,
 ) -> _Cost:
     (h, w), (s_t, s_h, s_w) = size, scale
+    memory = per_pixel if isinstance(per_pixel, Memory) else Memory(per_pixel)
     length = plan.window or frames or LONGEST
     windows = length / (length - plan.overlap)  # of an endless clip, per useful frame
     if frames is not None:
@@ -223,7 +249,13 @@ def _cost(
     kept = _WAITING if plan.on_disk else cover * s_t * (length + plan.overlap / 2)
     reading = 2 * 4 * 3 * h * w * 2 * length
     checked = 2 * 3 * pixels * s_t
-    held = 2 * 3 * pixels * kept + _encoder_bytes(pixels, short) + reading + checked + _WRITING * pixels
+    held = 2 * 3 * pixels * kept + reading
+    writing = _encoder_bytes(pixels, short) + checked + _WRITING * pixels
+    # A window's memory is given back where it is the last one: what is written then comes after it.
+    alone = frames is not None and length >= frames
     return _Cost(
-        cover * windows * (_DISK if plan.on_disk else 1), held, per_pixel * s_t * length * s_h * tall * s_w * wide
+        cover * windows * (_DISK if plan.on_disk else 1),
+        held + (0 if alone else writing),
+        (memory.per_pixel * s_t * length + memory.in_work) * s_h * tall * s_w * wide,
+        held + writing if alone else 0,
     )

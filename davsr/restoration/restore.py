@@ -14,6 +14,7 @@ from davsr import config
 from davsr.checkpoints.resolve import Resolved, operator_of, resolve
 from davsr.models.davsr import DAVSR
 from davsr.options import DegradationOptions, Options, RestoreOptions
+from davsr.physics.operator import Operator
 from davsr.restoration import planning
 from davsr.restoration.cutting import Plan
 from davsr.restoration.memory import free_memory
@@ -86,7 +87,7 @@ def restore_resolved(
         network.trained.warn(degradation, options.sigma, network.beyond_training(resolved.operator, options.sigma))
 
     def plan_for(low: Source) -> Plan:
-        return _plan(low, degradation, network, options, place)
+        return _plan(low, degradation, resolved.operator, network, options, place)
 
     return stream(
         source,
@@ -104,6 +105,7 @@ def restore_resolved(
 def _plan(
     low: Source,
     degradation: DegradationOptions,
+    operator: Operator,
     network: DAVSR,
     options: RestoreOptions,
     device: torch.device,
@@ -117,7 +119,7 @@ def _plan(
     return planning.choose_plan(
         low.size,
         degradation.scale,
-        planning.bytes_per_pixel(network) * (2 if options.response == "linear" else 1),
+        planning.Memory.of(network, operator, device, options.response == "linear"),
         host,
         device=None if device.type == "cpu" else free_memory(device) * 0.8,
         frames=len(low),

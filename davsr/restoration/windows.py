@@ -18,7 +18,7 @@ from davsr.physics.operator import Operator
 from davsr.pixels import Frames, mixed, to_float
 from davsr.restoration.cutting import Plan, fade
 from davsr.restoration.pieces import Pieces, Step
-from davsr.runtime import Precision, autocast
+from davsr.runtime import Precision, autocast, return_freed_memory
 
 # Restores the LR frames lq [1, t, c, h, w]; the second argument is an HR estimate [1, T, c, H, W] where the source has
 # one (polishing), else None.
@@ -178,6 +178,7 @@ class _Joiner:
         begin = max(min(self.start, end - self.plan.window), self.first) if self.plan.window else self.first
         context, length = self.scale[0] * (self.start - begin), self.scale[0] * (end - begin)
         pieces = self._process(self.buffer[begin - self.first :], context, length)
+        return_freed_memory()  # nothing of the scene needs it any more, and the encoder is still to take its own
         start = self.scale[0] * self.start
         frame = self._faded(pieces, context)
         yield from _taken_back(Run(length - context, frame, pieces.names, start, self.scene, end, last=True))

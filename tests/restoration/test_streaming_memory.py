@@ -78,10 +78,10 @@ def test_a_restoration_stays_within_the_memory_it_is_given(tmp_path, channels):
 @pytest.mark.slow
 def test_the_shipped_model_stays_within_the_memory_it_is_given(tmp_path):
     source = write_video(tmp_path / "in.mp4", pattern(8, 108, 192))
-    frames, size, plan = peak(source, tmp_path / "out.mp4", memory=1.0, channels="shipped")
+    frames, size, plan = peak(source, tmp_path / "out.mp4", memory=0.8, channels="shipped")
     assert frames == 40
     assert "on_disk=True" in plan and not ("tile=0" in plan and "tile_width=0" in plan), plan
-    assert size < 1.0 * 2**30, (plan, size)
+    assert size < 0.8 * 2**30, (plan, size)
 
 
 @pytest.mark.slow
@@ -157,6 +157,6 @@ def test_an_encoder_looks_less_far_where_the_stated_memory_is_short():
 
     assert told(memory=1.2) == f"rc-lookahead={planning.SHORT_LOOKAHEAD}"
     assert not any([told(), told(memory=8), told(memory=1.2, preset="ultrafast"), told(memory=1.2, codec="h265")])
-    plans = [choose((270, 480), 1.2, short=short, frames=16) for short in (False, True)]
-    work = [planning._cost(plan, (270, 480), (5, 4, 4), 26, 16).work for plan in plans]
+    plans = [choose((270, 480), 1.2, short=short, frames=60) for short in (False, True)]
+    work = [planning._cost(plan, (270, 480), (5, 4, 4), 26, 60).work for plan in plans]
     assert work[1] < work[0], plans
