@@ -79,8 +79,8 @@ struct FlattenedRows {
       if (has_above) DAVSR_NO_ALIAS
       for (int64_t i = 0; i < width; ++i) {
         const Real down = flux(here + i, gradient ? slope + i : nullptr, inverse[i], gradient ? turn[i] : 0, below);
-        const Real came = flux(here + i + above, gradient ? slope + i + above : nullptr, above_inverse[i],
-                               gradient ? above_turn[i] : 0, width);
+        const Real came =
+            flux(here + i + above, gradient ? slope + i + above : nullptr, above_inverse[i], gradient ? above_turn[i] : 0, width);
         to[i] = (gradient ? slope[i] : here[i]) + step * (across[i] + down - came);
       }
       else DAVSR_NO_ALIAS for (int64_t i = 0; i < width; ++i) {
@@ -108,9 +108,9 @@ static void flatten_rows(const Flatten& op, const Parallel& threads) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t y = unit % shape.height, p = unit / shape.height % shape.frames, b = unit / shape.height / shape.frames;
       const int64_t first = shape.at(b, p) + y * shape.width;
-      const Real sum = rows.run(static_cast<const Real*>(op.x) + first,
-                                gradient ? static_cast<const Real*>(op.grad) + first : nullptr, shape.plane(),
-                                static_cast<Real*>(op.out) + first, shape.plane(), y > 0, y + 1 < shape.height, unit > begin);
+      const Real sum =
+          rows.run(static_cast<const Real*>(op.x) + first, gradient ? static_cast<const Real*>(op.grad) + first : nullptr,
+                   shape.plane(), static_cast<Real*>(op.out) + first, shape.plane(), y > 0, y + 1 < shape.height, unit > begin);
       if (gradient) static_cast<Real*>(op.d_step)[unit] = sum;
     }
   });

@@ -175,7 +175,8 @@ void motion_round_(at::Tensor& out, const at::Tensor& a_in, const at::Tensor& mo
   const bool raised = motion_in.size(3) != H || motion_in.size(4) != W;
   // Everything else is as of an average of frames that lie one after the other.
   const at::Tensor like_frames = a_in.slice(2, 0, 1);
-  MotionShape shape = average_shape(like_frames, at::empty({1}, a_in.options()).expand({b, 1, 2, H, W}), cell, steps, mismatch, reach);
+  MotionShape shape =
+      average_shape(like_frames, at::empty({1}, a_in.options()).expand({b, 1, 2, H, W}), cell, steps, mismatch, reach);
   flatten_shape(like_frames, step);
   shape.frames = held;
   check_sizes(motion_in, {b, count, 2, raised ? shape.cells_h : H, raised ? shape.cells_w : W}, op, "motion");

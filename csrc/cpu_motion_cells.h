@@ -14,10 +14,10 @@ struct CellColumns {
 
   int64_t count = 0, first_cell = 0, cells = 0;  // columns; the cells that they lie between
   const int64_t room;
-  Scratch<Device, Real> row;               // those of one row of cells, and what vectors read past them
-  Scratch<Device, Real> beyond;            // see Between
-  Scratch<Device, Whole> first, second;    // the cells that a column lies between, from that of `base`
-  Scratch<Device, int64_t> base;           // of a vector of columns
+  Scratch<Device, Real> row;             // those of one row of cells, and what vectors read past them
+  Scratch<Device, Real> beyond;          // see Between
+  Scratch<Device, Whole> first, second;  // the cells that a column lies between, from that of `base`
+  Scratch<Device, int64_t> base;         // of a vector of columns
 
   // How many numbers a row has, with what vectors reach past it.
   static int64_t room_for(int64_t columns) { return (columns + wide - 1) / wide * wide + 2 * wide; }

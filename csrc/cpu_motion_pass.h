@@ -6,17 +6,17 @@
 
 namespace davsr {
 
-constexpr int64_t kBand = 98304;  // pixels of a few frames at a time: they stay in the third-level cache
+constexpr int64_t kBand = 98304;   // pixels of a few frames at a time: they stay in the third-level cache
 constexpr int64_t kBandRows = 64;  // at least: more rows are sampled than are averaged
 
 // A frame that is averaged: where it, its neighbours and its motion lie, and where its mean goes.
 template <class Real>
 struct AveragedFrame {
   const Real* own;
-  const Real* image[MotionShape::kMost];  // of each step; null: there is none
-  const Real* motion;                     // [2, height, width], or of cells where it is raised
-  Real* mean;                             // its row `top`
-  Real *support, *weight;                 // of all rows, of step 0; null where they are not asked for
+  const Real* image[MotionShape::kMost];        // of each step; null: there is none
+  const Real* motion;                           // [2, height, width], or of cells where it is raised
+  Real* mean;                                   // its row `top`
+  Real *support, *weight;                       // of all rows, of step 0; null where they are not asked for
   int64_t plane, mean_plane, weight_step, top;  // from one channel to the next, and from one step
 };
 

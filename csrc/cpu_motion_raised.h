@@ -6,7 +6,7 @@
 
 namespace davsr {
 
-constexpr int64_t kStrip = 512;    // pixels of a row at a time: their samples stay in the second-level cache
+constexpr int64_t kStrip = 512;  // pixels of a row at a time: their samples stay in the second-level cache
 
 // Columns of a frame that are averaged together: the pixels, the cells that they lie between, and those cells' pixels.
 struct Strip {

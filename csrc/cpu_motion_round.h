@@ -15,8 +15,8 @@ static void motion_round_rows(const MotionRound& op, const Parallel& threads) {
   const auto* a = static_cast<const Real*>(op.a);
   parallel<Device>(threads, shape.batch * shape.height, [&](int64_t begin, int64_t end) {
     AveragePass<Device, Real, few> pass(shape, op.mismatch, op.reach, op.raised, threads);
-    FlattenedRows<Device, Real, false, few> rows(channels, width, *static_cast<const Real*>(op.step),
-                                                 static_cast<Real>(op.flat), threads);
+    FlattenedRows<Device, Real, false, few> rows(channels, width, *static_cast<const Real*>(op.step), static_cast<Real>(op.flat),
+                                                 threads);
     Scratch<Device, Real> mean(threads, channels * most * width);
     bands(shape, begin, end, [&](int64_t b, int64_t top, int64_t stop) {
       const int64_t above = top > 0 ? top - 1 : top, below = stop < shape.height ? stop + 1 : stop;
