@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from davsr.models.fixed_rounds import fixed_rounds
 from davsr.models.grouped_rounds import Averaging, parts_in_time, refine_in_groups
 from davsr.models.layers import Conv3x3, weights_channels_last
 from davsr.models.precision import empty_volume, like_weights, needs_gradient, share_memory, working_dtype
 from davsr.ops import (
     add_cells,
+    backend,
     conv3x3,
     flatten,
     motion_average,
@@ -28,6 +30,7 @@ from davsr.ops import (
     resize_flow,
     to_cells,
 )
+from davsr.physics.degradation import Degradation
 from davsr.physics.operator import Operator
 
 # Found by hand on cuts of the film and of the validation clips; results change slowly around them.
@@ -159,6 +162,10 @@ class MotionPrior(nn.Module):
         del x
         if stages is not None:
             stages["r_0"] = z.clone()
+        if learning and self.rounds and self._fixed(z, motion, alphas, degradation):
+            assert isinstance(degradation, Degradation)
+            how = Averaging(STEPS, MISMATCH, REACH, FLAT)
+            return fixed_rounds(z, y, motion, alphas[1:], momenta[1:], flattening[1:], degradation, how)
         previous = z.clone() if learning else empty_volume(z, *z.shape).copy_(z)
         mean = None if learning or self.trust is not None else empty_volume(z, *z.shape)
         for k in range(1, self.rounds + 1):
@@ -173,6 +180,16 @@ class MotionPrior(nn.Module):
                 previous, z = z, degradation.data_step(settled, y, alphas[k], out=settled)
                 del settled
         return z
+
+    def _fixed(self, z: Tensor, motion: Tensor, alphas: Tensor, degradation: Operator) -> bool:
+        """Whether the rounds have a derivative of their own: that of the frames and of what was observed alone."""
+        return (
+            self.trust is None
+            and not (motion.requires_grad or alphas.requires_grad)
+            and not torch.compiler.is_compiling()
+            and isinstance(degradation, Degradation)
+            and backend(z.device).name != "reference"
+        )
 
     def _in_place(
         self,

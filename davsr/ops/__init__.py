@@ -16,10 +16,17 @@ from davsr.ops._cells import add_cells, add_cells_reference, to_cells, to_cells_
 from davsr.ops._conv3x3 import conv3x3, conv3x3_reference, weights_stay
 from davsr.ops._deform_align import deform_align, deform_align_reference, one_source_channels
 from davsr.ops._extension import Backend, backend, log_backend
-from davsr.ops._flatten import flatten, flatten_reference
+from davsr.ops._flatten import flatten, flatten_gradient, flatten_reference
 from davsr.ops._fourier_division import fold_power, fourier_division, fourier_division_reference
 from davsr.ops._grid import clamped_to_border, resize_flow, sample, sampling_grid
-from davsr.ops._motion_average import motion_average, motion_average_reference, motion_mean
+from davsr.ops._motion_average import (
+    AverageKept,
+    motion_average,
+    motion_average_gradient,
+    motion_average_kept,
+    motion_average_reference,
+    motion_mean,
+)
 from davsr.ops._motion_parts import (
     motion_blend,
     motion_blend_reference,
@@ -30,6 +37,7 @@ from davsr.ops._motion_round import motion_round
 from davsr.ops._warp_between import warp_between, warp_between_reference
 
 __all__ = [
+    "AverageKept",
     "Axes",
     "Backend",
     "add_cells",
@@ -46,12 +54,15 @@ __all__ = [
     "deform_align",
     "deform_align_reference",
     "flatten",
+    "flatten_gradient",
     "flatten_reference",
     "fold_power",
     "fourier_division",
     "fourier_division_reference",
     "log_backend",
     "motion_average",
+    "motion_average_gradient",
+    "motion_average_kept",
     "motion_average_reference",
     "motion_blend",
     "motion_blend_reference",

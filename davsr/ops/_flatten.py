@@ -43,6 +43,12 @@ def flatten(x: Tensor, step: Tensor | float, *, flat: float, out: Tensor | None 
     return flattened
 
 
+def flatten_gradient(grad: Tensor, x: Tensor, step: Tensor, *, flat: float) -> Tensor:
+    """The gradient of x for that of ``flatten``'s result, where the op is compiled."""
+    of_x: Tensor = torch.ops.davsr.flatten_backward(grad, x, step, flat)[0]
+    return of_x
+
+
 def flatten_reference(x: Tensor, step: Tensor | float, *, flat: float) -> Tensor:
     """``flatten`` in plain PyTorch, differentiable by autograd."""
     _check(x, flat)

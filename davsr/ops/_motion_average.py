@@ -15,7 +15,7 @@ no mismatch and no weight. All are compiled, forward and backward.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,6 +65,47 @@ def motion_average(
     check_cell("motion_average", a, cell)
     mean, support, _ = torch.ops.davsr.motion_average(a, motion, list(cell), list(steps), mismatch, reach)
     return mean, support
+
+
+class AverageKept(NamedTuple):
+    """What an average made, for its gradient."""
+
+    mean: Tensor  # [b, c, T, H, W]
+    support: Tensor  # [b, T, H, W]
+    weight: Tensor  # [b, steps, T, h, w]
+
+
+def motion_average_kept(
+    a: Tensor,  # [b, c, T, H, W]
+    motion: Tensor,  # [b, T, 2, H, W]
+    *,
+    cell: tuple[int, int],
+    mismatch: float,
+    reach: float,
+    steps: Sequence[int],
+) -> AverageKept:
+    """``motion_average`` without trust, and the weights of the neighbours, where the op is compiled."""
+    _check_scales(mismatch, reach)
+    check("motion_average", a, motion, steps)
+    check_cell("motion_average", a, cell)
+    return AverageKept(*torch.ops.davsr.motion_average(a, motion, list(cell), list(steps), mismatch, reach))
+
+
+def motion_average_gradient(
+    d_mean: Tensor,  # [b, c, T, H, W]
+    a: Tensor,  # [b, c, T, H, W]
+    motion: Tensor,  # [b, T, 2, H, W]
+    kept: AverageKept,
+    *,
+    cell: tuple[int, int],
+    mismatch: float,
+    steps: Sequence[int],
+) -> Tensor:
+    """The gradient of a for that of the mean, of what ``motion_average_kept`` made."""
+    given: Tensor = torch.ops.davsr.motion_average_backward(
+        d_mean, None, a, motion, kept.weight, kept.mean, kept.support, list(cell), list(steps), mismatch
+    )
+    return given
 
 
 def motion_mean(

@@ -27,7 +27,7 @@ from davsr.physics.psf import (
     exposure_taps,
     spatial_taps,
 )
-from davsr.physics.solvers import conjugate_gradients, fourier_data_step
+from davsr.physics.solvers import alpha_per_sample, conjugate_gradients, fourier_data_step
 
 _FARTHEST = 4096  # HR frames or pixels that an LR one may reach
 Solver = Literal["auto", "separable", "fourier", "cg"]
@@ -189,17 +189,29 @@ class Degradation:
             raise ValueError(f"degradation.data_step: y must be {expected} for x {list(x.shape)}, got {list(y.shape)}")
         x = at_least_float32(x)
         y = y.to(x)
-        alpha = _per_sample(alpha, x)
+        alpha = alpha_per_sample(alpha, x)
         with full_precision(x):
             if self.solver == "fourier" and self.boundary == "circular":
                 z = fourier_data_step(x, y, alpha, self._time, self._plane)
                 return z if out is None else out.copy_(z)
             axes = self._axes(x)
             residual = y - self.apply(x) if axes is None else camera(x, axes, y)
-            step = self._solve(residual, alpha.view(-1, 1, 1, 1, 1))
-            if axes is not None:
-                return camera_adjoint(step, axes, x, out=out)
-            return self._time.adjoint(self._spatial_adjoint(step), dim=2, add=x, out=out)
+            return self._add_adjoint(x, self._solve(residual, alpha.view(-1, 1, 1, 1, 1)), out)
+
+    def data_step_gradient(
+        self, grad: Tensor, alpha: float | Tensor, *, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of x and y for that of `data_step`'s result, which is linear in both.
+
+        Of y (A A^T + alpha I)^-1 A g, of x what that leaves of g, g - A^T (...).
+
+        `out`: where to put that of x, possibly grad itself.
+        """
+        self._check("grad", grad, self.scale)
+        grad = at_least_float32(grad)
+        with full_precision(grad):
+            of_y = self._solve(self.apply(grad), alpha_per_sample(alpha, grad).view(-1, 1, 1, 1, 1))
+            return self._add_adjoint(grad, -of_y, out), of_y
 
     def residual(self, x: Tensor, y: Tensor) -> Tensor:
         """Root mean square of y - A x per batch entry and LR frame, [b, t]."""
@@ -237,6 +249,12 @@ class Degradation:
         factors = (self._time, *self._space)
         taps = tuple(tuple(factor.taps.weights.tolist()) for factor in factors)
         return Axes(taps, tuple(factor.taps.start for factor in factors), self.scale, self.boundary == "circular")
+
+    def _add_adjoint(self, x: Tensor, y: Tensor, out: Tensor | None) -> Tensor:
+        """x + A^T y."""
+        if (axes := self._axes(x)) is not None:
+            return camera_adjoint(y, axes, x, out=out)
+        return self._time.adjoint(self._spatial_adjoint(y), dim=2, add=x, out=out)
 
     def _spatial_adjoint(self, y: Tensor) -> Tensor:
         if isinstance(self._space, PlaneFactor):
@@ -329,22 +347,3 @@ def load_psf(path: str) -> Tensor:
         raise InputError(f"degradation.psf: {path} must hold numbers [k_h, k_w], got {held}")
     require_below("PSF_TAPS", array.size, f"degradation.psf: {path} has")
     return torch.from_numpy(np.array(array, dtype=np.float64))
-
-
-def _per_sample(alpha: float | Tensor, x: Tensor) -> Tensor:
-    if not isinstance(alpha, Tensor):
-        if not alpha > 0:
-            raise ValueError(f"degradation.data_step: alpha must be above 0, got {alpha}")
-        return x.new_full((x.shape[0],), alpha)
-    if alpha.dim() == 0:
-        alpha = alpha.expand(x.shape[0])
-    if alpha.shape != x.shape[:1]:
-        raise ValueError(f"degradation.data_step: alpha must be a number or [{x.shape[0]}], got {list(alpha.shape)}")
-    if alpha.device.type == "cpu" and not torch.compiler.is_compiling():
-        if bool(
-            (alpha <= 0).any()
-        ):  # not a number passes, and shows in the result: a diverged network tells so by its loss
-            raise ValueError(f"degradation.data_step: alpha must be above 0, got {alpha.tolist()}")
-        return alpha.to(x)
-    alpha = alpha.to(x)  # to look at values on a GPU is to wait for it: there a wrong one makes the result not a number
-    return torch.where(alpha > 0, alpha, torch.nan)

@@ -113,3 +113,23 @@ def _iterate(plane: PlaneFactor, r: Tensor, time: Tensor, alpha: Tensor, toleran
         rho, previous = inner(residual, z), rho
         direction = z + rho / previous.clamp_min(torch.finfo(r.dtype).tiny) * direction
     raise RuntimeError(f"degradation.solver: cg did not reach the relative residual {tolerance} in 1000 iterations")
+
+
+def alpha_per_sample(alpha: float | Tensor, x: Tensor) -> Tensor:
+    """Alpha [b] like x [b, ...], of a number or [b]; ValueError where it is not above 0."""
+    if not isinstance(alpha, Tensor):
+        if not alpha > 0:
+            raise ValueError(f"degradation.data_step: alpha must be above 0, got {alpha}")
+        return x.new_full((x.shape[0],), alpha)
+    if alpha.dim() == 0:
+        alpha = alpha.expand(x.shape[0])
+    if alpha.shape != x.shape[:1]:
+        raise ValueError(f"degradation.data_step: alpha must be a number or [{x.shape[0]}], got {list(alpha.shape)}")
+    if alpha.device.type == "cpu" and not torch.compiler.is_compiling():
+        if bool(
+            (alpha <= 0).any()
+        ):  # not a number passes, and shows in the result: a diverged network tells so by its loss
+            raise ValueError(f"degradation.data_step: alpha must be above 0, got {alpha.tolist()}")
+        return alpha.to(x)
+    alpha = alpha.to(x)  # to look at values on a GPU is to wait for it: there a wrong one makes the result not a number
+    return torch.where(alpha > 0, alpha, torch.nan)

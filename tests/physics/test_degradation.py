@@ -334,3 +334,17 @@ def test_long_axes_are_filtered_in_parts_that_sum_to_the_matrix(boundary: str, s
     torch.testing.assert_close(factor.adjoint(y, dim=dim), (matrix.T @ y.movedim(dim, -2)).movedim(-2, dim))
     (gradient,) = torch.autograd.grad(seen, x, y)
     torch.testing.assert_close(gradient, factor.adjoint(y, dim=dim))
+
+
+@pytest.mark.parametrize(("model", "boundary", "solver"), CASES)
+def test_the_data_step_s_gradient_is_autograd_s(model: tuple, boundary: str, solver: str) -> None:
+    degradation, x, y = make(model, boundary, solver)
+    alpha = torch.linspace(0.003, 0.01, len(x), dtype=x.dtype)
+    leaves = [v.clone().requires_grad_() for v in (x, y)]
+    grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=x.dtype)
+    expected = torch.autograd.grad(degradation.data_step(*leaves, alpha), leaves, grad)
+    torch.testing.assert_close(degradation.data_step_gradient(grad, alpha), expected)
+    into = grad.clone()
+    of_x, of_y = degradation.data_step_gradient(into, alpha, out=into)
+    assert of_x.data_ptr() == into.data_ptr()
+    torch.testing.assert_close((into, of_y), expected)
