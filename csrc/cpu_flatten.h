@@ -41,8 +41,8 @@ struct FlattenedRows {
 
   DAVSR_FN void slopes(const Real* x, const Real* g, int64_t plane, int64_t below, Real* inverse_of, Real* turn_of) const {
     const auto pixel = [&](int64_t i, int64_t to_right) {
-      const auto at = Slopes<CpuPixel<Device>, Real>::of(x + i, gradient ? g + i : nullptr, few ? few : channels, plane, to_right,
-                                                         below, flat);
+      const auto at = Slopes<CpuPixel<Device>, Real>::template of<gradient>(x + i, gradient ? g + i : nullptr,
+                                                                            few ? few : channels, plane, to_right, below, flat);
       inverse_of[i] = at.inverse;
       if (gradient) turn_of[i] = at.turn;
     };
@@ -92,8 +92,13 @@ struct FlattenedRows {
     }
     Real sum = 0;
     if (gradient) {  // g . D^T (u / sqrt q) = (u . v) / sqrt q, and (u . v) / q is there
-      DAVSR_NO_ALIAS
-      for (int64_t i = 0; i < width; ++i) sum -= turn[i] / inverse[i];
+      typename Device::template Lanes<Real> sums{};
+      constexpr int wide = Device::template lanes<Real>;
+      int64_t i = 0;
+      for (; i + wide <= width; i += wide)
+        sums += Device::template pack<Real, wide>(turn + i) / Device::template pack<Real, wide>(inverse + i);
+      for (; i < width; ++i) sum -= turn[i] / inverse[i];
+      sum -= Device::template sum<Real, wide>(sums);
     }
     return sum;
   }

@@ -15,13 +15,15 @@ struct Slopes {
   Real inverse;  // 1 / sqrt q
   Real turn;     // (u . v) / q
 
+  template <bool gradient>  // known where it is compiled, as the number of channels may be: of rows vectors are made
   static DAVSR_FN Slopes of(const Real* x, const Real* g, int64_t channels, int64_t plane, int64_t to_right, int64_t below,
                             Real flat) {
     Real q = flat * flat, both = 0;
-    for (int64_t c = 0; c < channels * plane; c += plane) {
+    for (int64_t n = 0; n < channels; ++n) {
+      const int64_t c = n * plane;
       const Real across = x[c + to_right] - x[c], down = x[c + below] - x[c];
       q += across * across + down * down;
-      if (g) both += across * (g[c + to_right] - g[c]) + down * (g[c + below] - g[c]);
+      if (gradient) both += across * (g[c + to_right] - g[c]) + down * (g[c + below] - g[c]);
     }
     return {Real(1) / Device::template root<Real>(q), both / q};
   }

@@ -208,8 +208,10 @@ struct FlattenPixel {
     const int64_t own = shape.at(pixel.b, pixel.p) + pixel.y * shape.width + pixel.x;
     const int64_t right = pixel.x + 1 < shape.width ? 1 : 0, below = pixel.y + 1 < shape.height ? shape.width : 0;
     const auto slopes = [&](int64_t at, int64_t to_right, int64_t to_below) {
-      return Slopes<Device, Real>::of(x + at, grad ? grad + at : nullptr, shape.channels, shape.plane(), to_right, to_below,
-                                      flat);
+      return grad ? Slopes<Device, Real>::template of<true>(x + at, grad + at, shape.channels, shape.plane(), to_right, to_below,
+                                                            flat)
+                  : Slopes<Device, Real>::template of<false>(x + at, nullptr, shape.channels, shape.plane(), to_right, to_below,
+                                                             flat);
     };
     const Slopes<Device, Real> here = slopes(own, right, below);
     Slopes<Device, Real> left{0, 0}, above{0, 0};
