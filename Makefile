@@ -59,7 +59,7 @@ gpu:
 
 # Training data to take there: data/pack, at most 55 MB.
 pack: $(READY)
-	$(BIN)/python .ci/pack.py -opt options/train/davsr_tiny_frames.yml --out data/pack
+	$(BIN)/python .ci/pack.py -opt options/train/prior_clips.yml --out data/pack
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

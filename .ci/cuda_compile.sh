@@ -65,6 +65,12 @@ for pack in fLi4 4HalfELi8 8BFloat16ELi8; do
   fi
 done
 
+# Nothing here is a byte: what moves by bytes was split by the compiler, which ptxas of CUDA 13.0 put together wrongly.
+if grep -E '(ld|st)\.global[a-z0-9.]*[usb]8[[:space:]]' "$work/kernels.ptx" | head -3 | grep .; then
+  echo "cuda: a kernel moves single bytes, see Cuda::copy"
+  exit 1
+fi
+
 if ! "$python" -c 'import torch' 2> /dev/null; then
   echo "cuda: kernels for sm_80 and sm_90 compile; $python has no torch, the launching file was not compiled"
   exit 0

@@ -3,12 +3,12 @@
 # accesses, measure, and train for what is left. Stops at the first failure of the first two. Without a GPU, but with a
 # CUDA build of torch and nvcc, it builds, links and imports the whole extension and says that nothing ran.
 #
-#     make gpu            PYTHON=python3 OUT=results/gpu MINUTES=9 OPTIONS=options/train/davsr_tiny_pack.yml
+#     make gpu            PYTHON=python3 OUT=results/gpu MINUTES=9 OPTIONS=options/train/prior_pack.yml
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"
 out="${OUT:-results/gpu}"
-options="${OPTIONS:-options/train/davsr_tiny_pack.yml}"
+options="${OPTIONS:-options/train/prior_pack.yml}"
 end=$(($(date +%s) + 60 * ${MINUTES:-9}))
 left() { echo $((end - $(date +%s))); }
 mkdir -p "$out"

@@ -1,10 +1,10 @@
 """Training data small enough to travel to a machine with a GPU: crops of the sources of an option file, as WebP frames.
 
-    python .ci/pack.py -opt options/train/davsr_tiny_frames.yml --out data/pack --megabytes 55
+    python .ci/pack.py -opt options/train/prior_clips.yml --out data/pack --megabytes 55
 
 Two thirds are runs of frames cropped from the moving sources, those that change most of a few; one third pieces of
 photographs. What is written is read like any folder of clips and any folder of photographs:
-options/train/davsr_tiny_pack.yml.
+options/train/prior_pack.yml.
 """
 
 from __future__ import annotations

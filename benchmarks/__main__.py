@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
     device = torch.device(args.device)
     torch.backends.cudnn.benchmark = device.type == "cuda"
+    torch.backends.cudnn.allow_tf32 = False  # results must agree to float32
     facts = machine(device)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
     report: dict[str, Any] = {

@@ -11,16 +11,36 @@ namespace davsr {
 template <class Unit>
 void run_units(int64_t count, const Unit& unit, cudaStream_t stream);
 
+template <size_t bytes>
+struct Bytes;
+template <>
+struct Bytes<2> {
+  using type = unsigned short;
+};
+template <>
+struct Bytes<4> {
+  using type = unsigned int;
+};
+template <>
+struct Bytes<8> {
+  using type = uint2;
+};
+template <>
+struct Bytes<16> {
+  using type = uint4;
+};
+
 struct Cuda : OneLane<Cuda> {
+  // In one instruction, of memory that is aligned to it. Of memcpy nvcc 13.0 made moves of bytes for a single half, and
+  // ptxas put them together wrongly.
   template <size_t bytes>
   static DAVSR_FN void copy(void* to, const void* from) {
 #if defined(__CUDA_ARCH__)
-    if constexpr (bytes == 16) {
-      *static_cast<uint4*>(to) = *static_cast<const uint4*>(from);
-      return;
-    }
-#endif
+    using Unit = typename Bytes<bytes>::type;
+    *static_cast<Unit*>(to) = *static_cast<const Unit*>(from);
+#else
     memcpy(to, from, bytes);
+#endif
   }
   template <class Real>
   static DAVSR_FN void add_one(Real* to, Real value) {

@@ -101,6 +101,7 @@ class Degradation:
             rows, columns = (AxisFactor(t, s, boundary) for t, s in zip(spatial, self.scale[1:], strict=True))
             self._space = (rows, columns)
         self._by_axes = self._described_by_axes()
+        self._still: Degradation | None = None
         self.solver = self._choose(solver)
 
     @classmethod
@@ -125,12 +126,13 @@ class Degradation:
 
     def spatial(self) -> Degradation:
         """The spatial part of A alone: what it does to a still picture, (1, s_h, s_w)."""
-        still = copy.copy(self)
-        still.scale = (1, *self.scale[1:])
-        still.exposure, still.phase = 1.0, 0
-        still._time = AxisFactor(exposure_taps(1.0, 0), 1, self.boundary)
-        still._by_axes = still._described_by_axes()
-        return still
+        if self._still is None:  # kept, and with it the bases of the sizes that it has seen
+            still = self._still = copy.copy(self)
+            still.scale = (1, *self.scale[1:])
+            still.exposure, still.phase = 1.0, 0
+            still._time = AxisFactor(exposure_taps(1.0, 0), 1, self.boundary)
+            still._by_axes = still._described_by_axes()
+        return self._still
 
     def __call__(self, x: Tensor) -> Tensor:
         """A x, see `apply`."""

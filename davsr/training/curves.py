@@ -97,9 +97,10 @@ def _panel(title: str, curves: dict[str, list[tuple[float, float]]], logarithmic
         row = height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
         return round(column), round(min(max(row, -_FAR), _FAR))
 
-    for y in np.linspace(y_low, y_high, 5):
+    ticks = np.linspace(y_low, y_high, 5)
+    for y, text in zip(ticks, tick_labels(10**ticks if logarithmic else ticks), strict=True):
         cv2.line(image, place(x_low, y), place(x_high, y), _GREY, 1)
-        _write(image, f"{10**y if logarithmic else y:.3g}", (4, place(x_low, y)[1] + 4))
+        _write(image, text, (4, place(x_low, y)[1] + 4))
     for x in np.linspace(x_low, x_high, 4):
         text = f"{x / 1000:.4g}k" if x_high >= 10_000 else f"{x:.0f}"
         _write(image, text, (min(place(x, y_low)[0] - 8, width - 8 * len(text)), height - 10))
@@ -113,6 +114,15 @@ def _panel(title: str, curves: dict[str, list[tuple[float, float]]], logarithmic
             _write(image, name, (column, 20), colour)
             column += 7 * len(name) + 14
     return image
+
+
+def tick_labels(values: np.ndarray) -> list[str]:
+    """Numbers of an axis with three digits, or as many as tell them apart; at most six."""
+    for digits in range(3, 7):
+        labels = [f"{value:.{digits}g}" for value in values]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def _bounds(values: np.ndarray, logarithmic: bool) -> tuple[float, float]:

@@ -289,6 +289,7 @@ def test_the_spatial_part_is_what_a_does_to_a_clip_that_stands_still():
         video = picture.expand(-1, -1, 4 * A.scale[0], -1, -1)
         torch.testing.assert_close(A.apply(video)[:, :, 1:2], A.spatial().apply(picture))
         assert A.spatial().largest_eigenvalue() >= A.largest_eigenvalue() and A.scale[0] > 1  # A itself stays as it is
+        assert A.spatial() is A.spatial()  # its bases are computed once
 
 
 @pytest.mark.parametrize("scale", [(3, 4, 4), (2, 4, 4)], ids=str)

@@ -6,11 +6,12 @@ import json
 import math
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
 from davsr.models.davsr import DAVSR
-from davsr.training.curves import draw_curves
+from davsr.training.curves import draw_curves, tick_labels
 from davsr.training.losses import charbonnier, psnr_loss
 from davsr.training.optimizer import AveragedModel, learning_rate, make_optimizer, set_rates
 from tests.runs import options
@@ -72,6 +73,12 @@ def test_curves_of_negative_losses_are_drawn_too(tmp_path):
         (tmp_path / "curves.png").unlink()
     blue = [(picture[..., 0].astype(int) - picture[..., 2] > 60).any() for picture in pictures]
     assert blue == [True, True]
+
+
+def test_numbers_of_an_axis_are_told_apart():
+    assert tick_labels(np.linspace(24.86, 25.02, 5)) == ["24.86", "24.9", "24.94", "24.98", "25.02"]
+    assert tick_labels(np.array([0.001, 0.01, 0.1])) == ["0.001", "0.01", "0.1"]
+    assert len(tick_labels(np.full(3, 2.0))) == 3
 
 
 def test_psnr_loss_counts_frames_alike():
