@@ -128,8 +128,7 @@ class Degradation:
         """The spatial part of A alone: what it does to a still picture, (1, s_h, s_w)."""
         if self._still is None:  # kept, and with it the bases of the sizes that it has seen
             still = self._still = copy.copy(self)
-            still.scale = (1, *self.scale[1:])
-            still.exposure, still.phase = 1.0, 0
+            still.scale, still.exposure, still.phase = (1, *self.scale[1:]), 1.0, 0
             still._time = AxisFactor(exposure_taps(1.0, 0), 1, self.boundary)
             still._by_axes = still._described_by_axes()
         return self._still
