@@ -85,6 +85,7 @@ class BuildExtension(build_ext):
             "schema.cpp",
             "cpu.cpp",
             "cpu_camera.cpp",
+            "cpu_fusion.cpp",
             "cpu_motion.cpp",
             *(["cuda.cpp"] if torch.with_cuda else []),
         )

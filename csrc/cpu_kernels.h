@@ -159,6 +159,25 @@ struct WarpBetween {
   int64_t out_batch, out_frame, out_channel;  // strides; rows and planes are dense
 };
 
+// Cells of 4x4 pixels [batch, height, width, 3 * 48 + known_channels] of frames [batch, 3, 4 height, 4 width], whose
+// planes are dense, and of `known` [batch, known_channels, height, width].
+struct FusionCells {
+  int64_t batch, height, width, known_channels;
+  const float *z, *picture, *detail, *known;
+  int64_t picture_batch, detail_batch;  // strides
+  float* out;
+  float gain;
+};
+
+// Frames like z, from cells [batch, height, width, 64]: 48 that are added, 16 shares; trust [batch, height, width].
+struct FusionPixels {
+  int64_t batch, height, width;
+  const float *z, *picture, *detail, *cells, *trust;
+  int64_t picture_batch, detail_batch;
+  float* out;
+  float half, gain;
+};
+
 // One axis of a camera: LR sample i is the sum over its taps k of weight[k] times HR sample place(scale i + k).
 struct CameraAxis {
   int64_t scale, samples;  // samples: of the LR side
@@ -201,6 +220,8 @@ struct CpuKernels {
   void (*to_cells)(const ToCells&, const Parallel&);
   void (*add_cells)(const AddCells&, const Parallel&);
   void (*warp_between)(const WarpBetween&, const Parallel&);
+  void (*fusion_cells)(const FusionCells&, const Parallel&);
+  void (*fusion_pixels)(const FusionPixels&, const Parallel&);
   void (*camera)(const Camera&, bool doubles, const Parallel&);
   void (*camera_adjoint)(const Camera&, bool doubles, const Parallel&);
 };

@@ -7,6 +7,7 @@
 #include "cpu_deform_align.h"
 #include "cpu_flatten.h"
 #include "cpu_fourier_division.h"
+#include "cpu_fusion.h"
 #include "cpu_motion_average_gradient.h"
 #include "cpu_motion_gradient.h"
 #include "cpu_motion_pass.h"
@@ -61,6 +62,8 @@ static CpuKernels kernels_of() {
       [](const ToCells& op, const Parallel& threads) { to_cells<Device>(op, threads); },
       [](const AddCells& op, const Parallel& threads) { add_cells<Device>(op, threads); },
       [](const WarpBetween& op, const Parallel& threads) { warp_between<Device>(op, threads); },
+      [](const FusionCells& op, const Parallel& threads) { fusion_cells<Device>(op, threads); },
+      [](const FusionPixels& op, const Parallel& threads) { fusion_pixels<Device>(op, threads); },
       [](const Camera& op, bool doubles, const Parallel& threads) {
         doubles ? camera<Device, double>(op, threads) : camera<Device, float>(op, threads);
       },

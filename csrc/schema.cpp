@@ -58,6 +58,14 @@ TORCH_LIBRARY(davsr, m) {
   m.def(
       "warp_between_(Tensor(a!) out, Tensor video, Tensor before, Tensor after, int[] low, float[] share, str? level=None) -> "
       "()");
+  // z, picture, detail [n, 3, 4 h, 4 w], known [n, k, h, w] -> cells [n, h, w, 144 + k]; cells [n, h, w, 64] and trust
+  // [n, 1, h, w] -> frames like z; on the CPU alone, float32, without derivative.
+  m.def(
+      "fusion_cells(Tensor z, Tensor picture, Tensor detail, Tensor known, float gain, str? level=None) -> "
+      "Tensor");
+  m.def(
+      "fusion_pixels(Tensor z, Tensor picture, Tensor detail, Tensor cells, Tensor trust, float half, float gain, "
+      "str? level=None) -> Tensor");
   // A of three axes: time, rows, columns, as taps at start, start + 1, ... from HR sample scale i on. A x or y - A x,
   // and A^T y or x + A^T y; on the CPU alone. x [b, c, T, H, W], y [b, c, t, h, w].
   m.def(

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davsr.models.layers import Conv3x3, ResidualBlocks, weights_channels_last
@@ -21,8 +20,9 @@ from davsr.models.precision import like_weights, needs_gradient
 from davsr.models.prior import Observation, Prior
 from davsr.models.prior_in_parts import enhance_in_parts
 from davsr.models.shown import Seen, Shown, restore_pictures, shown_at
-from davsr.models.trunk import CELL, PictureTrunk, cell_deviations, cells_of_pixels, mean_around, pixels_of_cells
+from davsr.models.trunk import CELL, GAIN, PictureTrunk
 from davsr.models.warp import warp
+from davsr.ops import cell_deviations, fusion_cells, fusion_pixels, mean_around
 from davsr.options import EnhancementOptions
 from davsr.physics.operator import Operator
 
@@ -157,7 +157,7 @@ class Recurrence(nn.Module):
 
     def own(self, features: Tensor, sharp: Tensor) -> Tensor:
         """Features [n, c, h, w] of LR frames with what the rounds' frames at their times [n, 3, H, W] add to them."""
-        cells = like_weights(cell_deviations(sharp), self).contiguous(memory_format=torch.channels_last)
+        cells = like_weights(cell_deviations(sharp, GAIN), self).contiguous(memory_format=torch.channels_last)
         return features + self.sharp(cells)
 
     def carry(
@@ -227,28 +227,17 @@ class Fusion(nn.Module):
     def forward(self, z: Tensor, shown: Shown, sigma: Tensor) -> Tensor:
         """z [n, 3, H, W], sigma [n] -> [n, 3, H, W]."""
         n, _, h, w = shown.speed.shape
-        difference = shown.picture - z
-        constants = torch.stack([2 * shown.distance, 100 * sigma], dim=1)
-        parts = [
-            cell_deviations(z),
-            cell_deviations(shown.detail),
-            shown.features,
-            shown.speed / 4,
-            8 * shown.mismatch,
-            constants.view(n, 2, 1, 1).expand(n, 2, h, w),
-            cells_of_pixels(difference),
-        ]
-        x = like_weights(torch.cat([part.to(z.dtype) for part in parts], dim=1), self)
-        x = self.last(self.body(x.contiguous(memory_format=torch.channels_last)))
-        added, share = x.to(z.dtype).split([3 * CELL**2, CELL**2], dim=1)
-        # Of the picture that the LR frames show, pixel by pixel; bounded: motion may be faster than any it learned from
-        share = F.pixel_shuffle(share, CELL).clamp(0, 1)
-        detail = pixels_of_cells(added)
-        enhancement = HALF * shown.detail + share * difference + detail
+        constants = torch.stack([2 * shown.distance, 100 * sigma], dim=1).view(n, 2, 1, 1).expand(n, 2, h, w)
+        parts = [shown.features, shown.speed / 4, 8 * shown.mismatch, constants]
+        known = torch.cat([part.to(z.dtype) for part in parts], dim=1)
+        x = like_weights(fusion_cells(z, shown.picture, shown.detail, known, gain=GAIN), self)
+        # What is added, and how much of the picture that the LR frames show, pixel by pixel; that is bounded: motion
+        # may be faster than any it learned from.
+        x = self.last(self.body(x.contiguous(memory_format=torch.channels_last))).to(z.dtype)
         slow = ((UNKNOWN_SPEED - shown.speed) / (UNKNOWN_SPEED - LEARNED_SPEED)).clamp(0, 1)
-        square = mean_around(F.avg_pool2d(detail.square().mean(dim=1, keepdim=True), CELL))
-        known = slow * ((4 - square / USUAL_DETAIL**2) / 3).clamp(0, 1)
-        return z + F.interpolate(known, z.shape[2:], mode="bilinear", align_corners=False) * enhancement
+        square = mean_around(x[:, : 3 * CELL**2].square().mean(dim=1, keepdim=True)) / GAIN**2
+        trust = slow * ((4 - square / USUAL_DETAIL**2) / 3).clamp(0, 1)
+        return fusion_pixels(z, shown.picture, shown.detail, x, trust, half=HALF, gain=GAIN)
 
 
 def _joined(*parts: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from davsr.models.layers import Conv3x3, ResidualBlock, weights_channels_last
 from davsr.models.precision import like_weights
 from davsr.models.prior import Observation, Prior
+from davsr.ops import cell_deviations
 
 CELL = 4  # pixels a side
-_GAIN = 4.0  # brings the deviations in a cell to about one
+GAIN = 4.0  # brings the deviations in a cell to about one
 
 
 class PictureTrunk(nn.Module):
@@ -39,7 +40,7 @@ class PictureTrunk(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames [n, 3, H, W], sides multiples of 4 -> features [n, channels, H / 4, W / 4]."""
-        x = like_weights(cell_deviations(frames), self).contiguous(memory_format=torch.channels_last)
+        x = like_weights(cell_deviations(frames, GAIN), self).contiguous(memory_format=torch.channels_last)
         features: Tensor = self.blocks(self.entry(x, slope=0.1))
         return features
 
@@ -65,25 +66,6 @@ class PictureEnhancement(Prior):
         return z + detail.unflatten(0, (z.shape[0], -1)).transpose(1, 2)
 
 
-def cell_deviations(frames: Tensor) -> Tensor:
-    """Frames [n, 3, H, W] -> cells [n, 48, H / 4, W / 4], as deviations from the mean of the cells around.
-
-    So what the network sees does not depend on the shade of a place, yet it sees how one cell differs from the next.
-    """
-    level = mean_around(F.avg_pool2d(frames, CELL))
-    return _GAIN * (F.pixel_unshuffle(frames, CELL) - level.repeat_interleave(CELL**2, dim=1))
-
-
-def mean_around(cells: Tensor) -> Tensor:
-    """Means of [n, c, h, w] over 3x3 neighbours, those inside."""
-    return F.avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
-
-
-def cells_of_pixels(deviations: Tensor) -> Tensor:
-    """Deviations [n, 3, 4 h, 4 w] -> in cells [n, 48, h, w]; `pixels_of_cells` undoes it."""
-    return _GAIN * F.pixel_unshuffle(deviations, CELL)
-
-
 def pixels_of_cells(cells: Tensor) -> Tensor:
     """Deviations in cells [n, 48, h, w] -> [n, 3, 4 h, 4 w]."""
-    return F.pixel_shuffle(cells, CELL) / _GAIN
+    return F.pixel_shuffle(cells, CELL) / GAIN

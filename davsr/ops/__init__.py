@@ -18,6 +18,14 @@ from davsr.ops._deform_align import deform_align, deform_align_reference, one_so
 from davsr.ops._extension import Backend, backend, log_backend
 from davsr.ops._flatten import flatten, flatten_gradient, flatten_reference
 from davsr.ops._fourier_division import fold_power, fourier_division, fourier_division_reference
+from davsr.ops._fusion import (
+    cell_deviations,
+    fusion_cells,
+    fusion_cells_reference,
+    fusion_pixels,
+    fusion_pixels_reference,
+    mean_around,
+)
 from davsr.ops._grid import clamped_to_border, resize_flow, sample, sampling_grid
 from davsr.ops._motion_average import (
     AverageKept,
@@ -48,6 +56,7 @@ __all__ = [
     "camera_adjoint_reference",
     "camera_compiled",
     "camera_reference",
+    "cell_deviations",
     "clamped_to_border",
     "conv3x3",
     "conv3x3_reference",
@@ -59,7 +68,12 @@ __all__ = [
     "fold_power",
     "fourier_division",
     "fourier_division_reference",
+    "fusion_cells",
+    "fusion_cells_reference",
+    "fusion_pixels",
+    "fusion_pixels_reference",
     "log_backend",
+    "mean_around",
     "motion_average",
     "motion_average_gradient",
     "motion_average_kept",
