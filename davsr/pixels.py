@@ -86,8 +86,8 @@ def put_frame(frame: Tensor, place: npt.NDArray[np.uint16]) -> None:
     Raises:
         FloatingPointError: a value is not finite.
     """
-    for plane, out in zip(frame.float().cpu(), place, strict=True):
-        values = plane.numpy()
+    for plane, out in zip(frame, place, strict=True):
+        values = plane.float().cpu().numpy()
         # A sum in double precision is finite where every value is.
         if values.size and not math.isfinite(cv2.norm(values, cv2.NORM_L1)):
             raise FloatingPointError("restoration: the model returned values that are not finite")

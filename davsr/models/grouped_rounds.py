@@ -56,14 +56,16 @@ def refine_in_groups(
     by_itself = exposed_by_itself(degradation)
     frames = s_t * y.shape[2]
     z: Tensor | None = None
-    for part, x in zip(parts_in_time(frames, s_t), start, strict=True):
+    for part in parts_in_time(frames, s_t):
+        x = next(start)
         if z is None:
             z = empty_volume(y, *x.shape[:2], frames, *x.shape[3:], dtype=dtype)
         if by_itself:
             degradation.data_step(x, y[:, :, part.start // s_t : part.stop // s_t], alphas[0], out=x)
         z[:, :, part] = x
-    if z is None:
-        raise ValueError("rounds: y must have frames, got none")
+        del x  # before the next one takes memory
+    if z is None or next(start, None) is not None:  # its end is asked for: it would hold memory until then
+        raise ValueError(f"rounds: x must have parts of the {y.shape[2]} LR frames of y, and those have frames")
     if not by_itself:
         degradation.data_step(z, y, alphas[0], out=z)
     previous = empty_volume(z, *z.shape).copy_(z)

@@ -133,16 +133,21 @@ def interpolate_in_parts(
     """The same, n frames at a time, [b, c, n, H, W]: few LR frames at HR size are there at once."""
     b, t, c, h, w = lq.shape
     size = (h * scale[0], w * scale[1])
-    first, frames = 0, lq.new_empty(b, 0, c, *size)  # LR frames at HR size, from number `first` on
-    for begin in range(0, len(times), n):
-        some = times[begin : begin + n]
-        low, stop = int(some[0]), min(int(some[-1]) + 2, t)
-        new = lq[:, first + frames.shape[1] : stop]
-        kept = frames[:, low - first :]
-        frames, first = torch.cat([kept, resize_bicubic(new, size)], dim=1) if new.shape[1] else kept.contiguous(), low
+    parts = [times[begin : begin + n] for begin in range(0, len(times), n)]
+    spans = [(int(some[0]), min(int(some[-1]) + 2, t)) for some in parts]
+    frames = lq.new_empty(b, max(stop - low for low, stop in spans), c, *size)  # LR frames at HR size
+    first = known = 0  # it has those from first, ..., known - 1
+    for some, (low, stop) in zip(parts, spans, strict=True):
+        for j in range(low, stop):
+            if j >= known:
+                frames[:, j - low] = resize_bicubic(lq[:, j : j + 1], size)[:, 0]
+            elif low > first:
+                frames[:, j - low] = frames[:, j - first]
+        first, known = low, stop
         made = lq.new_empty(b, c, len(some), *size)
         _put_between(frames, first, some, flow_01, flow_10, made.transpose(1, 2))
         yield made
+        del made  # before the next one takes memory
 
 
 def _put_between(frames: Tensor, first: int, times: Times, flow_01: Tensor, flow_10: Tensor, result: Tensor) -> None:
