@@ -10,13 +10,11 @@
 #pragma once
 
 #include "cpu_motion_average.h"
-#include "cpu_motion_cells.h"
-#include "cpu_motion_spread.h"
+#include "cpu_motion_sample_gradient.h"
 
 namespace davsr {
 
 constexpr int64_t kGradientStrip = 512;  // pixels of a row at a time
-constexpr int64_t kRowsTogether = 8;     // of one neighbour: what they sample stays in the first-level cache
 
 // Columns of a frame whose cells are finished together: those cells, their pixels, and the pixels between them.
 struct CellStrip {
@@ -236,93 +234,6 @@ struct WeightGradientPass {
   }
 };
 
-// What other frames sampled of one frame: `colours` of them from channel `channel` on.
-template <class Device, class Real, int colours>
-struct SampleGradientPass {
-  using F = typename Device::template Lanes<Real>;
-  static constexpr int wide = Device::template lanes<Real>;
-
-  const MotionAverageBackward& op;
-  const MotionShape& shape;
-  const int64_t room;
-  SampledRow<Device, Real> row;
-  CellColumns<Device, Real> columns;
-  SpreadRows<Device, Real> rows;
-  Scratch<Device, Real> raised;         // [steps][2][room]: weights of two rows of cells at every column
-  Scratch<Device, Real> spread;         // [steps][room]: D at every column
-  int64_t kept[MotionShape::kMost][2];  // numbers of the rows of cells in `raised`
-
-  SampleGradientPass(const MotionAverageBackward& backward, const Parallel& threads)
-      : op(backward),
-        shape(backward.shape),
-        room(CellColumns<Device, Real>::room_for(shape.width)),
-        row(shape, 0, shape.width, threads),
-        columns(shape, 0, shape.width, threads),
-        rows(shape.width, shape.height + 1, threads),
-        raised(threads, 2 * shape.steps * room),
-        spread(threads, shape.steps * room) {
-    Clear<Device, Real>::run(spread.data, shape.steps * room);  // and so it stays beyond the last cell
-  }
-
-  void add_frame(int64_t b, int64_t f, int64_t channel) {
-    for (auto& numbers : kept) numbers[0] = numbers[1] = -1;
-    Clear<Device, Real>::run(rows.sums.data, (rows.most * shape.width + 1) * 8);
-    for (int64_t first = 0; first < shape.height; first += kRowsTogether)
-      for (int k = 0; k < shape.steps; ++k)
-        for (int64_t y = first; shape.has(f - shape.step[k]) && y < first + kRowsTogether && y < shape.height; ++y)
-          add_row(b, f, y, k, channel);
-    Real* to = static_cast<Real*>(op.d_a) + shape.at(b, f) + channel * shape.plane();
-    for (int64_t y = 0; y < shape.height; ++y) rows.template fold<colours>(y, shape.plane(), to + y * shape.width);
-  }
-
-  const Real* raise(int64_t b, int64_t p, int k, int64_t r) {
-    Real* to = raised.data + (2 * k + (r & 1)) * room;
-    if (kept[k][r & 1] != r) {
-      kept[k][r & 1] = r;
-      __builtin_memcpy(columns.row.data, static_cast<const Real*>(op.weight) + shape.cell_at(b, k, p) + r * shape.cells_w,
-                       static_cast<size_t>(shape.cells_w) * sizeof(Real));
-      columns.raise(to);
-    }
-    return to;
-  }
-
-  void spread_row(int64_t b, int64_t p, int k, int64_t r) {
-    Real* to = spread.data + k * room;
-    if (r < shape.cells_h)
-      spread_cells<Device, Real>(static_cast<const Real*>(op.d_error) + shape.cell_at(b, k, p) + r * shape.cells_w, shape.cells_w,
-                                 shape.cell_w, to);
-    else
-      Clear<Device, Real>::run(to, room);
-  }
-
-  // What row y of the frame that samples frame f at step k leaves there.
-  void add_row(int64_t b, int64_t f, int64_t y, int k, int64_t channel) {
-    const int64_t p = f - shape.step[k], pixel = y * shape.width, plane = shape.plane();
-    const Between<Real> at = between<Real>(y, shape.height, shape.cells_h);
-    const Real *upper = raise(b, p, k, at.first), *lower = raise(b, p, k, at.second), *d_error = spread.data + k * room;
-    if (y % shape.cell_h == 0) spread_row(b, p, k, y / shape.cell_h);
-    const F beyond = Device::template splat<Real>(at.beyond);
-    const Real* support = static_cast<const Real*>(op.support) + (b * shape.frames + p) * shape.pixels() + pixel;
-    const Real* d_mean = static_cast<const Real*>(op.d_mean) + shape.at(b, p) + channel * plane + pixel;
-    const Real* own = static_cast<const Real*>(op.a) + shape.at(b, p) + channel * plane + pixel;
-    const Real* image = static_cast<const Real*>(op.a) + shape.at(b, f) + channel * plane;
-    row.locate(op.motion, b, p, y, shape.step[k]);
-    for (int64_t i = 0; i < shape.width; i += wide) {
-      const int count = row.lanes(i);
-      const F high = Device::template pack<Real, wide>(upper + i);
-      const F weight = high + beyond * (Device::template pack<Real, wide>(lower + i) - high);
-      const F share = weight / load_some<Device, Real>(support + i, count), d = Device::template pack<Real, wide>(d_error + i);
-      F value[colours], down, right;
-      const auto there = row.template read_there<colours>(image, i, rows.first, value, down, right);
-#pragma GCC unroll 3
-      for (int c = 0; c < colours; ++c)
-        value[c] = d * (value[c] - load_some<Device, Real>(own + c * plane + i, count)) +
-                   share * load_some<Device, Real>(d_mean + c * plane + i, count);
-      rows.template add<colours>(there, down, right, value, count);
-    }
-  }
-};
-
 template <class Device, class Real, int few>
 static void motion_average_backward_frames(const MotionAverageBackward& op, const Parallel& threads) {
   const MotionShape& shape = op.shape;
@@ -339,11 +250,10 @@ static void motion_average_backward_frames(const MotionAverageBackward& op, cons
       }
     }
   });
+  const SampleGradient left{shape, op.a, op.motion, op.weight, op.support, op.d_mean, op.d_error, 1, op.d_a};
   parallel<Device>(threads, shape.batch * shape.frames, [&](int64_t begin, int64_t end) {
-    constexpr int together = few ? few : 1;
-    SampleGradientPass<Device, Real, together> pass(op, threads);
-    for (int64_t frame = begin; frame < end; ++frame)
-      for (int64_t c = 0; c < shape.channels; c += together) pass.add_frame(frame / shape.frames, frame % shape.frames, c);
+    SampleGradientPass<Device, Real, few ? few : 1, true, true> pass(left, threads);
+    for (int64_t frame = begin; frame < end; ++frame) pass.add(frame / shape.frames, frame % shape.frames);
   });
 }
 

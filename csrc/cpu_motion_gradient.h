@@ -1,59 +1,9 @@
-// The gradients of cpu_motion_average.h. Every frame has one owner, who also gathers what other frames sampled of it:
-// no sum depends on the threads.
+// The gradients of cpu_motion_average.h.
 #pragma once
 
-#include "cpu_motion_average.h"
+#include "cpu_motion_sample_gradient.h"
 
 namespace davsr {
-
-// Adds values times the bilinear weights to the pixels that samples came from, of every colour. Lanes that lie beside
-// each other in one row, most often all of them, are added together.
-template <class Device, class Real, int Colours>
-static DAVSR_FN void scatter(const MotionShape& shape, const Place<Device, Real>& at,
-                             const typename Device::template Lanes<Real>* value, int count, Real* image) {
-  using F = typename Device::template Lanes<Real>;
-  using I = typename Device::template Index<Real>;
-  using Whole = typename IntegerOf<Real>::type;
-  constexpr int wide = Device::template lanes<Real>;
-  const int64_t width = shape.width, plane = shape.plane(), pixels = shape.pixels();
-  const bool numbered = sizeof(Whole) == 8 || pixels < (int64_t{1} << 31);
-  I lane, before;  // before: the lane before in the second of two vectors, nothing (of the first) before the first
-  for (int l = 0; l < wide; ++l) {
-    lane[l] = l;
-    before[l] = l ? wide + l - 1 : 0;
-  }
-  const I key = at.row * static_cast<Whole>(width) + at.column - lane;  // alike: beside each other
-  const F none{};
-  Whole keys[wide], rows[wide], columns[wide];
-  __builtin_memcpy(keys, &key, sizeof keys);
-  __builtin_memcpy(rows, &at.row, sizeof rows);
-  __builtin_memcpy(columns, &at.column, sizeof columns);
-  for (uint32_t left = (1u << count) - 1; left;) {
-    const int first = __builtin_ctz(left);
-    const bool together = numbered && keys[first] >= 0 && keys[first] + width + wide < pixels;
-    const I same = together ? (key == keys[first]) & (lane < static_cast<Whole>(count)) : lane == static_cast<Whole>(first);
-    const uint32_t found = Device::template bits<Real>(same);
-    left &= ~found;
-    const int64_t start = rows[first] * width + columns[first] - first;
-#pragma GCC unroll 3
-    for (int c = 0; c < Colours; ++c) {
-      const F own = same ? value[c] : none, low = own * at.down, top = own - low;
-      const auto add = [&](Real* to, F both) {
-        const F right = same ? both * at.right : none, here = both - right;
-        if (together) {
-          Device::template put<Real, wide>(to, Device::template pack<Real, wide>(to) + (here + shuffle(none, right, before)));
-          if (found >> (wide - 1)) to[wide] += right[wide - 1];
-        } else {
-          to[first] += here[first];
-          if (columns[first] + 1 < width) to[first + 1] += right[first];
-        }
-      };
-      Real* to = image + c * plane + start;
-      add(to, top);
-      if (together || rows[first] + 1 < shape.height) add(to + width, same ? low : none);
-    }
-  }
-}
 
 // The gradient that reaches the motion from one neighbour of one colour.
 template <class Device, class Real>
@@ -104,16 +54,18 @@ struct Neighbour {
   }
 };
 
-template <class Device, class Real>
-static void motion_blend_backward(const MotionBlendBackward& op, const Parallel& threads) {
+template <class Device, class Real, int few>  // few: how many channels there are, 0: any number
+static void motion_blend_backward_frames(const MotionBlendBackward& op, const Parallel& threads) {
   using F = typename Device::template Lanes<Real>;
   const MotionShape& shape = op.shape;
   const auto *a = static_cast<const Real*>(op.a), *mean = static_cast<const Real*>(op.mean);
   const auto *support = static_cast<const Real*>(op.support), *d_mean = static_cast<const Real*>(op.d_mean);
   const auto* d_support = static_cast<const Real*>(op.d_support);
   auto* d_a = static_cast<Real*>(op.d_a);
+  const SampleGradient left{shape, a, op.motion, op.weight, support, d_mean, nullptr, 0, d_a};
   parallel<Device>(threads, shape.batch * shape.frames, [&](int64_t begin, int64_t end) {
     CellRows<Device, Real> cells(shape, op.weight, threads);
+    SampleGradientPass<Device, Real, few ? few : 1, true, false> spread(left, threads);
     Scratch<Device, Real> rows(threads, shape.steps * shape.cells_h * shape.width);
     SampledRow<Device, Real> sampled(shape, 0, shape.width, threads);
     for (int64_t unit = begin; unit < end; ++unit) {
@@ -160,50 +112,31 @@ static void motion_blend_backward(const MotionBlendBackward& op, const Parallel&
         }
       }
       cells.gather(rows.data, b, f, static_cast<Real*>(op.d_weight));
-      // What other frames sampled of this one.
-      for (int k = 0; k < shape.steps; ++k) {
-        const int64_t p = f - shape.step[k];
-        if (!shape.has(p)) continue;
-        for (int64_t y = 0; y < shape.height; ++y) {
-          const WeightRow<Device, Real> weights(cells, b, p, y);
-          MotionRow<Device, Real>(shape, op.motion, b, p, y).blocks(shape.step[k], [&](int64_t x, int count, const auto& at) {
-            const int64_t pixel = (b * shape.frames + p) * shape.pixels() + y * shape.width + x;
-            const F share = weights.at(k, x) / load_some<Device, Real>(support + pixel, count);
-            colours(shape, [&](auto n, int64_t c) {
-              F value[n.value];
-#pragma GCC unroll 3
-              for (int i = 0; i < n.value; ++i)
-                value[i] = share * load_some<Device, Real>(
-                                       d_mean + shape.at(b, p) + (c + i) * shape.plane() + y * shape.width + x, count);
-              scatter<Device, Real, n.value>(shape, at, value, count, d_a + shape.at(b, f) + c * shape.plane());
-            });
-          });
-        }
-      }
+      spread.add(b, f);
     }
   });
 }
 
-template <class Device, class Real>
-static void motion_mismatch_backward(const MotionMismatchBackward& op, const Parallel& threads) {
+template <class Device, class Real, int few>
+static void motion_mismatch_backward_frames(const MotionMismatchBackward& op, const Parallel& threads) {
   using F = typename Device::template Lanes<Real>;
   const MotionShape& shape = op.shape;
   const auto *a = static_cast<const Real*>(op.a), *d_error = static_cast<const Real*>(op.d_error);
   auto* d_a = static_cast<Real*>(op.d_a);
   const Real share = Real(2) / static_cast<Real>(shape.channels * shape.cell_h * shape.cell_w);
   const int64_t room = shape.width + CellRows<Device, Real>::pad;
+  const SampleGradient left{shape, a, op.motion, nullptr, nullptr, nullptr, d_error, share, d_a};
   parallel<Device>(threads, shape.batch * shape.frames, [&](int64_t begin, int64_t end) {
-    Scratch<Device, Real> spread(threads, room);
+    Scratch<Device, Real> errors(threads, shape.steps * room), cells(threads, shape.cells_w);
+    Clear<Device, Real>::run(errors.data, shape.steps * room);  // and so they stay beyond the last cell
     SampledRow<Device, Real> sampled(shape, 0, shape.width, threads);
-    // d_error of the cells that row y of frame p lies in, at its pixels; zero outside of cells.
-    const auto spread_cells = [&](int64_t b, int64_t p, int64_t y, int k) {
-      Real* to = spread.data;
-      Clear<Device, Real>::run(to, room);
-      const int64_t r = y / shape.cell_h;
-      if (r >= shape.cells_h) return;
+    SampleGradientPass<Device, Real, few ? few : 1, false, true> spread(left, threads);
+    // Of row r of cells, nothing after the last one, at its pixels.
+    const auto spread_row = [&](int64_t b, int64_t p, int64_t r, int k) {
+      if (r >= shape.cells_h) return Clear<Device, Real>::run(errors.data + k * room, room);
       const Real* from = d_error + shape.cell_at(b, k, p) + r * shape.cells_w;
-      for (int64_t c = 0; c < shape.cells_w; ++c)
-        for (int64_t i = 0; i < shape.cell_w; ++i) to[c * shape.cell_w + i] = from[c] * share;
+      for (int64_t c = 0; c < shape.cells_w; ++c) cells.data[c] = from[c] * share;
+      spread_cells<Device, Real>(cells.data, shape.cells_w, shape.cell_w, errors.data + k * room);
     };
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t f = unit % shape.frames, b = unit / shape.frames;
@@ -213,11 +146,11 @@ static void motion_mismatch_backward(const MotionMismatchBackward& op, const Par
           Clear<Device, Real>::run(d_a + shape.at(b, f) + c * shape.plane() + y * shape.width, shape.width);
         for (int k = 0; k < shape.steps; ++k) {
           if (!shape.has(f + shape.step[k])) continue;
-          spread_cells(b, f, y, k);
+          if (y % shape.cell_h == 0) spread_row(b, f, y / shape.cell_h, k);
           const Neighbour<Device, Real> neighbour(sampled, a + shape.at(b, f + shape.step[k]), op.motion, op.d_motion, b, f, y,
                                                   shape.step[k]);
           neighbour.blocks([&](int64_t x, int count, const auto& at) {
-            const F d = Device::template pack<Real, Device::template lanes<Real>>(spread.data + x);
+            const F d = Device::template pack<Real, Device::template lanes<Real>>(errors.data + k * room + x);
             MotionSlope<Device, Real> slope;
             colours(shape, [&](auto n, int64_t c) {
               Corners<F> around[n.value] = {};
@@ -235,29 +168,21 @@ static void motion_mismatch_backward(const MotionMismatchBackward& op, const Par
           });
         }
       }
-      for (int k = 0; k < shape.steps; ++k) {
-        const int64_t p = f - shape.step[k];
-        if (!shape.has(p)) continue;
-        for (int64_t y = 0; y < shape.cells_h * shape.cell_h; ++y) {
-          spread_cells(b, p, y, k);
-          sampled.locate(op.motion, b, p, y, shape.step[k]);
-          MotionRow<Device, Real>(shape, op.motion, b, p, y).blocks(shape.step[k], [&](int64_t x, int count, const auto& at) {
-            const F d = Device::template pack<Real, Device::template lanes<Real>>(spread.data + x);
-            colours(shape, [&](auto n, int64_t c) {
-              F value[n.value];
-              sampled.template read<n.value>(a + shape.at(b, f) + c * shape.plane(), x, value);
-#pragma GCC unroll 3
-              for (int i = 0; i < n.value; ++i) {
-                const Real* own = a + shape.at(b, p) + (c + i) * shape.plane() + y * shape.width + x;
-                value[i] = d * (value[i] - load_some<Device, Real>(own, count));
-              }
-              scatter<Device, Real, n.value>(shape, at, value, count, d_a + shape.at(b, f) + c * shape.plane());
-            });
-          });
-        }
-      }
+      spread.add(b, f);
     }
   });
+}
+
+template <class Device, class Real>
+static void motion_blend_backward(const MotionBlendBackward& op, const Parallel& threads) {
+  op.shape.channels == 3 ? motion_blend_backward_frames<Device, Real, 3>(op, threads)
+                         : motion_blend_backward_frames<Device, Real, 0>(op, threads);
+}
+
+template <class Device, class Real>
+static void motion_mismatch_backward(const MotionMismatchBackward& op, const Parallel& threads) {
+  op.shape.channels == 3 ? motion_mismatch_backward_frames<Device, Real, 3>(op, threads)
+                         : motion_mismatch_backward_frames<Device, Real, 0>(op, threads);
 }
 
 }  // namespace davsr

@@ -140,23 +140,20 @@ struct SampledRow {
       read_unusual<Colours>(image, i, out);
   }
 
-  // The same, and where they lie: the number of the pixel to their upper left, counted from row `base`, and how far
-  // beyond it.
-  template <int Colours>
-  DAVSR_FN I read_there(const Real* image, int64_t i, int64_t base, F* out, F& to_low, F& to_right) const {
-    read<Colours>(image, i, out);
+  // Where they lie: the number of the pixel to their upper left, and how far beyond it.
+  DAVSR_FN I there(int64_t i, F& to_low, F& to_right) const {
     if (depth(i) == 0) {
       const Place<Device, Real> at = place_at(i);
       to_low = at.down;
       to_right = at.right;
-      return (at.row - static_cast<Whole>(base)) * static_cast<Whole>(shape.width) + at.column;
+      return at.row * static_cast<Whole>(shape.width) + at.column;
     }
     I from, second;
     __builtin_memcpy(&from, column.data + i, sizeof from);
     __builtin_memcpy(&second, below.data + i, sizeof second);
     to_low = Device::template pack<Real, wide>(down.data + i);
     to_right = Device::template pack<Real, wide>(right.data + i);
-    return from + second * static_cast<Whole>(shape.width) + static_cast<Whole>(window.data[i / wide] - base * shape.width);
+    return from + second * static_cast<Whole>(shape.width) + static_cast<Whole>(window.data[i / wide]);
   }
 
   template <int Colours, bool deep>

@@ -19,17 +19,15 @@ struct SpreadRows {
   static constexpr int wide = Device::template lanes<Real>;
   static constexpr int block = wide < 8 ? wide : 8;  // lanes whose numbers change places with each other
 
-  const int64_t width, most;    // most: rows at a time
-  int64_t first = 0, last = 0;  // rows [first, last) hold numbers
-  Scratch<Device, Real> sums;   // of rows from `first` on
+  const int64_t width, size;
+  Scratch<Device, Real> sums;
 
   SpreadRows(int64_t columns, int64_t rows, const Parallel& threads)
-      : width(columns), most(rows), sums(threads, (rows * columns + 1) * 8) {}
+      : width(columns), size((rows * columns + 1) * 8), sums(threads, size) {}
 
-  Real* row(int64_t y) { return sums.data + (y - first) * 8 * width; }
+  void clear() { Clear<Device, Real>::run(sums.data, size); }
 
-  // Adds the value of each of `count` lanes, of so many colours, to the four pixels that begin with number `at`,
-  // counted from row `first`.
+  // Adds the value of each of `count` lanes, of so many colours, to the four pixels that begin with number `at`.
   template <int colours>
   DAVSR_FN void add(const I& at, F down, F right, const F* value, int count) {
     F part[8] = {};
@@ -67,7 +65,7 @@ struct SpreadRows {
   // Adds the sums of row y to `colours` planes of an image.
   template <int colours>
   DAVSR_FN void fold(int64_t y, int64_t plane, Real* to) {
-    const Real* from = row(y);
+    const Real* from = sums.data + y * 8 * width;
     for (int64_t x = 0; x < width; ++x) {
       Four sum = Device::template pack<Real, 4>(from + 8 * x);
       if (x > 0) sum += Device::template pack<Real, 4>(from + 8 * x - 4);
