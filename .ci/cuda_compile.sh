@@ -65,7 +65,7 @@ for pack in fLi4 4HalfELi8 8BFloat16ELi8; do
   fi
 done
 
-# Nothing here is a byte: what moves by bytes was split by the compiler, which ptxas of CUDA 13.0 put together wrongly.
+# Nothing here is a byte: what moves by bytes was split by the compiler, and came out wrong on a card (CUDA 13.0).
 if grep -E '(ld|st)\.global[a-z0-9.]*[usb]8[[:space:]]' "$work/kernels.ptx" | head -3 | grep .; then
   echo "cuda: a kernel moves single bytes, see Cuda::copy"
   exit 1

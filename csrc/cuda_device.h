@@ -32,7 +32,7 @@ struct Bytes<16> {
 
 struct Cuda : OneLane<Cuda> {
   // In one instruction, of memory that is aligned to it. Of memcpy nvcc 13.0 made moves of bytes for a single half, and
-  // ptxas put them together wrongly.
+  // what ptxas made of those was wrong on a card.
   template <size_t bytes>
   static DAVSR_FN void copy(void* to, const void* from) {
 #if defined(__CUDA_ARCH__)
