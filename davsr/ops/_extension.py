@@ -99,6 +99,16 @@ _MISSING = _load()
 _DEVICES = () if _MISSING else ("cpu", "cuda") if torch.ops.davsr.has_cuda() else ("cpu",)
 
 
+def serves_without_gradient(*tensors: torch.Tensor) -> bool:
+    """Whether a kernel for float32 on the CPU that has no derivative may take these tensors."""
+    return (
+        all(v.device.type == "cpu" and v.dtype == torch.float32 for v in tensors)
+        and not (torch.is_grad_enabled() and any(v.requires_grad for v in tensors))
+        and not torch.compiler.is_compiling()
+        and available("cpu")
+    )
+
+
 def when_loaded(register: Callable[[], None]) -> None:
     """Where there is an extension, let an op add its fake and its derivative."""
     if not _MISSING:

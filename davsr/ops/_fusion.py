@@ -24,7 +24,7 @@ def fusion_cells(z: Tensor, picture: Tensor, detail: Tensor, known: Tensor, *, g
         ValueError: the shapes do not belong together.
     """
     _check("fusion_cells", z, picture, detail)
-    if _compiled(z, picture, detail, known):
+    if _extension.serves_without_gradient(z, picture, detail, known):
         cells: Tensor = torch.ops.davsr.fusion_cells(z, picture, detail, known, gain)
         return cells.permute(0, 3, 1, 2)
     return fusion_cells_reference(z, picture, detail, known, gain=gain)
@@ -55,7 +55,7 @@ def fusion_pixels(
         ValueError: the shapes do not belong together.
     """
     _check("fusion_pixels", z, picture, detail)
-    if _compiled(z, picture, detail, cells, trust):
+    if _extension.serves_without_gradient(z, picture, detail, cells, trust):
         made: Tensor = torch.ops.davsr.fusion_pixels(z, picture, detail, cells.permute(0, 2, 3, 1), trust, half, gain)
         return made
     return fusion_pixels_reference(z, picture, detail, cells, trust, half=half, gain=gain)
@@ -84,15 +84,6 @@ def cell_deviations(frames: Tensor, gain: float) -> Tensor:
 def mean_around(cells: Tensor) -> Tensor:
     """Means of [n, c, h, w] over 3x3 neighbours, those inside."""
     return F.avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
-
-
-def _compiled(*tensors: Tensor) -> bool:
-    return (
-        all(v.device.type == "cpu" and v.dtype == torch.float32 for v in tensors)
-        and not (torch.is_grad_enabled() and any(v.requires_grad for v in tensors))
-        and not torch.compiler.is_compiling()
-        and _extension.available("cpu")
-    )
 
 
 def _check(op: str, z: Tensor, picture: Tensor, detail: Tensor) -> None:

@@ -42,7 +42,7 @@ def warp_between(
         ValueError: the shapes do not belong together, or a frame does not exist.
     """
     _check(video, before, after, low, share)
-    if not _compiled(video, before, after):
+    if not _extension.serves_without_gradient(video, before, after):
         made = warp_between_reference(video, before, after, low=low, share=share)
         return made if out is None else out.copy_(made)
     if out is None:
@@ -66,15 +66,6 @@ def warp_between_reference(
     near, far = moved(list(low), before), moved([min(j + 1, t - 1) for j in low], after)
     f = near.new_tensor(list(share)).repeat(b).view(-1, 1, 1, 1)
     return torch.lerp(near, far, f).unflatten(0, (b, len(low)))
-
-
-def _compiled(*tensors: Tensor) -> bool:
-    return (
-        all(v.device.type == "cpu" and v.dtype == torch.float32 for v in tensors)
-        and not (torch.is_grad_enabled() and any(v.requires_grad for v in tensors))
-        and not torch.compiler.is_compiling()
-        and _extension.available("cpu")
-    )
 
 
 def _check(video: Tensor, before: Tensor, after: Tensor, low: Sequence[int], share: Sequence[float]) -> None:
