@@ -41,7 +41,7 @@ for path in sys.argv[1:]:
     if not found:
         sys.exit(f"cuda: no kernel in the compiler's report:\n{text}")
     for symbol, arch, stores, loads, registers in found:
-        unit = re.search(r"(Align|Division|Mismatch|Blend|Flatten)(Sample|Gradient|Rows|Quotient|Unfold|Otf|Cell|Pixel)", symbol).group(0)
+        unit = re.search(r"(Align|Division|Mismatch|Blend|Flatten|Camera)(Sample|Gradient|Rows|Quotient|Unfold|Otf|Cell|Pixel|Along|Back)", symbol).group(0)
         types = symbol.split(unit)[1]
         stored = next((n for key, n in {"4Half": "half", "8BFloat16": "bfloat16"}.items() if key in types), None)
         stored = stored or ("double" if "Cuda" in types and "d" in types.split("Cuda")[1][:3] else "float")

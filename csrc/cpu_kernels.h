@@ -2,6 +2,7 @@
 // processors.
 #pragma once
 
+#include "camera.h"
 #include "portable.h"
 
 namespace davsr {
@@ -176,29 +177,6 @@ struct FusionPixels {
   int64_t picture_batch, detail_batch;
   float* out;
   float half, gain;
-};
-
-// One axis of a camera: LR sample i is the sum over its taps k of weight[k] times HR sample place(scale i + k).
-struct CameraAxis {
-  int64_t scale, samples;  // samples: of the LR side
-  int64_t taps, start;
-  const double* weight;
-  bool circular;  // beyond the borders: periodic, or mirrored
-
-  DAVSR_FN int64_t reach() const { return scale * (samples - 1) + taps; }
-  DAVSR_FN int64_t place(int64_t position) const {
-    const int64_t size = scale * samples, period = circular ? size : 2 * size;
-    const int64_t rest = (position + start) % period, at = rest < 0 ? rest + period : rest;
-    return at < size ? at : period - 1 - at;
-  }
-};
-
-// Videos of `images` = batch x channels: x on the HR side, y on the LR side, dense; what is added may be null.
-struct Camera {
-  int64_t images;
-  CameraAxis time, rows, columns;
-  const void *x, *y;
-  void* out;  // forward: y - A x, without y A x; adjoint: x + A^T y, possibly x itself
 };
 
 struct CpuKernels {

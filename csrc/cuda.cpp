@@ -5,8 +5,10 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "by_unit.h"
+#include "by_unit_camera.h"
 #include "by_unit_motion.h"
 #include "cuda_device.h"
+#include "host_camera.h"
 
 namespace davsr {
 
@@ -133,6 +135,24 @@ std::tuple<at::Tensor, at::Tensor> flatten_backward(const at::Tensor& grad, cons
   return flatten_backward_by_unit<Cuda>(flatten_shape(x, step), like(grad, x, "flatten: grad"), x, step, flat);
 }
 
+at::Tensor camera(const at::Tensor& x, const std::optional<at::Tensor>& y, Taps time, Taps rows, Taps columns,
+                  at::IntArrayRef start, at::IntArrayRef scale, bool circular, Level) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  return camera_with(x, y, {time, rows, columns, start, scale, circular}, camera_by_unit<Cuda>);
+}
+
+at::Tensor camera_adjoint(const at::Tensor& y, const std::optional<at::Tensor>& x, Taps time, Taps rows, Taps columns,
+                          at::IntArrayRef start, at::IntArrayRef scale, bool circular, Level) {
+  const c10::cuda::CUDAGuard guard(y.device());
+  return camera_adjoint_with(y, x, {time, rows, columns, start, scale, circular}, camera_adjoint_by_unit<Cuda>);
+}
+
+void camera_adjoint_(at::Tensor& out, const at::Tensor& y, const std::optional<at::Tensor>& x, Taps time, Taps rows, Taps columns,
+                     at::IntArrayRef start, at::IntArrayRef scale, bool circular, Level) {
+  const c10::cuda::CUDAGuard guard(out.device());
+  camera_adjoint_into_with(out, y, x, {time, rows, columns, start, scale, circular}, camera_adjoint_by_unit<Cuda>);
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(davsr, CUDA, m) {
@@ -150,6 +170,9 @@ TORCH_LIBRARY_IMPL(davsr, CUDA, m) {
   m.impl("flatten", flatten);
   m.impl("flatten_", flatten_);
   m.impl("flatten_backward", flatten_backward);
+  m.impl("camera", camera);
+  m.impl("camera_adjoint", camera_adjoint);
+  m.impl("camera_adjoint_", camera_adjoint_);
 }
 
 }  // namespace davsr

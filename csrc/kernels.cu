@@ -1,5 +1,6 @@
 // The one kernel, and its instantiation for every unit that cuda.cpp launches. No torch header: nvcc alone compiles and
 // checks it.
+#include "camera_units.h"
 #include "cuda_device.h"
 #include "motion_units.h"
 
@@ -41,6 +42,10 @@ void run_units(int64_t count, const Unit& unit, cudaStream_t stream) {
   DAVSR_RUN(BlendGradient<Cuda, Real>)    \
   DAVSR_RUN(FlattenPixel<Cuda, Real>)
 
+#define DAVSR_CAMERA(Real)           \
+  DAVSR_RUN(CameraAlong<Cuda, Real>) \
+  DAVSR_RUN(CameraBack<Cuda, Real>)
+
 DAVSR_ALIGN(float, 4)
 DAVSR_ALIGN(float, 1)
 DAVSR_ALIGN(double, 2)
@@ -53,5 +58,7 @@ DAVSR_DIVISION(float)
 DAVSR_DIVISION(double)
 DAVSR_MOTION(float)
 DAVSR_MOTION(double)
+DAVSR_CAMERA(float)
+DAVSR_CAMERA(double)
 
 }  // namespace davsr

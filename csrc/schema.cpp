@@ -67,7 +67,7 @@ TORCH_LIBRARY(davsr, m) {
       "fusion_pixels(Tensor z, Tensor picture, Tensor detail, Tensor cells, Tensor trust, float half, float gain, "
       "str? level=None) -> Tensor");
   // A of three axes: time, rows, columns, as taps at start, start + 1, ... from HR sample scale i on. A x or y - A x,
-  // and A^T y or x + A^T y; on the CPU alone. x [b, c, T, H, W], y [b, c, t, h, w].
+  // and A^T y or x + A^T y. x [b, c, T, H, W], y [b, c, t, h, w].
   m.def(
       "camera(Tensor x, Tensor? y, float[] time, float[] rows, float[] columns, int[] start, int[] scale, bool circular, "
       "str? level=None) -> Tensor");

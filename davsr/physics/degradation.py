@@ -12,21 +12,15 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from davsr.errors import InputError
-from davsr.guards.limits import require_below
 from davsr.ops import Axes, camera, camera_adjoint, camera_compiled
 from davsr.options import DegradationOptions
 from davsr.physics.factors import AxisFactor, PlaneFactor
 from davsr.physics.precision import at_least_float32, full_precision
-from davsr.physics.psf import (
-    Boundary,
-    DensePSF,
-    exposure_taps,
-    spatial_taps,
-)
+from davsr.physics.psf import Boundary, DensePSF, described, exposure_taps, load_psf, spatial_taps
+from davsr.physics.residual_form import StepParts, residual_data_step
 from davsr.physics.solvers import alpha_per_sample, conjugate_gradients, fourier_data_step
 
 _FARTHEST = 4096  # HR frames or pixels that an LR one may reach
@@ -91,7 +85,7 @@ class Degradation:
                 f"degradation: scale, exposure, phase, psf_sigma and origin must be at most {_FARTHEST}, got {reach}"
             )
 
-        self._psf = _described(psf, psf_sigma)
+        self._psf = described(psf, psf_sigma)
         spatial = spatial_taps(psf, self.scale[1:], psf_sigma, origin)
         self._time = AxisFactor(exposure_taps(self.exposure, phase), self.scale[0], boundary)
         self._space: tuple[AxisFactor, AxisFactor] | PlaneFactor
@@ -195,9 +189,8 @@ class Degradation:
             if self.solver == "fourier" and self.boundary == "circular":
                 z = fourier_data_step(x, y, alpha, self._time, self._plane)
                 return z if out is None else out.copy_(z)
-            axes = self._axes(x)
-            residual = y - self.apply(x) if axes is None else camera(x, axes, y)
-            return self._add_adjoint(x, self._solve(residual, alpha.view(-1, 1, 1, 1, 1)), out)
+            parts = StepParts(self.apply, self.adjoint, self._misfit, self._add_adjoint, self._solve)
+            return residual_data_step(parts, x, y, alpha, out)
 
     def data_step_gradient(
         self, grad: Tensor, alpha: float | Tensor, *, out: Tensor | None = None
@@ -211,7 +204,7 @@ class Degradation:
         self._check("grad", grad, self.scale)
         grad = at_least_float32(grad)
         with full_precision(grad):
-            of_y = self._solve(self.apply(grad), alpha_per_sample(alpha, grad).view(-1, 1, 1, 1, 1))
+            of_y = self._solve(self.apply(grad), alpha_per_sample(alpha, grad))
             return self._add_adjoint(grad, -of_y, out), of_y
 
     def residual(self, x: Tensor, y: Tensor) -> Tensor:
@@ -251,7 +244,11 @@ class Degradation:
         taps = tuple(tuple(factor.taps.weights.tolist()) for factor in factors)
         return Axes(taps, tuple(factor.taps.start for factor in factors), self.scale, self.boundary == "circular")
 
-    def _add_adjoint(self, x: Tensor, y: Tensor, out: Tensor | None) -> Tensor:
+    def _misfit(self, x: Tensor, y: Tensor) -> Tensor:
+        """y - A x."""
+        return y - self.apply(x) if (axes := self._axes(x)) is None else camera(x, axes, y)
+
+    def _add_adjoint(self, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
         """x + A^T y."""
         if (axes := self._axes(x)) is not None:
             return camera_adjoint(y, axes, x, out=out)
@@ -264,20 +261,22 @@ class Degradation:
         return columns.adjoint(rows.adjoint(y, dim=3), dim=4)
 
     def _solve(self, residual: Tensor, alpha: Tensor) -> Tensor:
-        """(A A^T + alpha I)^-1 residual, on the LR grid."""
+        """(A A^T + alpha I)^-1 residual, on the LR grid; alpha [b]."""
         h, w = residual.shape[3:]
+        alpha = alpha.view(-1, 1, 1, 1, 1)
         r = self._time.to_basis(residual, dim=2)
+        if not isinstance(self._space, PlaneFactor) and self.solver == "separable":
+            rows, columns = self._space
+            r = columns.to_basis(rows.to_basis(r, dim=3), dim=4)
+            r = r / (self._time.joint_eigenvalues(rows, columns, r) + alpha)
+            r = columns.from_basis(rows.from_basis(r, dim=3), dim=4)
+            return self._time.from_basis(r, dim=2)
         time = self._time.eigenvalues(residual.shape[2], residual).view(-1, 1, 1)
         if self.solver == "cg":
             r = conjugate_gradients(self._plane, r, time, alpha, self.tolerance)
-        elif isinstance(self._space, PlaneFactor) or self.solver == "fourier":
+        else:
             spectrum = time * self._plane.eigenvalues(h, w, r) + alpha
             r = self._plane.from_basis(self._plane.to_basis(r) / spectrum, w)
-        else:
-            rows, columns = self._space
-            r = columns.to_basis(rows.to_basis(r, dim=3), dim=4)
-            r = r / (time * rows.eigenvalues(h, r).view(-1, 1) * columns.eigenvalues(w, r) + alpha)
-            r = columns.from_basis(rows.from_basis(r, dim=3), dim=4)
         return self._time.from_basis(r, dim=2)
 
     @property
@@ -320,31 +319,3 @@ class Degradation:
                 f"degradation: (T, H, W) of {name} must be multiples of the scale {self.scale}, "
                 f"got {tuple(sizes)}; nearest below: {tuple(nearest)}"
             )
-
-
-def _described(psf: str | Tensor | tuple[Tensor, Tensor], sigma: float) -> str:
-    if isinstance(psf, str):
-        return f"{psf!r}, psf_sigma={sigma:g}" if psf == "gaussian" else repr(psf)
-    sizes = [tuple(kernel.shape) for kernel in (psf if isinstance(psf, (tuple, list)) else [psf])]
-    return f"<{' and '.join('x'.join(map(str, size)) for size in sizes)} kernel>"
-
-
-def load_psf(path: str) -> Tensor:
-    """The kernel [k_h, k_w] of an .npy file, in float64.
-
-    Raises:
-        InputError: the file cannot be read, or holds another kind of array, or one that is too large.
-    """
-    try:
-        # Mapped, an array that claims more than its file holds is refused before memory is taken.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"degradation.psf: {path} cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # NumPy parses the header as Python, and says what that says
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"degradation.psf: {path} is not a readable .npy array ({reason})") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or array.ndim != 2:
-        held = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
-        raise InputError(f"degradation.psf: {path} must hold numbers [k_h, k_w], got {held}")
-    require_below("PSF_TAPS", array.size, f"degradation.psf: {path} has")
-    return torch.from_numpy(np.array(array, dtype=np.float64))

@@ -164,16 +164,25 @@ class AxisFactor:
 
     def eigenvalues(self, size: int, like: Tensor) -> Tensor:
         """L, the spectrum of A_i A_i^T on `size` LR samples, [size]."""
-        if self.disjoint:
-            power = float(np.sum(self.taps.weights**2))
-            return self._cache.tensor(("power", size), like, lambda: np.full(size, power))
-        return self._cache.tensor(("eigenvalues", size), like, lambda: self._eigen(size)[0])
+        return self._cache.tensor(("eigenvalues", size), like, lambda: self._spectrum(size))
+
+    def joint_eigenvalues(self, rows: AxisFactor, columns: AxisFactor, like: Tensor) -> Tensor:
+        """The spectrum of A A^T, of this axis as time and two of space, for `like` [b, c, t, h, w].
+
+        [t, h, w], or [1, h, w] where all frames have the same.
+        """
+        t, h, w = like.shape[2:]
+        t = 1 if self.disjoint else t
+
+        def outer() -> np.ndarray:
+            time, high, wide = self._spectrum(t), rows._spectrum(h), columns._spectrum(w)
+            return time[:, None, None] * high[:, None] * wide
+
+        return self._cache.tensor(("joint", t, h, w), like, outer)
 
     def largest_eigenvalue(self) -> float:
         """Of A_i A_i^T on an axis of `_CANONICAL_SIZE` LR samples."""
-        if self.disjoint:
-            return float(np.sum(self.taps.weights**2))
-        return float(self._eigen(_CANONICAL_SIZE)[0].max())
+        return float(self._spectrum(_CANONICAL_SIZE).max())
 
     def _window(self, like: Tensor) -> Tensor:
         def padded() -> np.ndarray:
@@ -212,6 +221,9 @@ class AxisFactor:
 
     def _basis(self, size: int, like: Tensor) -> Tensor:
         return self._cache.tensor(("basis", size), like, lambda: self._eigen(size)[1])
+
+    def _spectrum(self, size: int) -> np.ndarray:
+        return np.full(size, np.sum(self.taps.weights**2)) if self.disjoint else self._eigen(size)[0]
 
     def _eigen(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         def compute() -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
+
+from davsr.errors import InputError
+from davsr.guards.limits import require_below
 
 Array = npt.NDArray[np.float64]
 Boundary = Literal["reflect", "circular"]
@@ -193,3 +197,32 @@ def _array(kernel: Any) -> np.ndarray:
     ):  # squares of it, and quotients of those, must be numbers
         raise ValueError(f"degradation.psf: the kernel's largest tap must be from 1e-9 to 1e9, got {largest:g}")
     return array
+
+
+def described(psf: str | Tensor | tuple[Tensor, Tensor], sigma: float) -> str:
+    """A PSF as it is shown: its name, or the sizes of its kernels."""
+    if isinstance(psf, str):
+        return f"{psf!r}, psf_sigma={sigma:g}" if psf == "gaussian" else repr(psf)
+    sizes = [tuple(kernel.shape) for kernel in (psf if isinstance(psf, (tuple, list)) else [psf])]
+    return f"<{' and '.join('x'.join(map(str, size)) for size in sizes)} kernel>"
+
+
+def load_psf(path: str) -> Tensor:
+    """The kernel [k_h, k_w] of an .npy file, in float64.
+
+    Raises:
+        InputError: the file cannot be read, or holds another kind of array, or one that is too large.
+    """
+    try:
+        # Mapped, an array that claims more than its file holds is refused before memory is taken.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"degradation.psf: {path} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # NumPy parses the header as Python, and says what that says
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"degradation.psf: {path} is not a readable .npy array ({reason})") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or array.ndim != 2:
+        held = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
+        raise InputError(f"degradation.psf: {path} must hold numbers [k_h, k_w], got {held}")
+    require_below("PSF_TAPS", array.size, f"degradation.psf: {path} has")
+    return torch.from_numpy(np.array(array, dtype=np.float64))

@@ -12,7 +12,7 @@ from davsr.physics.degradation import Degradation
 from tests.ops.by_threads import assert_threads_change_nothing
 
 COMPILED = backend().name != "reference"
-LEVELS = [level for level in torch.ops.davsr.cpu_levels() if level != "serial"] if COMPILED else []
+LEVELS = torch.ops.davsr.cpu_levels() if COMPILED else []
 needs_extension = pytest.mark.skipif(not COMPILED, reason=f"no extension: {backend().reason}")
 
 
@@ -22,13 +22,18 @@ def axes_of(scale, taps, start, circular) -> Axes:
 
 
 # Scales that divide a vector and that do not, gaps between windows, windows that reach over several borders at once and
-# that lie wholly outside; frames of one sample; exposures that overlap.
+# that lie wholly outside; frames of one sample; exposures that overlap, of more frames than two as well; more taps than
+# a GPU's launch takes along, beyond a period of the border; axes that change nothing.
 CASES = [
     ((1, 3, 2, 5, 18), axes_of((5, 4, 4), (5, 13, 13), (0, -5, -4), False)),
     ((2, 1, 3, 13, 33), axes_of((2, 3, 3), (4, 7, 6), (-1, -2, -2), True)),
     ((1, 2, 2, 3, 7), axes_of((1, 1, 5), (3, 9, 40), (-1, -20, 25), False)),
     ((1, 1, 1, 1, 1), axes_of((3, 2, 6), (2, 11, 3), (1, -4, 0), True)),
     ((1, 1, 4, 2, 40), axes_of((4, 7, 2), (1, 3, 2), (2, 1, -60), True)),
+    ((1, 1, 4, 3, 4), axes_of((2, 3, 2), (7, 5, 3), (-3, -1, 0), False)),
+    ((1, 2, 2, 6, 9), axes_of((3, 2, 2), (70, 150, 67), (-30, -70, -3), False)),
+    ((2, 1, 3, 2, 4), axes_of((1, 1, 4), (1, 130, 66), (0, 5, -70), True)),
+    ((1, 2, 3, 4, 5), Axes(((1.0,), (1.0,), (1.0,)), (0, 0, 0), (1, 1, 1), False)),
     ((0, 3, 1, 2, 2), axes_of((2, 2, 2), (2, 2, 2), (0, 0, 0), False)),
 ]
 
@@ -41,7 +46,7 @@ def videos(low, axes, dtype=torch.float64) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("front", [camera, camera_reference])
-@pytest.mark.parametrize("low, axes", CASES[:5])
+@pytest.mark.parametrize("low, axes", CASES[:-1])
 def test_it_is_the_product_of_its_axes(low, axes, front):
     """Against the matrices of the axes, which the degradation's tests hold to their definition."""
     x, y = videos(low, axes)
@@ -76,6 +81,8 @@ def test_levels_equal_the_reference(level, low, axes, dtype):
         assert ops.camera(x, y, *rest).shape == y.shape and ops.camera_adjoint(y, x, *rest).shape == x.shape
         return
     close = {} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-4}  # sums of 800 terms: 2e-5 measured
+    if dtype == torch.float32 and len(axes.taps[0]) == 70:
+        close = {"rtol": 1e-5, "atol": 1e-3}  # of 700,000: values to 800, 2e-4 measured
     torch.testing.assert_close(ops.camera(x, None, *rest), camera_reference(x, axes), **close)
     torch.testing.assert_close(ops.camera(x, y, *rest), camera_reference(x, axes, y), **close)
     torch.testing.assert_close(ops.camera_adjoint(y, None, *rest), camera_adjoint_reference(y, axes), **close)

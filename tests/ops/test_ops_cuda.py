@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from davsr.checkpoints.loading import load_model
-from davsr.ops import backend, deform_align, flatten, fourier_division, motion_average
+from davsr.ops import Axes, backend, camera, camera_adjoint, deform_align, flatten, fourier_division, motion_average
 from davsr.physics.degradation import Degradation
 from tests import golden
 
@@ -54,6 +54,28 @@ def average_of_frames(a: Tensor) -> Tensor:
     return average(a, normal(2, 5, 2, 8, 21, seed=1).to(a))
 
 
+def axes_of(*taps: int, circular: bool) -> Axes:
+    """Of scale 3, 2, 4, with so many taps."""
+    weights = tuple(tuple(normal(n, seed=n).tolist()) for n in taps)
+    return Axes(weights, tuple(-(n // 2) for n in taps), (3, 2, 4), circular)
+
+
+REFLECT, CIRCULAR = axes_of(3, 7, 13, circular=False), axes_of(5, 70, 9, circular=True)
+
+
+def in_place(y: Tensor, x: Tensor) -> Tensor:
+    """x + A^T y written over x, with the derivative of what makes new memory."""
+    with torch.no_grad():
+        written = camera_adjoint(y, CIRCULAR, given := x.clone(), out=given)
+    made = camera_adjoint(y, CIRCULAR, x)
+    torch.testing.assert_close(written, made)
+    return made
+
+
+def data_step(x: Tensor, y: Tensor, alpha: Tensor) -> Tensor:
+    return Degradation((3, 2, 4), exposure=4.5).data_step(x, y, alpha.abs() + 0.01)
+
+
 CASES: dict[str, tuple[Op, list[Tensor]]] = {
     "deform_align": (align(4), align_inputs(2, 16, 4, 9, 13)),
     "deform_align, packs of 16 bytes": (align(2), align_inputs(2, 16, 2, 9, 13)),
@@ -71,6 +93,13 @@ CASES: dict[str, tuple[Op, list[Tensor]]] = {
     "motion_average, no trust": (average, [normal(2, 3, 5, 8, 21), normal(2, 5, 2, 8, 21, seed=1)]),
     "motion_average, of frames": (average_of_frames, [normal(2, 3, 5, 8, 21)]),
     "motion_average, batch 33": (average, [normal(33, 1, 2, 4, 6), normal(33, 2, 2, 4, 6), normal(33, 4, 2, 2, 2)]),
+    "camera": (lambda x, y: camera(x, REFLECT, y), [normal(2, 3, 6, 10, 28), normal(2, 3, 2, 5, 7, seed=1)]),
+    "camera, no y": (lambda x: camera(x, CIRCULAR), [normal(2, 3, 6, 10, 28)]),
+    "camera, batch 0": (lambda x: camera(x, REFLECT), [normal(0, 3, 6, 10, 28)]),
+    "camera_adjoint": (lambda y: camera_adjoint(y, REFLECT), [normal(2, 3, 2, 5, 7)]),
+    "camera_adjoint, of x": (in_place, [normal(2, 3, 2, 5, 7), normal(2, 3, 6, 10, 28, seed=1)]),
+    "camera_adjoint, batch 0": (lambda y: camera_adjoint(y, REFLECT), [normal(0, 3, 2, 5, 7)]),
+    "data_step": (data_step, [normal(2, 3, 6, 10, 28), normal(2, 3, 2, 5, 7, seed=1), normal(2)]),
     "flatten": (lambda x, s: flatten(x, s, flat=0.02), [normal(2, 3, 2, 7, 9), torch.tensor(0.03)]),
 }
 
@@ -118,7 +147,9 @@ def test_alignment_in_every_precision(name, dtype, bound):
     assert (out - exact).square().mean().sqrt() < bound * exact.std()
 
 
-@pytest.mark.parametrize("name", ["motion_average", "flatten", "fourier_division"])
+@pytest.mark.parametrize(
+    "name", ["motion_average", "flatten", "fourier_division", "camera", "camera_adjoint", "data_step"]
+)
 def test_float32_is_near_float64(name):
     op, given = CASES[name]
     out, exact = (run(op, given, "cuda", dtype)[0] for dtype in (torch.float32, torch.float64))
