@@ -63,6 +63,7 @@ _KNOWN: dict[Any, Callable[..., Tensor]] = {
     aten.slice_scatter.default: _slice_scatter,
     aten._to_copy.default: _to_copy,
     aten.alias.default: lambda x: x,
+    aten.hypot.default: lambda x, y: (x * x + y * y).sqrt(),
     aten.view.default: torch.reshape,  # what the others above make may lie otherwise in memory
     aten._unsafe_view.default: torch.reshape,
 }
