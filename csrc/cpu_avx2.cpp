@@ -10,6 +10,7 @@ struct Avx2 {
   static constexpr int bytes = 32;
   static constexpr int registers = 16;
   static constexpr bool has_bits = true;
+  static constexpr bool has_pairs = false;
   static DAVSR_FN uint32_t bits(VectorOf<float, 8>::index holds) {
     return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(holds)));
   }

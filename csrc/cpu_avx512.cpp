@@ -10,11 +10,22 @@ struct Avx512 {
   static constexpr int bytes = 64;
   static constexpr int registers = 32;
   static constexpr bool has_bits = true;
+  static constexpr bool has_pairs = true;
   static DAVSR_FN uint32_t bits(VectorOf<float, 16>::index holds) {
     return _mm512_movepi32_mask(reinterpret_cast<__m512i>(holds));
   }
   static DAVSR_FN VectorOf<float, 16>::type floor(VectorOf<float, 16>::type value) {
     return reinterpret_cast<VectorOf<float, 16>::type>(_mm512_maskz_roundscale_ps(0xffff, reinterpret_cast<__m512>(value), 1));
+  }
+  static DAVSR_FN VectorOf<float, 16>::type pick(VectorOf<float, 16>::type a, VectorOf<float, 16>::type b,
+                                                 VectorOf<float, 16>::index from) {
+    return reinterpret_cast<VectorOf<float, 16>::type>(
+        _mm512_permutex2var_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512i>(from), reinterpret_cast<__m512>(b)));
+  }
+  static DAVSR_FN VectorOf<float, 8>::type add_halves(VectorOf<float, 16>::type value) {
+    const __m512 both = reinterpret_cast<__m512>(value);
+    return reinterpret_cast<VectorOf<float, 8>::type>(
+        _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, both, 0), _mm512_maskz_extractf32x8_ps(0xff, both, 1)));
   }
   using Device = Cpu<Avx512>;
 };

@@ -8,6 +8,7 @@ struct Baseline {
   static constexpr int bytes = 16;
   static constexpr int registers = 16;
   static constexpr bool has_bits = false;
+  static constexpr bool has_pairs = false;
   using Device = Cpu<Baseline>;
 };
 

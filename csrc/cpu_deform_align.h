@@ -1,5 +1,5 @@
-// The loops around deform_align.h on a CPU. Forward: tiles of pixels, group by group: the columns of one stay in the
-// first-level cache until the product has read them. Backward: every (sample, group) has one owner, who walks its tiles
+// The loops around deform_align.h on a CPU. Forward: blocks of tiles of pixels, group by group: the columns of a tile
+// stay in the first-level cache until the product has read them, the group's plane in the second. Backward: every (sample, group) has one owner, who walks its tiles
 // in order: no sum depends on the threads.
 #pragma once
 
@@ -14,13 +14,14 @@ struct AlignTile {
   using F = typename Device::template Lanes<Real>;
   Real data[29 * kTileRow] = {};  // 18 offsets, 9 mask logits, flow dx, flow dy
 
+  // What is read next lies so many groups and pixels further.
   template <class Op>
-  void read(const Op& op, int64_t b, int64_t group, int64_t first, int64_t count) {
+  void read(const Op& op, int64_t b, int64_t group, int64_t first, int64_t count, int64_t groups, int64_t pixels) {
     const Planes& flow = group < op.shape.first_groups ? op.flow_1 : op.flow_2;
-    const int64_t offset = 18 * group, logit = 18 * op.shape.groups + 9 * group;
-    get_tile<Device, Real, 18>(op.raw, op.raw.at(b, offset, first), count, data);
-    get_tile<Device, Real, 9>(op.raw, op.raw.at(b, logit, first), count, data + 18 * kTileRow);
-    get_tile<Device, Real, 2>(flow, flow.at(b, 0, first), count, data + 27 * kTileRow);
+    const int64_t offset = op.raw.at(b, 18 * group, first), logit = op.raw.at(b, 18 * op.shape.groups + 9 * group, first);
+    get_tile<Device, Real, 18>(op.raw, offset, op.raw.at(0, 18 * groups, pixels), count, data);
+    get_tile<Device, Real, 9, 18>(op.raw, logit, op.raw.at(0, 9 * groups, pixels), count, data + 18 * kTileRow);
+    get_tile<Device, Real, 2>(flow, flow.at(b, 0, first), flow.at(0, 0, pixels), count, data + 27 * kTileRow);
   }
   void write(const AlignBackward& op, int64_t b, int64_t group, int64_t first, int64_t count) const {
     const int64_t pixels = op.shape.pixels();
@@ -84,13 +85,36 @@ struct LaneTaps {
   DAVSR_FN CornerWeights<Real> weight(int l) const { return {top_left[l], top_right[l], low_left[l], low_right[l]}; }
 };
 
+// Where the N channels of a group are half a vector: a whole one holds a cell and that to its right.
+template <class Device, class Real, int N>
+static DAVSR_FN void sample_pairs(const LaneTaps<Device, Real>& taps, int count, const Real* plane, int64_t row, Real* column,
+                                  int64_t stride) {
+  constexpr int width = Device::template lanes<Real>;
+  const auto top_left = Device::template pack<Real, width>(taps.top_left);
+  const auto top_right = Device::template pack<Real, width>(taps.top_right);
+  const auto low_left = Device::template pack<Real, width>(taps.low_left);
+  const auto low_right = Device::template pack<Real, width>(taps.low_right);
+  typename Device::template Index<Real> lane;  // of both vectors of weights
+  for (int c = 0; c < width; ++c) lane[c] = c < N ? 0 : width;
+  for (int l = 0; l < count; ++l, lane += 1) {
+    const Real* cell = plane + static_cast<int64_t>(taps.corner[l]) * N;
+    const auto above = Device::template pack<Real, width>(cell) * Device::template pick<Real>(top_left, top_right, lane);
+    const auto below = Device::template pack<Real, width>(cell + row) * Device::template pick<Real>(low_left, low_right, lane);
+    Device::template put<Real, N>(column + l * stride, Device::template add_halves<Real>(above + below));
+  }
+}
+
 // N channels at a time; `Fixed` where N is all of them. On its own, so that the loop has the registers to itself.
 template <class Device, class Real, int N, bool Fixed>
 __attribute__((noinline)) static void sample_lanes(const LaneTaps<Device, Real>& taps, int count, const Real* plane,
                                                    int64_t all_channels, int64_t row, Real* column, int64_t stride) {
   const int64_t channels = Fixed ? N : all_channels;
-  for (int l = 0; l < count; ++l)
-    sample<Device, Real, Real, N>(plane + taps.corner[l] * channels, channels, row, taps.weight(l), column + l * stride);
+  if constexpr (Fixed && Device::template pairs<Real, N>) {
+    sample_pairs<Device, Real, N>(taps, count, plane, row, column, stride);
+  } else {
+    for (int l = 0; l < count; ++l)
+      sample<Device, Real, Real, N>(plane + taps.corner[l] * channels, channels, row, taps.weight(l), column + l * stride);
+  }
 }
 
 template <class Device, class Real, int N, bool Fixed>
@@ -120,16 +144,7 @@ static void sample_group(const AlignShape& shape, const AlignTile<Device, Real>&
     LaneTaps<Device, Real> taps[9];
     for (int k = 0; k < 9; ++k) {
       const auto tap = tile.tap(shape, block, k, pixel - first);
-      auto weight = corner_weights(tap.down, tap.right);
-      weight.top_left *= tap.mask;
-      weight.top_right *= tap.mask;
-      weight.low_left *= tap.mask;
-      weight.low_right *= tap.mask;
-      taps[k] = LaneTaps<Device, Real>(weight, tap);
-      for (int l = 0; l < count; ++l) {
-        __builtin_prefetch(plane + taps[k].corner[l] * channels);
-        __builtin_prefetch(plane + taps[k].corner[l] * channels + row);
-      }
+      taps[k] = LaneTaps<Device, Real>(corner_weights(tap.down, tap.right, tap.mask), tap);
     }
     Real* to = columns + (pixel - first) * stride;
     for (int k = 0; k < 9; ++k)
@@ -149,21 +164,31 @@ static void align_forward(const AlignForward& op, const Parallel& threads) {
   });
 
   const int64_t pixels = shape.pixels(), depth = 9 * shape.channels, tiles = (pixels + kTile - 1) / kTile;
+  // Together: tiles whose sums stay in the second-level cache beside the plane of one group, which they sample in turn.
+  const int64_t fit = kSumBytes / (kTile * op.c_pad * static_cast<int64_t>(sizeof(Real))), most = fit > 1 ? fit : 1;
   parallel<Device>(threads, shape.batch * tiles, [&](int64_t begin, int64_t end) {
-    Scratch<Device, Real> columns(threads, kTile * depth), out(threads, kTile * op.c_pad);
+    Scratch<Device, Real> columns(threads, kTile * depth), out(threads, most * kTile * op.c_pad);
     AlignTile<Device, Real> tile;
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t b = i / tiles, first = i % tiles * kTile;
-      const int64_t last = first + kTile < pixels ? first + kTile : pixels;
-      for (int64_t p = 0; p < last - first; ++p)
+    for (int64_t stop; begin < end; begin = stop) {
+      const int64_t b = begin / tiles, all = (b + 1) * tiles;
+      stop = begin + most;
+      if (all < stop) stop = all;
+      if (end < stop) stop = end;
+      const int64_t start = (begin - b * tiles) * kTile, beyond = (stop - b * tiles) * kTile;
+      const int64_t finish = beyond < pixels ? beyond : pixels;
+      for (int64_t p = 0; p < finish - start; ++p)
         __builtin_memcpy(out.data + p * op.c_pad, op.bias, static_cast<size_t>(op.c_pad) * sizeof(Real));
-      for (int64_t group = 0; group < shape.groups; ++group) {
-        tile.read(op, b, group, first, last - first);
-        sample_group<Device, Real, N, Fixed>(shape, tile, padded + (b * shape.groups + group) * plane, first, last, columns.data);
-        product<Device, Real>(last - first, op.c_pad, depth, columns.data, depth, 1,
-                              static_cast<const Real*>(op.weight) + group * depth * op.c_pad, op.c_pad, out.data, op.c_pad, true);
-      }
-      put_planes<Device, Real>(op.out, op.out.at(b, 0, first), out.data, op.c_pad, last - first, shape.c_out);
+      for (int64_t group = 0; group < shape.groups; ++group)
+        for (int64_t first = start; first < finish; first += kTile) {
+          const int64_t last = first + kTile < finish ? first + kTile : finish;
+          tile.read(op, b, group, first, last - first, 0, kTile);
+          sample_group<Device, Real, N, Fixed>(shape, tile, padded + (b * shape.groups + group) * plane, first, last,
+                                               columns.data);
+          product<Device, Real>(last - first, op.c_pad, depth, columns.data, depth, 1,
+                                static_cast<const Real*>(op.weight) + group * depth * op.c_pad, op.c_pad,
+                                out.data + (first - start) * op.c_pad, op.c_pad, true);
+        }
+      put_planes<Device, Real>(op.out, op.out.at(b, 0, start), out.data, op.c_pad, finish - start, shape.c_out);
     }
   });
 }
@@ -225,7 +250,7 @@ static void align_backward(const AlignBackward& op, const Parallel& threads) {
           const Real* weight = static_cast<const Real*>(op.weight_t) + group * op.c_pad * op.n_pad;
           product<Device, Real>(last - first, op.n_pad, shape.c_out, d_out, op.c_pad, 1, weight, op.n_pad, d_columns.data,
                                 op.n_pad, false);
-          tile.read(op, b, group, first, last - first);
+          tile.read(op, b, group, first, last - first, 1, 0);
           group_backward<Device, Real, N, Fixed>(shape, tile, d_tile, features.data + (group - g) * plane,
                                                  gradients.data + (group - g) * plane, first, last, d_columns.data, columns.data,
                                                  op.n_pad);

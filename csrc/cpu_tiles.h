@@ -9,6 +9,7 @@ namespace davsr {
 
 constexpr int64_t kTile = 48;             // pixels; a multiple of every row count of product_panel
 constexpr int64_t kPlaneBytes = 5 << 18;  // of a second-level cache of 2 MiB
+constexpr int64_t kSumBytes = 1 << 17;    // of one of 1 MiB
 constexpr int64_t kTileRow = kTile + 16;  // room for the lanes that a last vector reads and writes past its pixels
 
 template <class Device, class Body>
@@ -193,10 +194,13 @@ constexpr int transposed() {
 }
 
 // Channels of planes to rows of a tile, the pixels of one channel after the other: what the vectors read and write. The
-// channels that follow are those of the next group, which is read next.
-template <class Device, class Real, class Stored, int Channels>
-static void get_tile(const Planes& from, int64_t at, int64_t count, Real* tile) {
-  constexpr int width = Device::template lanes<Real>, part = Channels < width ? Channels : width;
+// tile that is read next lies `next` further. `Before`: so many channels lie before the first one, whatever they are;
+// channels too few for a vector are read behind them, as its last lanes.
+template <class Device, class Real, class Stored, int Channels, int Before>
+static void get_tile(const Planes& from, int64_t at, int64_t next, int64_t count, Real* tile) {
+  constexpr int width = Device::template lanes<Real>,
+                lead = Channels < width && Channels + Before >= width ? width - Channels : 0;
+  constexpr int part = Channels < width ? Channels : width;
   const Stored* data = static_cast<const Stored*>(from.data) + at;
   int64_t p = 0;
   if (from.channel == 1) {
@@ -208,12 +212,14 @@ static void get_tile(const Planes& from, int64_t at, int64_t count, Real* tile) 
 #pragma GCC unroll 16
         for (int l = 0; l < width; ++l) {
           const Stored* row = data + (p + l) * from.pixel + begin;
-          __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(row) + Channels * sizeof(Stored)));
-          rows[l] = widen_lanes<Device, Real, part>(row);
+          const uintptr_t there = reinterpret_cast<uintptr_t>(row) + static_cast<uintptr_t>(next) * sizeof(Stored);
+          __builtin_prefetch(reinterpret_cast<const void*>(there));
+          __builtin_prefetch(reinterpret_cast<const void*>(there + (Channels - 1) * sizeof(Stored)));
+          rows[l] = widen_lanes<Device, Real, lead + part>(row - lead);
         }
         transpose<Device, Real>(rows);
 #pragma GCC unroll 16
-        for (int l = 0; l < part; ++l) Device::template put<Real, width>(tile + (begin + l) * kTileRow + p, rows[l]);
+        for (int l = 0; l < part; ++l) Device::template put<Real, width>(tile + (begin + l) * kTileRow + p, rows[lead + l]);
       }
       for (int c = most; c < Channels; ++c)
         for (int l = 0; l < width; ++l) tile[c * kTileRow + p + l] = static_cast<Real>(widen(data[(p + l) * from.pixel + c]));
@@ -254,17 +260,17 @@ static void put_tile(const Planes& to, int64_t at, int64_t count, const Real* ti
   }
 }
 
-template <class Device, class Real, int Channels>
-static void get_tile(const Planes& from, int64_t at, int64_t count, Real* tile) {
+template <class Device, class Real, int Channels, int Before = 0>
+static void get_tile(const Planes& from, int64_t at, int64_t next, int64_t count, Real* tile) {
   switch (from.kind) {
     case Kind::float32:
-      return get_tile<Device, Real, float, Channels>(from, at, count, tile);
+      return get_tile<Device, Real, float, Channels, Before>(from, at, next, count, tile);
     case Kind::float64:
-      return get_tile<Device, Real, double, Channels>(from, at, count, tile);
+      return get_tile<Device, Real, double, Channels, Before>(from, at, next, count, tile);
     case Kind::float16:
-      return get_tile<Device, Real, Half, Channels>(from, at, count, tile);
+      return get_tile<Device, Real, Half, Channels, Before>(from, at, next, count, tile);
     default:
-      return get_tile<Device, Real, BFloat16, Channels>(from, at, count, tile);
+      return get_tile<Device, Real, BFloat16, Channels, Before>(from, at, next, count, tile);
   }
 }
 

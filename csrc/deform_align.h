@@ -28,11 +28,11 @@ static DAVSR_FN typename Device::template Lanes<Real> split(typename Device::tem
                                                             typename Device::template Lanes<Real>& fraction) {
   using F = typename Device::template Lanes<Real>;
   const F limit = Device::template splat<Real>(16777216), extent = Device::template splat<Real>(static_cast<Real>(size));
-  F bounded = delta < limit ? delta : limit;  // false for what is not a number
-  bounded = bounded > -limit ? bounded : -limit;
-  const F whole = Device::template floor<Real>(bounded);
+  F bounded = delta > limit ? limit : delta;  // what is not a number stays so
+  bounded = bounded < -limit ? -limit : bounded;
+  const F whole = Device::template round_down<Real>(bounded);
   const F first = base + whole;
-  fraction = delta == delta ? bounded - whole : delta;
+  fraction = bounded - whole;
   const F border = extent + Device::template splat<Real>(1);
   const F cell = first < extent ? first + Device::template splat<Real>(1) : border;
   return first >= Device::template splat<Real>(-1) ? cell : border;
@@ -74,6 +74,13 @@ template <class F>
 static DAVSR_FN CornerWeights<F> corner_weights(F down, F right) {
   const F one = F{} + 1;
   return {(one - down) * (one - right), (one - down) * right, down * (one - right), down * right};
+}
+
+// The same, times the mask.
+template <class F>
+static DAVSR_FN CornerWeights<F> corner_weights(F down, F right, F mask) {
+  const F low = down * mask, top = mask - low, left = F{} + 1 - right;
+  return {top * left, top * right, low * left, low * right};
 }
 
 // column[0 .. channels) = the weighted corners at `cell` of a padded plane, N channels at a time.

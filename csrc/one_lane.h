@@ -88,6 +88,10 @@ struct OneLane {
     return ::floor(value);
   }
   template <class Real>
+  static DAVSR_FN Real round_down(Real value) {
+    return Self::template floor<Real>(value);
+  }
+  template <class Real>
   static DAVSR_FN float root(float value) {
     return ::sqrtf(value);
   }

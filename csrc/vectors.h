@@ -83,14 +83,14 @@ struct Cpu {
     return steps + first;
   }
 
-  // For |value| < 2^31.
+  // For |value| < 2^31; of what is no number, a number.
   template <class Real>
   static DAVSR_FN Lanes<Real> floor(const Lanes<Real>& value) {
     const Lanes<Real> whole = __builtin_convertvector(__builtin_convertvector(value, Index<Real>), Lanes<Real>);
     return whole > value ? whole - splat<Real>(1) : whole;
   }
 
-  // floor() in one instruction where there is one: what is no number stays so.
+  // floor() in one instruction where there is one.
   template <class Real>
   static DAVSR_FN Lanes<Real> round_down(const Lanes<Real>& value) {
     if constexpr (sizeof(Real) == 4 && Isa::has_bits)
@@ -125,6 +125,20 @@ struct Cpu {
       return Isa::bits(value);
     else
       return bits<Real>(value < 0);
+  }
+
+  // Whether vectors are two packs of N that can be added.
+  template <class Real, int N>
+  static constexpr bool pairs = Isa::has_pairs && sizeof(Real) == 4 && 2 * N == lanes<Real>;
+
+  // Lane l of the result is lane from[l] of `a` followed by `b`.
+  template <class Real>
+  static DAVSR_FN Lanes<Real> pick(const Lanes<Real>& a, const Lanes<Real>& b, const Index<Real>& from) {
+    return Isa::pick(a, b, from);
+  }
+  template <class Real>
+  static DAVSR_FN Pack<Real, lanes<Real> / 2> add_halves(const Lanes<Real>& value) {
+    return Isa::add_halves(value);
   }
 
   // The four neighbours of places in an image, of every colour. Lanes that lie in one row and close to each other, most

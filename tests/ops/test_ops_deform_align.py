@@ -176,7 +176,7 @@ def test_strided_inputs_equal_contiguous_ones(level):
 
 @needs_extension
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("b, h, w", [(0, 4, 5), (33, 2, 3), (1, 1, 1), (1, 1, 50), (2, 50, 1), (1, 9, 97)])
+@pytest.mark.parametrize("b, h, w", [(0, 4, 5), (33, 2, 3), (1, 1, 1), (1, 1, 50), (2, 50, 1), (1, 9, 97), (2, 23, 53)])
 def test_sizes(level, b, h, w):
     given = inputs(b, 2, 2, 3, h, w, dtype=torch.float64, flow=1.0)
     grad = torch.ones(b, 3, h, w, dtype=torch.float64)
