@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,14 +13,14 @@ from davsr.options import DegradationOptions
 from davsr.physics.degradation import Degradation
 from davsr.physics.psf import exposure_taps, extend_index
 from davsr.physics.response import to_linear, to_srgb
-from davsr.pixels import WHITE, Frames, to_float
+from davsr.pixels import Frames, to_float
 
 
 class Consistency:
     """Root mean square of y - A x for every LR frame of a stream, [0, 1] scale.
 
-    A is applied in two steps, exposure then point-spread function, and holds as many HR frames as one exposure
-    reaches. Scenes are clips of their own, as they are to the restoration; in time their ends reflect.
+    A is applied in two steps, point-spread function then exposure: of HR frames only what is left on the LR grid is
+    held. Scenes are clips of their own, as they are to the restoration; in time their ends reflect.
     """
 
     def __init__(self, options: DegradationOptions, linear: bool = False) -> None:
@@ -36,7 +35,7 @@ class Consistency:
 
     def _begin(self) -> None:
         self.observed: list[Tensor] = []  # y, [c, h, w], from LR frame `done` of the scene on
-        self.frames: dict[int, Frames] = {}  # x, [c, H, W], by their number in the scene
+        self.frames: dict[int, Tensor] = {}  # x on the LR grid, [c, h, w], by their number in the scene
         self.count = 0  # HR frames of the scene so far
         self.done = 0
 
@@ -47,7 +46,7 @@ class Consistency:
     def add(self, frames: Frames, last: bool) -> Iterator[float]:
         """The next HR frames [n, c, H, W], `last` those of a scene; yields what can be told by now."""
         for frame in frames:
-            self.frames[self.count] = frame
+            self.frames[self.count] = self._reduced(frame)
             self.count += 1
         while self.done * self.scale < self.count:
             positions = self.done * self.scale + self.offsets
@@ -62,25 +61,16 @@ class Consistency:
             self._begin()
             self.observed = waiting
 
-    def _residual(self, positions: np.ndarray, y: Tensor) -> float:
-        total = 0.0
-        for channel in range(y.shape[0]):  # one at a time: an HR frame in float32 is large
-            seen = self.spatial.apply(self._exposed(positions, channel)[None, None, None])[0, 0, 0]
-            seen = to_srgb(seen) if self.linear else seen
-            total += float((y[channel] - seen).square().mean())
-        return (total / y.shape[0]) ** 0.5
+    def _reduced(self, frame: Frames) -> Tensor:
+        """An HR frame [c, H, W] as the point-spread function leaves it, [c, h, w]."""
+        planes = []
+        for plane in frame:  # one at a time: an HR frame in float32 is large
+            light = to_linear(to_float(plane)) if self.linear else to_float(plane)
+            planes.append(self.spatial.apply(light[None, None, None])[0, 0, 0])
+        return torch.stack(planes)
 
-    def _exposed(self, positions: np.ndarray, channel: int) -> Tensor:
-        """Sum of the frames' channel [H, W] by the exposure's weights, of which most are the same."""
-        planes = [self.frames[int(position)][channel] for position in positions]
-        exposed = np.zeros(planes[0].shape, np.float32)
-        if self.linear:
-            for plane, weight in zip(planes, self.weights, strict=True):
-                exposed += to_linear(to_float(plane)).mul_(float(weight)).numpy()
-            return torch.from_numpy(exposed)
-        for weight in np.unique(self.weights):
-            alike = np.zeros_like(exposed)
-            for plane in (plane for plane, w in zip(planes, self.weights, strict=True) if w == weight):
-                cv2.accumulate(plane, alike)
-            cv2.scaleAdd(alike, float(weight) / WHITE, exposed, dst=exposed)
-        return torch.from_numpy(exposed)
+    def _residual(self, positions: np.ndarray, y: Tensor) -> float:
+        seen = torch.zeros_like(y)
+        for position, weight in zip(positions, self.weights, strict=True):
+            seen.add_(self.frames[int(position)], alpha=float(weight))
+        return float((y - (to_srgb(seen) if self.linear else seen)).square().mean()) ** 0.5

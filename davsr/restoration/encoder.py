@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from davsr.log import logger
 from davsr.options import RestoreOptions
 from davsr.pixels import Image16, eight_bits
 from davsr.restoration.extras import FORMATS, Nowhere
-from davsr.restoration.planning import SHORT_LOOKAHEAD, short_of_memory
+from davsr.restoration.planning import Economy
 from davsr.restoration.source import VideoSignal
 
 CODECS = {"h264": "libx264", "h265": "libx265", "ffv1": "ffv1"}
 _DEPTHS = {"h264": (8, 10), "h265": (8, 10, 12), "ffv1": (8, 10, 12, 14, 16)}  # bits per sample that each can write
-_SHORT_PRESETS = ("ultrafast", "superfast", "veryfast")  # that look no farther than `SHORT_LOOKAHEAD` anyway
+_QUICK_PRESETS = ("ultrafast", "superfast", "veryfast")  # that look no farther ahead than an economy makes others look
 _REORDERED = 64  # frames by which decoding runs ahead of display, at the very most
 _DELAY = 2  # the same, of x265 with its defaults
 _RGB = 0  # matrix of RGB samples, as H.273 numbers it
@@ -37,18 +37,16 @@ class Encoding:
     codec: str = "h264"
     crf: float = 16  # constant rate factor, lower is better; ffv1 is lossless and has none
     preset: str = "medium"  # the encoder's trade of time for size
-    lookahead: int | None = None  # frames that h264 holds back to see where bits are worth most; None: as the preset
+    x264: str = ""  # parameters of h264's encoder by which it takes less memory
 
     @classmethod
-    def chosen(cls, options: RestoreOptions, size: tuple[int, int]) -> Encoding:
-        """As options state it, for frames (H, W); with a short look-ahead where the memory that they grant is short."""
-        short = options.codec == "h264" and options.preset not in _SHORT_PRESETS
-        if not (short and short_of_memory(size, options.memory)):
-            return cls(options.codec, options.crf, options.preset)
-        logger.info(
-            f"memory {options.memory:g} GB: the encoder looks {SHORT_LOOKAHEAD} frames ahead, not as far as its preset"
-        )
-        return cls(options.codec, options.crf, options.preset, SHORT_LOOKAHEAD)
+    def chosen(cls, options: RestoreOptions, economy: Economy) -> Encoding:
+        """As options state it."""
+        if economy.x264:
+            logger.info(
+                f"memory {options.memory:g} GB is short: the encoder takes {economy.x264}, not all of its preset"
+            )
+        return cls(options.codec, options.crf, options.preset, economy.x264)
 
     def options(self, light: colour.Light = colour.Light()) -> dict[str, str]:  # noqa: B008  # frozen
         """Options of the encoder; HDR metadata goes into its stream, where decoders look first."""
@@ -62,8 +60,8 @@ class Encoding:
         if light.content:
             name = "max-cll" if self.codec == "h265" else "cll"
             more.append(f"{name}={light.content[0]},{light.content[1]}")
-        if self.codec == "h264" and self.lookahead is not None:
-            more.append(f"rc-lookahead={self.lookahead}")
+        if self.x264:
+            more.append(self.x264)
         if more:
             options["x265-params" if self.codec == "h265" else "x264-params"] = ":".join(more)
         return options
@@ -71,6 +69,14 @@ class Encoding:
     def depth(self, bits: int) -> int:
         """The bits per sample that are written for an input with `bits`: no fewer where the codec has them."""
         return min((d for d in _DEPTHS[self.codec] if d >= bits), default=_DEPTHS[self.codec][-1])
+
+
+def economy_of(options: RestoreOptions, size: tuple[int, int]) -> Economy:
+    """How reading frames, and writing those of (H, W), save memory where little of it is stated."""
+    economy = Economy.of(size, options.memory)
+    if options.codec == "h264" and options.preset not in _QUICK_PRESETS:
+        return economy
+    return replace(economy, x264="", held=Economy.held)
 
 
 class SegmentEncoder:

@@ -94,9 +94,14 @@ class Pieces:
         """HR frame p of the window, all videos side by side as channels: [videos * c, H, W]."""
         if len(self.places) == 1:
             return self._part(0, p)
-        parts = [self._part(k, p) for k in range(len(self.places))]
+        parts: dict[int, Frames] = {}  # of the tiles around the patch
         frame = self._memory.frame((self._channels, *self.size))
         for patch in self._patches:
+            top = patch.rows.start
+            parts = {k: part for k, part in parts.items() if self.places[k].rows[1] > top}
+            for k, _, _ in patch.tiles:
+                if k not in parts:
+                    parts[k] = self._part(k, p)
             out = frame[:, patch.rows, patch.columns]
             if len(patch.tiles) == 1:  # most of the frame: nothing to weigh
                 k, inside, _ = patch.tiles[0]

@@ -17,11 +17,11 @@ from davsr.restoration.cutting import Plan, cover
 from davsr.restoration.memory import free_memory
 
 GIGABYTE = 2**30
-LONGEST = 20  # LR frames of a window: what they share is a fifth of it then
-_SHARE = 0.6  # of the free memory: the rest stays for the file cache and for others
+LONGEST = 40  # LR frames of a window: what two of them share by default is a fifth of it then
+SHARE = 0.6  # of the free memory: the rest stays for the file cache and for others
 MODEST = 2.0  # GB that are taken without being stated, if more would not be ...
 _WORTH = 1.15  # ... so many times as fast
-_PROCESS = 0.6 * GIGABYTE  # interpreter, torch and the model's code
+_PROCESS = 0.48 * GIGABYTE  # interpreter, torch, the model's code, and what a model takes for the smallest piece
 # Bytes for every pixel of every HR frame of a piece, measured (docs/performance.md).
 _ALONG_FLOW = 26.0  # measured 24, finished frames included: x, and what a frame at a time is made from
 _OTHERWISE = 58.0  # 48 to 55 with half of them left: resized or blended as one volume
@@ -29,15 +29,11 @@ _OTHERWISE = 58.0  # 48 to 55 with half of them left: resized or blended as one 
 _ROUNDS = 28.0
 # Rounds that go by groups: two volumes in half precision, and the motion of LR frames. Beside them, for every pixel of
 # a frame: the frames that are in work; measured 330 to 430 bytes.
-_GROUPED, _IN_WORK = 13.0, 400.0
+_GROUPED, _IN_WORK = 13.0, 430.0
 # A volume more, the support, and holes between them, where the C library keeps what is freed: measured 66 to 82 in all.
 _LEARNED_ROUNDS = 58.0
 _PER_CHANNEL = 3.75  # of the network: features and four branches at a quarter of the side, and what makes the next one
-# Frames that an encoder holds for its look-ahead and its references, with what it knows of them; and with a short one.
-_ENCODER_FRAMES, _SHORT_FRAMES = 130, 65
-SHORT_LOOKAHEAD = 10  # frames
 _WRITING = 40.0  # bytes for each pixel of a frame that is checked, put together from tiles, and brought to YUV
-_WAITING = 8  # HR frames that may wait for the encoder where windows lie on disk
 _MOST_CUTS = 12  # of a side
 _DISK = 1.03  # what writing frames to a file and reading them costs, as work
 
@@ -66,6 +62,11 @@ class Memory:
         if model.options.interpolation.method == "flow" and model.can_wait_in_half(operator, device):
             return cls(_GROUPED, copies * _IN_WORK)
         return cls(copies * bytes_per_pixel(model))
+
+
+def whole_process(size: float) -> float:
+    """GB of a process that takes so many bytes for frames and pieces."""
+    return (size + _PROCESS) / GIGABYTE
 
 
 def default_overlap(degradation: DegradationOptions, model: DAVSR | None) -> int:
@@ -108,35 +109,51 @@ def _corrects_motion(model: DAVSR | None) -> bool:
 
 def host_budget(memory: float) -> float:
     """Bytes for frames and pieces on the CPU: of `memory` GB if given, of what is free otherwise."""
-    return memory * GIGABYTE - _PROCESS if memory else _SHARE * free_memory(torch.device("cpu"))
-
-
-def short_of_memory(size: tuple[int, int], memory: float) -> bool:
-    """Whether an encoder of frames (H, W) would take more than a sixth of the `memory` GB that are stated, if any."""
-    return 0 < memory * GIGABYTE < 6 * _encoder_bytes(math.prod(size), short=False)
-
-
-def _encoder_bytes(pixels: int, short: bool) -> float:
-    return 1.5 * pixels * (_SHORT_FRAMES if short else _ENCODER_FRAMES)
-
-
-def reading_bytes(size: tuple[int, int], plan: Plan) -> float:
-    """Bytes of LR frames (h, w) that may be read before they are needed: as many as a window has."""
-    return 4.0 * 3 * math.prod(size) * (plan.window or LONGEST)
-
-
-def writing_bytes(size: tuple[int, int], scale: tuple[int, int, int], plan: Plan) -> float:
-    """Bytes of HR frames that may wait for the encoder: those of a window, if they lie in memory anyway.
-
-    Args:
-        size, scale: as of `choose_plan`.
-    """
-    frames = _WAITING if plan.on_disk else scale[0] * (plan.window or LONGEST)
-    return 2.0 * 3 * math.prod(size) * math.prod(scale[1:]) * frames
+    return memory * GIGABYTE - _PROCESS if memory else SHARE * free_memory(torch.device("cpu"))
 
 
 @dataclass(frozen=True)
-class _Cost:
+class Economy:
+    """How reading and writing save memory (measured, docs/performance.md)."""
+
+    x264: str = ""  # parameters of the encoder
+    held: int = 130  # frames' worth of memory that it takes: look-ahead, references, and what it knows of them
+    written: int = 8  # HR frames that may wait for it where windows lie on disk
+    read: int | None = None  # LR frames that may be read ahead; None: as many as a window has
+
+    @classmethod
+    def of(cls, size: tuple[int, int], memory: float) -> Economy:
+        """The one for frames (H, W) and the `memory` GB that are stated, if any."""
+        frame = 1.5 * math.prod(size)  # bytes
+        for economy, share in ((cls(), 6), (SHORT_LOOKAHEAD, 4)):
+            if not memory or host_budget(memory) >= share * economy.held * frame:
+                return economy
+        return LEAST_MEMORY
+
+    def encoder_bytes(self, pixels: int) -> float:
+        """What an encoder takes for frames of so many pixels."""
+        return 1.5 * pixels * self.held
+
+    def reading_bytes(self, size: tuple[int, int], plan: Plan) -> float:
+        """Bytes of LR frames (h, w) that may be read before they are needed."""
+        return 4.0 * 3 * math.prod(size) * (self.read or plan.window or LONGEST)
+
+    def writing_bytes(self, size: tuple[int, int], scale: tuple[int, int, int], plan: Plan) -> float:
+        """Bytes of HR frames that may wait for the encoder: those of a window, if they lie in memory anyway.
+
+        Args:
+            size, scale: as of `choose_plan`.
+        """
+        frames = self.written if plan.on_disk else scale[0] * (plan.window or LONGEST)
+        return 2.0 * 3 * math.prod(size) * math.prod(scale[1:]) * frames
+
+
+SHORT_LOOKAHEAD = Economy("rc-lookahead=10", held=65)
+LEAST_MEMORY = Economy("rc-lookahead=5:ref=1:bframes=1", held=36, written=2, read=2)
+
+
+@dataclass(frozen=True)
+class Cost:
     work: float  # per useful pixel
     frames: float  # bytes beside the pieces
     piece: float  # bytes of a piece
@@ -160,7 +177,7 @@ def choose_plan(
     tile: int | None = None,
     margin: int = 24,
     modest: float = float("inf"),
-    short: bool = False,
+    economy: Economy = Economy(),  # frozen
 ) -> Plan:
     """The windows and tiles that waste the least work on overlaps among those that fit into memory.
 
@@ -174,7 +191,7 @@ def choose_plan(
         window, tile: given sizes (0: whole); None: chosen. What is not chosen is not questioned either.
         overlap, margin: see `Plan`.
         modest: bytes beyond which only what is worth it is taken: the least with nearly the least work.
-        short: the encoder looks ahead `SHORT_LOOKAHEAD` frames.
+        economy: of reading and writing.
 
     Raises:
         InputError: nothing fits; says what would be needed.
@@ -188,7 +205,7 @@ def choose_plan(
     for length in [window] if window is not None else range(max(LONGEST, overlap + 1), overlap, -1):
         for (tall, wide), on_disk in product(cuts, (False, True)):
             plan = Plan(length, min(overlap, length - 1) if length else 0, tall, margin, wide, on_disk)
-            cost = _cost(plan, size, scale, per_pixel, frames, short)
+            cost = cost_of(plan, size, scale, per_pixel, frames, economy)
             need = cost.need(device is not None)
             fits = need <= host and (device is None or cost.piece <= device)
             least = min(least, need if device is None else max(need, cost.piece))
@@ -224,14 +241,14 @@ def _covered(size: int, tile: int, margin: int) -> tuple[int, int]:
     return len(intervals), intervals[0][1]
 
 
-def _cost(
+def cost_of(
     plan: Plan,
     size: tuple[int, int],
     scale: tuple[int, int, int],
     per_pixel: float | Memory,
     frames: int | None = None,
-    short: bool = False,
-) -> _Cost:
+    economy: Economy = Economy(),  # frozen
+) -> Cost:
     (h, w), (s_t, s_h, s_w) = size, scale
     memory = per_pixel if isinstance(per_pixel, Memory) else Memory(per_pixel)
     length = plan.window or frames or LONGEST
@@ -246,14 +263,13 @@ def _cost(
     cover = rows * tall * columns * wide / (h * w)
     pixels = s_h * h * s_w * w  # of an HR frame
     # 16-bit frames of a window, and of its predecessor's end.
-    kept = _WAITING if plan.on_disk else cover * s_t * (length + plan.overlap / 2)
-    reading = 2 * 4 * 3 * h * w * 2 * length
-    checked = 2 * 3 * pixels * s_t
+    kept = economy.written if plan.on_disk else cover * s_t * (length + plan.overlap / 2)
+    reading = 4 * 3 * h * w * length + economy.reading_bytes(size, plan)
     held = 2 * 3 * pixels * kept + reading
-    writing = _encoder_bytes(pixels, short) + checked + _WRITING * pixels
+    writing = economy.encoder_bytes(pixels) + _WRITING * pixels
     # A window's memory is given back where it is the last one: what is written then comes after it.
     alone = frames is not None and length >= frames
-    return _Cost(
+    return Cost(
         cover * windows * (_DISK if plan.on_disk else 1),
         held + (0 if alone else writing),
         (memory.per_pixel * s_t * length + memory.in_work) * s_h * tall * s_w * wide,

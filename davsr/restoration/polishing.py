@@ -67,7 +67,7 @@ def polish(
             x, y = frames.to(place).transpose(1, 2), lq.to(place).transpose(1, 2)
             return {"result": operator.data_step(x, y, penalty).transpose(1, 2)}
 
-    def plan_for(low: Source) -> Plan:
+    def plan_for(low: Source, economy: planning.Economy) -> Plan:
         # Exposures that do not overlap: every LR frame is by itself.
         reach = planning.default_overlap(degradation, None) - 2
         return planning.choose_plan(
@@ -80,6 +80,7 @@ def polish(
             overlap=reach,
             tile=None if options.size_patch_testing == "auto" else int(options.size_patch_testing),
             margin=planning.stated_margin(options, None),
+            economy=economy,
         )
 
     return stream(source, target, restorer, operator, degradation, options, plan_for, {"alpha": alpha}, progress, high)

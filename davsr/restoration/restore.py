@@ -86,8 +86,8 @@ def restore_resolved(
     if network.trained is not None:
         network.trained.warn(degradation, options.sigma, network.beyond_training(resolved.operator, options.sigma))
 
-    def plan_for(low: Source) -> Plan:
-        return _plan(low, degradation, resolved.operator, network, options, place)
+    def plan_for(low: Source, economy: planning.Economy) -> Plan:
+        return _plan(low, degradation, resolved.operator, network, options, place, economy)
 
     return stream(
         source,
@@ -109,13 +109,13 @@ def _plan(
     network: DAVSR,
     options: RestoreOptions,
     device: torch.device,
+    economy: planning.Economy,
 ) -> Plan:
     def given(value: Any) -> int | None:
         return None if value == "auto" else int(value)
 
     overlap = given(options.num_frame_overlap)
     host = planning.host_budget(options.memory)
-    (h, w), (_, s_h, s_w) = low.size, degradation.scale
     return planning.choose_plan(
         low.size,
         degradation.scale,
@@ -127,7 +127,7 @@ def _plan(
         overlap=planning.default_overlap(degradation, network) if overlap is None else overlap,
         tile=given(options.size_patch_testing),
         margin=planning.stated_margin(options, network),
-        short=planning.short_of_memory((s_h * h, s_w * w), options.memory) and options.codec == "h264",
+        economy=economy,
         modest=float("inf") if options.memory else planning.host_budget(planning.MODEST),
     )
 

@@ -32,9 +32,9 @@ from davsr.pixels import Frames, eight_bits, image_to_unit
 from davsr.restoration.consistency import Consistency
 from davsr.restoration.cutting import Plan
 from davsr.restoration.delivery import deliverable, pace
-from davsr.restoration.encoder import Encoding
+from davsr.restoration.encoder import Encoding, economy_of
 from davsr.restoration.overlapped import Behind, ahead
-from davsr.restoration.planning import reading_bytes, writing_bytes
+from davsr.restoration.planning import Economy
 from davsr.restoration.source import Source, open_source
 from davsr.restoration.target import Target, clear_finished, is_folder, part_folder
 from davsr.restoration.windows import LowFrame, Restorer, Run, restore_stream
@@ -67,7 +67,7 @@ def stream(
     operator: Operator,
     degradation: DegradationOptions,
     options: RestoreOptions,
-    plan_for: Callable[[Source], Plan],
+    plan_for: Callable[[Source, Economy], Plan],
     identity: dict[str, Any],
     progress: Progress | None,
     estimate: Source | None = None,
@@ -96,6 +96,7 @@ def stream(
         s_t, s_h, s_w = degradation.scale
         height, width = s_h * low.size[0], s_w * low.size[1]
         made = s_t // _stride(degradation, options, estimate)  # frames that are written for each LR frame
+        economy = economy_of(options, (height, width))
         schedule, extras = deliverable(target, lead, 1 if estimate else made, (height, width), options)
         # What the frames depend on; with other sound they stay the same.
         wanted = dataclasses.replace(options, overwrite=False, log=False, memory=0.0, audio=True)
@@ -111,11 +112,11 @@ def stream(
             signal=dataclasses.replace(
                 lead.signal, aspect=lead.signal.aspect * (1 if estimate else Fraction(s_h, s_w))
             ),
-            encoding=Encoding.chosen(options, (height, width)),
+            encoding=Encoding.chosen(options, economy),
             extras=extras,
         )
         output.open()
-        plan = _kept_plan(output, lambda: plan_for(low))
+        plan = _kept_plan(output, lambda: plan_for(low, economy))
         done = output.segments[-1].stop if output.segments else 0
         logger.info(
             f"{source} -> {target}: {len(low)} frames of {low.size[1]}x{low.size[0]} -> {made * len(low)} of {width}x{height}"
@@ -126,7 +127,7 @@ def stream(
         if done:
             logger.info(f"continuing after frame {done}, which {output.work} holds")
         try:
-            _write(output, low, estimate, restorer, degradation, options, plan, progress)
+            _write(output, low, estimate, restorer, degradation, options, plan, economy, progress)
             residuals = [r for segment in output.segments for r in segment.residuals]
             output.finish(made * len(low))
         except BaseException:
@@ -146,6 +147,7 @@ def _write(
     degradation: DegradationOptions,
     options: RestoreOptions,
     plan: Plan,
+    economy: Economy,
     progress: Progress | None,
 ) -> None:
     """From the last finished segment to the end."""
@@ -155,9 +157,9 @@ def _write(
     stride = _stride(degradation, options, estimate)
     middle = middle_of_exposure(degradation) if options.deblur else 0
     writer = _Writer(output, degradation, options, s_t * len(low), start, done * stride, stride, middle)
-    waiting = writing_bytes(low.size, degradation.scale, plan)
+    unread, unwritten = economy.reading_bytes(low.size, plan), economy.writing_bytes(low.size, degradation.scale, plan)
     frames = _low_frames(low, estimate, s_t, start, scene, options.cuts)
-    with closing(ahead(frames, reading_bytes(low.size, plan), LowFrame.nbytes)) as reading, Behind(waiting) as writing:
+    with closing(ahead(frames, unread, LowFrame.nbytes)) as reading, Behind(unwritten) as writing:
 
         def observed() -> Iterator[LowFrame]:
             for frame in reading:

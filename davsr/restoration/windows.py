@@ -5,7 +5,7 @@ The pieces are processed as clips of their own, so what they lack at their ends 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,11 +199,11 @@ class _Joiner:
 
     def _process(self, window: list[LowFrame], context: int, stop: int) -> Pieces:
         """HR frames `context`..`stop` of a window, but those that the previous one stands for."""
-        lq = torch.stack([frame.image for frame in window])[None]
         parts = [frame.estimate for frame in window if frame.estimate is not None]
         estimate = np.concatenate(parts) if parts else None
         begin = context + (int((self.weights == 0).sum()) if self.tail is not None else 0)
-        return restore_tiles(self.restorer, lq, self.scale, self.plan, estimate, range(begin, stop), self.folder)
+        images = [frame.image for frame in window]
+        return restore_tiles(self.restorer, images, self.scale, self.plan, estimate, range(begin, stop), self.folder)
 
 
 def _taken_back(run: Run) -> Iterator[Run]:
@@ -213,25 +213,25 @@ def _taken_back(run: Run) -> Iterator[Run]:
 
 def restore_tiles(
     restorer: Restorer,
-    lq: Tensor,
+    images: Sequence[Tensor],
     scale: tuple[int, int, int],
     plan: Plan,
     estimate: Frames | None = None,
     kept: range | None = None,
     folder: Path | None = None,
 ) -> Pieces:
-    """Restore one window lq [1, t, c, h, w], tile by tile; `kept`: the HR frames that are needed, else all."""
+    """Restore one window of LR frames [c, h, w], tile by tile; `kept`: the HR frames that are needed, else all."""
     s_t, s_h, s_w = scale
-    _, t, _, h, w = lq.shape
-    pieces = Pieces((h, w), scale, plan, range(s_t * t) if kept is None else kept, folder)
+    h, w = images[0].shape[1:]
+    pieces = Pieces((h, w), scale, plan, range(s_t * len(images)) if kept is None else kept, folder)
     for place in pieces.places:
         rows, columns = place.cut
         part = None
         if estimate is not None:
             hr = estimate[..., s_h * rows.start : s_h * rows.stop, s_w * columns.start : s_w * columns.stop]
             part = to_float(hr)[None]
-        # The model sees memory of its own layout: a view of the frame would be copied piecemeal.
-        pieces.add(restorer(lq[..., rows, columns].contiguous(), part))
+        lq = torch.stack([image[:, rows, columns] for image in images])[None]
+        pieces.add(restorer(lq, part))
     return pieces
 
 

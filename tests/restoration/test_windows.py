@@ -174,8 +174,8 @@ def test_only_frames_that_count_are_kept(on_disk, tmp_path):
         assert not list(tmp_path.iterdir())  # the file has no name, or is gone with its frames
         before = run
     assert made == [40] * 4 and before is not None and before.count == 0  # taken back
-    pieces = restore_tiles(only(enlarge), clip(4), SCALE, plan, kept=range(5, 15), folder=tmp_path)
-    np.testing.assert_array_equal(pieces.frame(5), restore_tiles(only(enlarge), clip(4), SCALE, Plan()).frame(5))
+    pieces = restore_tiles(only(enlarge), clip(4)[0], SCALE, plan, kept=range(5, 15), folder=tmp_path)
+    np.testing.assert_array_equal(pieces.frame(5), restore_tiles(only(enlarge), clip(4)[0], SCALE, Plan()).frame(5))
     pieces.forget(6)
     if not on_disk:
         with pytest.raises(KeyError):
@@ -183,7 +183,7 @@ def test_only_frames_that_count_are_kept(on_disk, tmp_path):
 
 
 def test_values_leave_clamped_and_finite():
-    lq = clip(2)
+    lq = clip(2)[0]
     assert to_float(restore_tiles(only(lambda y: enlarge(y) * 4 - 2), lq, SCALE, Plan()).frame(0)).max() == 1
     with pytest.raises(FloatingPointError, match="not finite"):
         restore_tiles(only(lambda y: enlarge(y) * float("nan")), lq, SCALE, Plan())
