@@ -39,7 +39,7 @@ STAGES: dict[str, list[tuple[Any, str]]] = {
     "network": [(DAVSR, "forward")],
     "16-bit frames": [(pieces.Pieces, "add")],
     "joining tiles": [(pieces.Pieces, "frame")],
-    "check of y - A x": [(Consistency, "_residual")],
+    "check of y - A x": [(Consistency, "_reduced"), (Consistency, "_residual")],
     "colours": [(encoder.colour, "from_rgb")],
     "encoding": [(encoder.SegmentEncoder, "_mux"), (encoder.SegmentEncoder, "close")],
     "joining": [(target.Target, "finish")],
