@@ -1,6 +1,6 @@
 // The loops around deform_align.h on a CPU. Forward: blocks of tiles of pixels, group by group: the columns of a tile
-// stay in the first-level cache until the product has read them, the group's plane in the second. Backward: every (sample, group) has one owner, who walks its tiles
-// in order: no sum depends on the threads.
+// stay in the first-level cache until the product has read them, the group's plane in the second. Backward: every
+// (sample, group) has one owner, who walks its tiles in order: no sum depends on the threads.
 #pragma once
 
 #include "cpu_product.h"
