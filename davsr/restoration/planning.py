@@ -154,7 +154,9 @@ LEAST_MEMORY = Economy("rc-lookahead=5:ref=1:bframes=1", held=36, written=2, rea
 
 @dataclass(frozen=True)
 class Cost:
-    work: float  # per useful pixel
+    """What a plan costs."""
+
+    work: float  # beside that of the whole clip in one piece
     frames: float  # bytes beside the pieces
     piece: float  # bytes of a piece
     after: float = 0.0  # bytes when the last piece is gone, which are not there before
@@ -249,6 +251,7 @@ def cost_of(
     frames: int | None = None,
     economy: Economy = Economy(),  # frozen
 ) -> Cost:
+    """What a plan costs; arguments as of `choose_plan`."""
     (h, w), (s_t, s_h, s_w) = size, scale
     memory = per_pixel if isinstance(per_pixel, Memory) else Memory(per_pixel)
     length = plan.window or frames or LONGEST
