@@ -72,3 +72,10 @@ def uniform_motion(flow_01: Tensor, flow_10: Tensor, f: float | Tensor) -> Tenso
     return torch.lerp(
         warp(forward, -f * forward, padding="border"), warp(backward, (1 - f) * backward, padding="border"), f
     )
+
+
+def length(vectors: Tensor, dim: int) -> Tensor:
+    """Of vectors whose two components lie along `dim`, which stays, with a size of 1."""
+    if vectors.requires_grad:  # a slope of zero where nothing moves
+        return vectors.norm(dim=dim, keepdim=True)
+    return torch.hypot(*vectors.split(1, dim=dim))  # ten times as fast

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from davsr.models.fixed_rounds import fixed_rounds
 from davsr.models.grouped_rounds import Averaging, parts_in_time, refine_in_groups
 from davsr.models.layers import Conv3x3, weights_channels_last
+from davsr.models.motion import length
 from davsr.models.precision import empty_volume, like_weights, needs_gradient, share_memory, working_dtype
 from davsr.ops import (
     add_cells,
@@ -155,7 +156,7 @@ class MotionPrior(nn.Module):
         x, y, motion = x.to(dtype), y.to(dtype), motion.to(dtype).contiguous()  # once, instead of in every round
         alphas, momenta, flattening = self._steps(y, degradation, sigma)
         cell = degradation.scale[1:]
-        speed = in_cells(motion.norm(dim=2), cell) if self.trust is not None else None
+        speed = in_cells(length(motion, dim=2).squeeze(2), cell) if self.trust is not None else None
         learning = needs_gradient(self, x, y, motion, sigma) or torch.compiler.is_compiling()  # graphs have no memory
         own = in_place and not learning and x.is_contiguous() and not share_memory(x, y)
         z = degradation.data_step(x, y, alphas[0], out=x if own else None).contiguous()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from davsr.models.interpolation import resize_bicubic
-from davsr.models.motion import Motion, Times, uniform_motion
+from davsr.models.motion import Motion, Times, length, uniform_motion
 from davsr.models.rounds import NOISE
 from davsr.models.warp import warp
 from davsr.ops import warp_between
@@ -88,14 +88,7 @@ def shown_at(
         picture,
         detail,
         blended(seen.features),
-        length(moves),
+        length(moves, dim=1),
         (near - far).abs().mean(dim=1, keepdim=True),
         torch.minimum(f, 1 - f).flatten(),
     )
-
-
-def length(moves: Tensor) -> Tensor:
-    """Of vectors [n, 2, h, w]: [n, 1, h, w]."""
-    if moves.requires_grad:  # a slope of zero where nothing moves
-        return moves.norm(dim=1, keepdim=True)
-    return torch.hypot(moves[:, :1], moves[:, 1:])  # ten times as fast

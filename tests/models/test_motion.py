@@ -11,7 +11,7 @@ from torch import Tensor
 from davsr.checkpoints.loading import ALONG_MOTION
 from davsr.models.davsr import DAVSR
 from davsr.models.interpolation import Interpolation
-from davsr.models.motion import motion_between
+from davsr.models.motion import length, motion_between
 from davsr.models.rounds import FLAT, FLATTENING, MotionPrior
 from davsr.ops import flatten
 from davsr.options import InterpolationOptions, RoundsOptions, load_options
@@ -170,3 +170,13 @@ def test_motion_lies_in_memory_as_the_ops_read_it():
     motion = interpolate.motion(lq, operator)
     estimate = interpolate(lq, operator, motion)
     assert estimate.is_contiguous() and motion.of_hr_frames(operator.scale, lq).is_contiguous()
+
+
+def test_lengths_are_those_of_the_norm_with_a_slope_of_zero_where_nothing_moves():
+    moves = torch.randn(2, 3, 2, 4, 5, dtype=torch.float64)
+    moves[0, 0] = 0
+    known = length(moves, dim=2)
+    learned = length(moves.requires_grad_(), dim=2)
+    torch.testing.assert_close(known, learned)
+    learned.sum().backward()
+    assert moves.grad is not None and moves.grad.isfinite().all() and not moves.grad[0, 0].any()
