@@ -92,7 +92,9 @@ def restore_resolved(
     return stream(
         source,
         target,
-        model_restorer(network, options.sigma, resolved.operator, device=place, precision=precision),
+        model_restorer(
+            network, options.sigma, resolved.operator, device=place, precision=precision, tidy=options.memory > 0
+        ),
         resolved.operator,
         degradation,
         replace(options, model=""),  # the model's digest says what the frames depend on
