@@ -179,7 +179,7 @@ def choose_plan(
     tile: int | None = None,
     margin: int = 24,
     modest: float = float("inf"),
-    economy: Economy = Economy(),  # frozen
+    economy: Economy = Economy(),
 ) -> Plan:
     """The windows and tiles that waste the least work on overlaps among those that fit into memory.
 
@@ -249,7 +249,7 @@ def cost_of(
     scale: tuple[int, int, int],
     per_pixel: float | Memory,
     frames: int | None = None,
-    economy: Economy = Economy(),  # frozen
+    economy: Economy = Economy(),
 ) -> Cost:
     """What a plan costs; arguments as of `choose_plan`."""
     (h, w), (s_t, s_h, s_w) = size, scale

@@ -106,7 +106,7 @@ def stream(
                 "inputs": [_stamp(path) for path in {source: 0, lead.path: 0}],
                 "degradation": config.to_tree(degradation),
                 "restore": config.to_tree(wanted),
-                **identity,
+                **(identity | {"encoder": economy.x264}),  # parts of one stream have the same parameter sets
             },
             schedule=schedule,
             signal=dataclasses.replace(

@@ -19,6 +19,7 @@ from davsr.checkpoints.loading import TRAINING_FREE, load_model
 from davsr.data.video import VideoReader
 from davsr.errors import InputError
 from davsr.options import DegradationOptions, RestoreOptions
+from davsr.restoration import planning
 from davsr.restoration.restore import restore
 from davsr.restoration.target import part_folder
 from tests.processes import wait_until
@@ -214,6 +215,20 @@ def test_segments_made_with_other_settings_are_not_continued(tmp_path, model, mo
     interrupted(monkeypatch, source, target, model, 2)
     write_video(source, pattern(12, seed=3))
     assert run(source, target, model).continued == 0
+
+
+def test_one_stream_is_encoded_by_one_set_of_parameters(tmp_path, model, monkeypatch):
+    """Segments are joined behind the first one's header: where other memory asks for another encoder, from the start."""
+    source = write_video(tmp_path / "in.mp4", pattern(12))
+    target = tmp_path / "out.mp4"
+    for economy, continues in ((planning.Economy(), True), (planning.LEAST_MEMORY, False)):
+        interrupted(monkeypatch, source, target, model, 2, preset="medium")
+        with monkeypatch.context() as patch:
+            patch.setattr(planning.Economy, "of", lambda size, memory, economy=economy: economy)
+            result = run(source, target, model, preset="medium", memory=8.0)
+        assert (result.continued > 0) == continues
+        assert about(target)["frames"] == len(VideoReader(target).frames(0, 100)) == 60
+        target.unlink()
 
 
 def test_a_kill_while_a_record_is_written_loses_one_segment_only(tmp_path, model, monkeypatch):
