@@ -218,7 +218,7 @@ def test_segments_made_with_other_settings_are_not_continued(tmp_path, model, mo
 
 
 def test_one_stream_is_encoded_by_one_set_of_parameters(tmp_path, model, monkeypatch):
-    """Segments are joined behind the first one's header: where other memory asks for another encoder, from the start."""
+    """Segments are joined behind the header of the first: where memory asks for another encoder, all begins anew."""
     source = write_video(tmp_path / "in.mp4", pattern(12))
     target = tmp_path / "out.mp4"
     for economy, continues in ((planning.Economy(), True), (planning.LEAST_MEMORY, False)):
