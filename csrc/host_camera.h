@@ -40,12 +40,16 @@ inline Camera camera_of(at::IntArrayRef low, const CameraArguments& given, const
   return made;
 }
 
+inline std::vector<int64_t> sizes_of_video(const at::Tensor& video, at::IntArrayRef scale, const char* op, const char* name) {
+  check_video(video, 1, op, name);
+  check_floating(video, op, name);
+  TORCH_CHECK_VALUE(scale.size() == 3, op, ": scale must be three numbers, got ", scale);
+  return video.sizes().vec();
+}
+
 // The sizes of the LR side of x.
 inline std::vector<int64_t> low_sizes(const at::Tensor& x, at::IntArrayRef scale, const char* op) {
-  check_video(x, 1, op, "x");
-  check_floating(x, op, "x");
-  TORCH_CHECK_VALUE(scale.size() == 3, op, ": scale must be three numbers, got ", scale);
-  std::vector<int64_t> sizes = x.sizes().vec();
+  std::vector<int64_t> sizes = sizes_of_video(x, scale, op, "x");
   for (size_t i = 0; i < 3; ++i) {
     TORCH_CHECK_VALUE(scale[i] > 0 && sizes[i + 2] % scale[i] == 0, op, ": (T, H, W) of x must be multiples of the scale ", scale,
                       ", got ", x.sizes());
@@ -55,10 +59,7 @@ inline std::vector<int64_t> low_sizes(const at::Tensor& x, at::IntArrayRef scale
 }
 
 inline std::vector<int64_t> high_sizes(const at::Tensor& y, at::IntArrayRef scale, const char* op) {
-  check_video(y, 1, op, "y");
-  check_floating(y, op, "y");
-  TORCH_CHECK_VALUE(scale.size() == 3, op, ": scale must be three numbers, got ", scale);
-  std::vector<int64_t> sizes = y.sizes().vec();
+  std::vector<int64_t> sizes = sizes_of_video(y, scale, op, "y");
   for (size_t i = 0; i < 3; ++i) {
     TORCH_CHECK_VALUE(scale[i] > 0 && scale[i] < (1 << 16) && sizes[i + 2] < (int64_t{1} << 31), op,
                       ": scale must be 1 to 65535, got ", scale);
