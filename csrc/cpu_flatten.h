@@ -7,18 +7,6 @@
 
 namespace davsr {
 
-template <class Isa>
-struct CpuPixel {
-  template <class Real>
-  static DAVSR_FN float root(float value) {
-    return __builtin_sqrtf(value);
-  }
-  template <class Real>
-  static DAVSR_FN double root(double value) {
-    return __builtin_sqrt(value);
-  }
-};
-
 // One row after the other; the slopes of the row above are kept.
 template <class Device, class Real, bool gradient, int few>  // few: how many channels there are, 0: any number
 struct FlattenedRows {

@@ -103,6 +103,23 @@ struct MotionAverage {
   double mismatch, reach;
 };
 
+// Two 3x3 convolutions [3, 3, in, hidden] and a sum over the hidden channels, a multiple of 8 of them; what comes out
+// is held between low and high.
+struct TrustLayers {
+  int64_t hidden;
+  const float *first, *first_bias, *second, *second_bias, *last;
+  float last_bias, low, high;
+};
+
+// The average whose weights a network changes; speed [batch, frames, cells_h, cells_w], length of the motion.
+struct TrustedAverage {
+  MotionShape shape;
+  const float *a, *motion, *speed;
+  float *mean, *support;
+  TrustLayers layers;
+  double mismatch, reach;
+};
+
 // Of the mean and the support to the frames; weight: what the average found.
 struct MotionAverageBackward {
   MotionShape shape;
@@ -133,20 +150,16 @@ struct MotionRound {
   bool raised;
 };
 
-// Of frames [first, first + count): 16 numbers of every channel, and the support's mean less `level`.
-struct ToCells {
-  MotionShape shape;  // cells_h, cells_w: of 4x4 pixels, the last ones cut
-  int64_t first, count;
-  const float *x, *support;
-  float* cells;
-  float level;
-};
-
-struct AddCells {
+// The mean flattened, and what two 3x3 convolutions make of its cells of 4x4 pixels, the last ones cut: of 16 numbers
+// of every channel and the support's mean less `level`. first [3, 3, 16 channels + 1, hidden], last [3, 3, hidden, 16
+// channels]; hidden: a multiple of 8.
+struct FlattenWithDetail {
   MotionShape shape;
-  int64_t first, count;
-  float* x;
-  const float* cells;
+  int64_t hidden;
+  const float *mean, *support, *step;  // step: one number
+  const float *first, *first_bias, *last, *last_bias;
+  float* out;
+  float flat, level;
 };
 
 // Frames [batch, count] between frame low[n] of a video [batch, frames, channels, height, width] and the next one.
@@ -192,11 +205,11 @@ struct CpuKernels {
   void (*motion_blend)(const MotionBlend&, bool doubles, const Parallel&);
   void (*motion_blend_backward)(const MotionBlendBackward&, bool doubles, const Parallel&);
   void (*motion_average)(const MotionAverage&, bool doubles, const Parallel&);
+  void (*trusted_average)(const TrustedAverage&, const Parallel&);
   void (*motion_average_backward)(const MotionAverageBackward&, bool doubles, const Parallel&);
   void (*flatten)(const Flatten&, bool doubles, const Parallel&);
   void (*motion_round)(const MotionRound&, bool doubles, const Parallel&);
-  void (*to_cells)(const ToCells&, const Parallel&);
-  void (*add_cells)(const AddCells&, const Parallel&);
+  void (*flatten_with_detail)(const FlattenWithDetail&, const Parallel&);
   void (*warp_between)(const WarpBetween&, const Parallel&);
   void (*fusion_cells)(const FusionCells&, const Parallel&);
   void (*fusion_pixels)(const FusionPixels&, const Parallel&);

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "cpu_camera.h"
-#include "cpu_cells.h"
 #include "cpu_conv3x3_gradient.h"
 #include "cpu_deform_align.h"
+#include "cpu_detail.h"
 #include "cpu_flatten.h"
 #include "cpu_fourier_division.h"
 #include "cpu_fusion.h"
@@ -12,6 +12,7 @@
 #include "cpu_motion_gradient.h"
 #include "cpu_motion_pass.h"
 #include "cpu_motion_round.h"
+#include "cpu_trusted_average.h"
 #include "cpu_warp_between.h"
 
 namespace davsr {
@@ -50,6 +51,7 @@ static CpuKernels kernels_of() {
       [](const MotionAverage& op, bool doubles, const Parallel& threads) {
         doubles ? motion_average<Device, double>(op, threads) : motion_average<Device, float>(op, threads);
       },
+      [](const TrustedAverage& op, const Parallel& threads) { trusted_average<Device>(op, threads); },
       [](const MotionAverageBackward& op, bool doubles, const Parallel& threads) {
         doubles ? motion_average_backward<Device, double>(op, threads) : motion_average_backward<Device, float>(op, threads);
       },
@@ -59,8 +61,7 @@ static CpuKernels kernels_of() {
       [](const MotionRound& op, bool doubles, const Parallel& threads) {
         doubles ? motion_round<Device, double>(op, threads) : motion_round<Device, float>(op, threads);
       },
-      [](const ToCells& op, const Parallel& threads) { to_cells<Device>(op, threads); },
-      [](const AddCells& op, const Parallel& threads) { add_cells<Device>(op, threads); },
+      [](const FlattenWithDetail& op, const Parallel& threads) { flatten_with_detail<Device>(op, threads); },
       [](const WarpBetween& op, const Parallel& threads) { warp_between<Device>(op, threads); },
       [](const FusionCells& op, const Parallel& threads) { fusion_cells<Device>(op, threads); },
       [](const FusionPixels& op, const Parallel& threads) { fusion_pixels<Device>(op, threads); },

@@ -199,42 +199,82 @@ void motion_round_(at::Tensor& out, const at::Tensor& a_in, const at::Tensor& mo
   if (!made.is_same(out)) out.copy_(made);
 }
 
-MotionShape cells_shape(const at::Tensor& x, int64_t first, int64_t count, const char* op) {
-  TORCH_CHECK_VALUE(x.dim() == 5 && x.scalar_type() == at::kFloat && x.is_contiguous(), op,
-                    ": x must be [b, c, T, H, W], float32 and dense, got ", x.sizes(), " of ", x.scalar_type());
-  TORCH_CHECK_VALUE(first >= 0 && count >= 0 && first <= x.size(2) && count <= x.size(2) - first, op, ": frames must be of the ",
-                    x.size(2), " of x, got ", count, " from ", first);
-  MotionShape shape = video_shape(x);
-  shape.cells_h = (x.size(3) + 3) / 4;
-  shape.cells_w = (x.size(4) + 3) / 4;
-  return shape;
+// Channels are made eight at a time: a weight [made, seen, 3, 3] as [3, 3, seen, made], with zeros up to that, and a
+// bias.
+int64_t padding(int64_t made) { return (8 - made % 8) % 8; }
+at::Tensor taps(const at::Tensor& weight) {
+  return at::constant_pad_nd(weight.permute({2, 3, 1, 0}), {0, padding(weight.size(0))}).contiguous();
+}
+at::Tensor padded(const at::Tensor& bias) { return at::constant_pad_nd(bias, {0, padding(bias.size(0))}).contiguous(); }
+
+void check_layer(const at::Tensor& weight, const at::Tensor& bias, at::IntArrayRef sizes, const char* op, const char* name) {
+  check_sizes(weight, sizes, op, name);
+  check_sizes(bias, {sizes[0]}, op, "the bias of a layer");
+  for (const at::Tensor& given : {weight, bias})
+    TORCH_CHECK_VALUE(given.scalar_type() == at::kFloat, op, ": ", name, " must be float32, got ", given.scalar_type());
 }
 
-at::Tensor to_cells(const at::Tensor& x_in, const at::Tensor& support_in, int64_t first, int64_t count, double level) {
-  const at::Tensor x = x_in.contiguous(), support = support_in.contiguous();
-  const MotionShape shape = cells_shape(x, first, count, "to_cells");
-  TORCH_CHECK_VALUE(support.sizes() == at::IntArrayRef({shape.batch, shape.frames, shape.height, shape.width}) &&
-                        support.scalar_type() == at::kFloat,
-                    "to_cells: support must be [b, T, H, W] like x, float32, got ", support.sizes(), " of ",
-                    support.scalar_type());
-  const at::Tensor cells = at::empty({shape.batch * count, shape.cells_h, shape.cells_w, 16 * shape.channels + 1}, x.options());
-  if (cells.numel() > 0 && x.numel() > 0)
-    choose({}).to_cells({shape, first, count, x.const_data_ptr<float>(), support.const_data_ptr<float>(), cells.data_ptr<float>(),
-                         static_cast<float>(level)},
-                        threads());
-  return cells;
+std::tuple<at::Tensor, at::Tensor> trusted_average(const at::Tensor& a_in, const at::Tensor& motion_in,
+                                                   const at::Tensor& speed_in, const at::Tensor& first,
+                                                   const at::Tensor& first_bias, const at::Tensor& second,
+                                                   const at::Tensor& second_bias, const at::Tensor& last,
+                                                   const at::Tensor& last_bias, at::IntArrayRef cell, at::IntArrayRef steps,
+                                                   double mismatch, double reach, double low, double high, Level level) {
+  const char* op = "trusted_average";
+  const MotionShape shape = average_shape(a_in, motion_in, cell, steps, mismatch, reach);
+  TORCH_CHECK_VALUE(a_in.scalar_type() == at::kFloat, op, ": a must be float32, got ", a_in.scalar_type());
+  check_sizes(speed_in, {shape.batch, shape.frames, shape.cells_h, shape.cells_w}, op, "speed");
+  check_type(speed_in, a_in, op, "speed", "a");
+  TORCH_CHECK_VALUE(first.dim() == 4 && first.size(0) > 0, op, ": first must be [hidden, 4, 3, 3], got ", first.sizes());
+  const int64_t hidden = first.size(0);
+  check_layer(first, first_bias, {hidden, 4, 3, 3}, op, "first");
+  check_layer(second, second_bias, {hidden, hidden, 3, 3}, op, "second");
+  check_layer(last, last_bias, {1, hidden, 1, 1}, op, "last");
+  TORCH_CHECK_VALUE(low <= high, op, ": low must not be above high, got ", low, " and ", high);
+  const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), speed = speed_in.contiguous();
+  const at::Tensor mean = at::empty_like(a),
+                   support = at::empty({shape.batch, shape.frames, shape.height, shape.width}, a.options());
+  const at::Tensor into = taps(first), into_bias = padded(first_bias), through_bias = padded(second_bias);
+  const at::Tensor through = at::constant_pad_nd(taps(second), {0, 0, 0, padding(hidden)}), out = padded(last.flatten());
+  if (a.numel() > 0)
+    choose(level).trusted_average(
+        {shape, a.const_data_ptr<float>(), motion.const_data_ptr<float>(), speed.const_data_ptr<float>(), mean.data_ptr<float>(),
+         support.data_ptr<float>(),
+         TrustLayers{hidden + padding(hidden), into.const_data_ptr<float>(), into_bias.const_data_ptr<float>(),
+                     through.const_data_ptr<float>(), through_bias.const_data_ptr<float>(), out.const_data_ptr<float>(),
+                     last_bias.item<float>(), static_cast<float>(low), static_cast<float>(high)},
+         mismatch, reach},
+        threads());
+  return {mean, support};
 }
 
-void add_cells_(at::Tensor& x, const at::Tensor& cells_in, int64_t first) {
-  const at::Tensor cells = cells_in.contiguous();
-  const int64_t count = x.dim() == 5 && x.size(0) > 0 && cells.dim() == 4 ? cells.size(0) / x.size(0) : 0;
-  const MotionShape shape = cells_shape(x, first, count, "add_cells_");
-  TORCH_CHECK_VALUE(cells.sizes() == at::IntArrayRef({shape.batch * count, shape.cells_h, shape.cells_w, 16 * shape.channels}) &&
-                        cells.scalar_type() == at::kFloat,
-                    "add_cells_: cells must be [b * count, h, w, 16 c] of x, float32, got ", cells.sizes(), " of ",
-                    cells.scalar_type());
-  if (cells.numel() > 0)
-    choose({}).add_cells({shape, first, count, x.data_ptr<float>(), cells.const_data_ptr<float>()}, threads());
+void flatten_with_detail_(at::Tensor& out, const at::Tensor& mean_in, const at::Tensor& support_in, const at::Tensor& step,
+                          const at::Tensor& first, const at::Tensor& first_bias, const at::Tensor& last,
+                          const at::Tensor& last_bias, double flat, double support_level, Level level) {
+  const char* op = "flatten_with_detail";
+  check_video(mean_in, 1, op, "mean");
+  TORCH_CHECK_VALUE(mean_in.scalar_type() == at::kFloat, op, ": mean must be float32, got ", mean_in.scalar_type());
+  MotionShape shape = flatten_shape(mean_in, step);
+  shape.cells_h = (shape.height + 3) / 4;
+  shape.cells_w = (shape.width + 3) / 4;
+  check_out(out, mean_in, {mean_in, support_in}, op);
+  check_support(shape, support_in, mean_in, op);
+  TORCH_CHECK_VALUE(first.dim() == 4 && first.size(0) > 0, op, ": first must be [hidden, 16 c + 1, 3, 3], got ", first.sizes());
+  const int64_t hidden = first.size(0), seen = 16 * shape.channels;
+  check_layer(first, first_bias, {hidden, seen + 1, 3, 3}, op, "first");
+  check_layer(last, last_bias, {seen, hidden, 3, 3}, op, "last");
+  const at::Tensor mean = mean_in.contiguous(), support = support_in.contiguous();
+  const at::Tensor into = taps(first), into_bias = padded(first_bias), made_bias = last_bias.contiguous();
+  const at::Tensor made = at::constant_pad_nd(taps(last), {0, 0, 0, padding(hidden)});
+  const at::Tensor result = out.is_contiguous() ? out : at::empty(out.sizes(), out.options());
+  if (out.numel() > 0)
+    choose(level).flatten_with_detail(
+        {shape, hidden + padding(hidden), mean.const_data_ptr<float>(), support.const_data_ptr<float>(),
+         step.const_data_ptr<float>(), into.const_data_ptr<float>(), into_bias.const_data_ptr<float>(),
+         made.const_data_ptr<float>(), made_bias.const_data_ptr<float>(), result.data_ptr<float>(), static_cast<float>(flat),
+         static_cast<float>(support_level)},
+        threads());
+  if (!result.is_same(out)) out.copy_(result);
 }
 
 void warp_between_(at::Tensor& out, const at::Tensor& video_in, const at::Tensor& before_in, const at::Tensor& after_in,
@@ -296,8 +336,8 @@ TORCH_LIBRARY_IMPL(davsr, CPU, m) {
   m.impl("flatten_", flatten_);
   m.impl("flatten_backward", flatten_backward);
   m.impl("motion_round_", motion_round_);
-  m.impl("to_cells", to_cells);
-  m.impl("add_cells_", add_cells_);
+  m.impl("trusted_average", trusted_average);
+  m.impl("flatten_with_detail_", flatten_with_detail_);
   m.impl("warp_between_", warp_between_);
 }
 

@@ -3,11 +3,14 @@
 #pragma once
 
 #include "cpu_motion_raised.h"
+#include "cpu_motion_trust.h"
 
 namespace davsr {
 
 constexpr int64_t kBand = 98304;   // pixels of a few frames at a time: they stay in the third-level cache
 constexpr int64_t kBandRows = 64;  // at least: more rows are sampled than are averaged
+constexpr int64_t kShared = 16;    // bands of frames at least, for threads to share
+constexpr int64_t kRaised = 4;     // rows of cells at every column; the last ones of a frame may all be known at once
 
 // A frame that is averaged: where it, its neighbours and its motion lie, and where its mean goes.
 template <class Real>
@@ -15,13 +18,14 @@ struct AveragedFrame {
   const Real* own;
   const Real* image[MotionShape::kMost];        // of each step; null: there is none
   const Real* motion;                           // [2, height, width], or of cells where it is raised
+  const Real* speed;                            // of cells, where a network changes the weights
   Real* mean;                                   // its row `top`
   Real *support, *weight;                       // of all rows, of step 0; null where they are not asked for
   int64_t plane, mean_plane, weight_step, top;  // from one channel to the next, and from one step
 };
 
 // The average of one frame in one strip, row by row.
-template <class Device, class Real, int few>  // few: how many channels there are, 0: any number
+template <class Device, class Real, int few, bool learned = false>  // few: how many channels there are, 0: any number
 struct AveragePass {
   using F = typename Device::template Lanes<Real>;
   static constexpr int wide = Device::template lanes<Real>;
@@ -39,13 +43,19 @@ struct AveragePass {
   CellColumns<Device, Real> columns;
   Scratch<Device, Real> samples;  // [kept][steps][channels][room]
   Scratch<Device, Real> squares;  // [steps][room], sums over the rows of a cell
-  Scratch<Device, Real> raised;   // [3][steps][room], the weights of three rows of cells at every column
+  Scratch<Device, Real> raised;   // [kRaised][steps][room], the weights of rows of cells at every column
+  Scratch<Device, Real> grey;     // [2][room], sums of the own brightness and of its square, where a network asks
   RaisedMotion<Device, Real> motion;
+  TrustRows<Device, Real, learned> trust;
+  int64_t first_weighed = 0, next_hidden = 0;  // rows of cells, of the network
 
+  static Strip strip_of(const MotionShape& shape, int64_t number, int64_t strips) {
+    return Strip::of<Real>(shape, number, strips, TrustRows<Device, Real, learned>::reach);
+  }
   static int64_t widest(const MotionShape& shape, int64_t strips) {
     int64_t most = 0;
     for (int64_t n = 0; n < strips; ++n) {
-      const int64_t sampled = Strip::of<Real>(shape, n, strips).sampled;
+      const int64_t sampled = strip_of(shape, n, strips).sampled;
       most = sampled > most ? sampled : most;
     }
     return most;
@@ -57,11 +67,14 @@ struct AveragePass {
   }
   // The rows that must have been sampled before row y is blended.
   static int64_t needed(const MotionShape& shape, int64_t y) {
-    const int64_t rows = (between<Real>(y, shape.height, shape.cells_h).second + 1) * shape.cell_h;
+    int64_t last = between<Real>(y, shape.height, shape.cells_h).second + TrustRows<Device, Real, learned>::reach;
+    last = last < shape.cells_h ? last : shape.cells_h - 1;
+    const int64_t rows = (last + 1) * shape.cell_h;
     return rows > y + 1 ? rows : y + 1;
   }
 
-  AveragePass(const MotionShape& of, double mismatch_of, double reach_of, bool raised_of, const Parallel& threads)
+  AveragePass(const MotionShape& of, double mismatch_of, double reach_of, bool raised_of, const Parallel& threads,
+              const TrustLayers* layers = nullptr)
       : shape(of),
         mismatch(mismatch_of),
         reach(reach_of),
@@ -74,13 +87,15 @@ struct AveragePass {
         columns(of, 0, of.width, threads),
         samples(threads, kept * of.steps * channels * room),
         squares(threads, of.steps * room),
-        raised(threads, 3 * of.steps * room),
-        motion(of, raised_of ? room : wide, threads) {
+        raised(threads, kRaised * of.steps * room),
+        grey(threads, learned ? 2 * room : 1),
+        motion(of, raised_of ? room : wide, threads),
+        trust(layers, of.steps, of.cells_w, threads) {
     Clear<Device, Real>::run(samples.data, kept * of.steps * channels * room);
   }
 
   void cover(int64_t number) {
-    strip = Strip::of<Real>(shape, number, strips);
+    strip = strip_of(shape, number, strips);
     row.first = strip.first_sampled;
     row.count = strip.sampled;
     columns.cover(shape, strip.begin, strip.end);
@@ -102,10 +117,13 @@ struct AveragePass {
   }
 
   void average_rows(int64_t begin, int64_t end) {
+    first_weighed = between<Real>(begin, shape.height, shape.cells_h).first;
+    const int64_t first_seen = first_weighed > trust.reach ? first_weighed - trust.reach : 0;
+    next_hidden = first_weighed > 1 ? first_weighed - 1 : 0;
     own_rows[0] = begin ? between<Real>(begin - 1, shape.height, shape.cells_h).second + 1 : 0;
     own_rows[1] = between<Real>(end - 1, shape.height, shape.cells_h).second + 1;
-    Clear<Device, Real>::run(squares.data, shape.steps * room);
-    int64_t sampled = between<Real>(begin, shape.height, shape.cells_h).first * shape.cell_h;
+    clear_sums();
+    int64_t sampled = first_seen * shape.cell_h;
     for (int64_t y = begin; y < end; ++y) {
       for (const int64_t stop = needed(shape, y); sampled < stop;) {
         const int64_t r = sampled / shape.cell_h, below = (r + 1) * shape.cell_h;
@@ -124,6 +142,22 @@ struct AveragePass {
     if (raised_motion) motion.raise(frame.motion, begin, end);
     for (int k = 0; k < present; ++k)
       for (int64_t y = begin; y < end; ++y) sample_row(y, step[k]);
+    if (learned)
+      for (int64_t y = begin; y < end; ++y) grey_row(y);
+  }
+
+  void grey_row(int64_t y) {
+    const Real* own = frame.own + y * shape.width + strip.first_sampled;
+    const Real share = static_cast<Real>(1 / static_cast<double>(channels));
+    Real *sums = grey.data, *squares_of = grey.data + room;
+    DAVSR_NO_ALIAS
+    for (int64_t i = 0; i < strip.sampled; ++i) {
+      Real sum = 0;
+      for (int64_t c = 0; c < channels; ++c) sum += own[c * frame.plane + i];
+      sum *= share;
+      sums[i] += sum;
+      squares_of[i] += sum * sum;
+    }
   }
 
   void sample_row(int64_t y, int k) {
@@ -148,36 +182,105 @@ struct AveragePass {
     }
   }
 
-  // The sums of row r of cells are whole: their weights, at every column.
+  void clear_sums() {
+    Clear<Device, Real>::run(squares.data, shape.steps * room);
+    if (learned) Clear<Device, Real>::run(grey.data, 2 * room);
+  }
+
+  // The sums of row r of cells are whole.
   void weigh(int64_t r) {
     const Real share =
         static_cast<Real>(-1 / (mismatch * mismatch * static_cast<double>(channels * shape.cell_h * shape.cell_w)));
+    if constexpr (learned) see_texture(r);
     for (int each = 0; each < present; ++each) {
       const int k = step[each];
       const double frames = shape.step[k];
       const F far = Device::template splat<Real>(static_cast<Real>(-frames * frames / (2 * reach * reach)));
-      const Real* sums = squares.data + k * room;
-      if (shape.cell_w == 4)
-        sum_cells<4>(sums);
-      else
-        sum_cells<0>(sums);
       Real* weights = columns.row.data;
+      sum_cells(squares.data + k * room, weights);
+      if constexpr (learned) see(r, k, weights);
       for (int64_t c = 0; c < strip.cells; c += wide) {
-        const F error = Device::template pack<Real, wide>(weights + c);
-        Device::template put<Real, wide>(weights + c, Device::template exp<Real>(error * share + far));
+        const F log_weight = Device::template pack<Real, wide>(weights + c) * share + far;
+        if constexpr (learned)
+          Device::template put<Real, wide>(trust.untrusted_of(k, r) + c, log_weight);
+        else
+          Device::template put<Real, wide>(weights + c, Device::template exp<Real>(log_weight));
       }
-      columns.raise(raised.data + (r % 3 * shape.steps + k) * room);
-      if (frame.weight && r >= own_rows[0] && r < own_rows[1])
-        __builtin_memcpy(frame.weight + k * frame.weight_step + r * shape.cells_w + own_cells[0],
-                         weights + own_cells[0] - strip.first_cell,
-                         static_cast<size_t>(own_cells[1] - own_cells[0]) * sizeof(Real));
+      if (!learned) raise(r, k);
     }
-    Clear<Device, Real>::run(squares.data, shape.steps * room);
+    if constexpr (learned) trust_rows(r);
+    clear_sums();
   }
 
+  // The weights of row r of cells at every column.
+  void raise(int64_t r, int k) {
+    columns.raise(raised.data + (r % kRaised * shape.steps + k) * room);
+    if (frame.weight && r >= own_rows[0] && r < own_rows[1])
+      __builtin_memcpy(frame.weight + k * frame.weight_step + r * shape.cells_w + own_cells[0],
+                       columns.row.data + own_cells[0] - strip.first_cell,
+                       static_cast<size_t>(own_cells[1] - own_cells[0]) * sizeof(Real));
+  }
+
+  // The texture of row r of cells, and the length of its motion, as they are of every step.
+  void see_texture(int64_t r) {
+    const Real share = static_cast<Real>(1 / static_cast<double>(shape.cell_h * shape.cell_w));
+    Real *mean = trust.shared_of(0), *square = trust.shared_of(1);
+    sum_cells(grey.data, mean);
+    sum_cells(grey.data + room, square);
+    const Real* speed = frame.speed + r * shape.cells_w + strip.first_cell;
+    for (int64_t c = 0; c < strip.cells; ++c) {
+      const Real own = mean[c] * share, deviation = square[c] * share - own * own;
+      mean[c] = CpuPixel<Device>::template root<Real>((deviation > 0 ? deviation : 0) + kLeastDeviation);
+      square[c] = speed[c];
+    }
+  }
+
+  // What the network sees of row r at step k, whose sums of squares are `sums`.
+  void see(int64_t r, int k, const Real* sums) {
+    const Real share = static_cast<Real>(1 / static_cast<double>(channels * shape.cell_h * shape.cell_w));
+    const Real distance = static_cast<Real>(shape.step[k] < 0 ? -shape.step[k] : shape.step[k]);
+    const Real *texture = trust.shared_of(0), *speed = trust.shared_of(1);
+    Real* to = trust.seen.row(k, r);
+    const int64_t next = trust.room;
+    DAVSR_NO_ALIAS
+    for (int64_t c = 0; c < strip.cells; ++c) {
+      to[c] = CpuPixel<Device>::template root<Real>(sums[c] * share + kLeastMismatch);
+      to[next + c] = texture[c];
+      to[2 * next + c] = distance * speed[c];
+      to[3 * next + c] = distance;
+    }
+    trust.seen.end_row(k, r, strip.cells);
+  }
+
+  // Row r of cells was seen: the rows that are hidden behind it, and the weights that follow from them.
+  void trust_rows(int64_t r) {
+    const int64_t last = shape.cells_h - 1;
+    const auto weights_of = [&](int64_t at) {
+      if (at < first_weighed) return;
+      for (int each = 0; each < present; ++each) {
+        const Real* log_weights = trust.trusted(step[each], at, strip.cells, shape.cells_h);
+        log_weights += columns.first_cell - strip.first_cell;
+        for (int64_t c = 0; c < columns.cells; c += wide)
+          Device::template put<Real, wide>(columns.row.data + c,
+                                           Device::template exp<Real>(Device::template pack<Real, wide>(log_weights + c)));
+        raise(at, step[each]);
+      }
+    };
+    for (; next_hidden < r || (r == last && next_hidden == last); ++next_hidden) {
+      for (int each = 0; each < present; ++each) trust.hide(step[each], next_hidden, strip.cells, shape.cells_h);
+      weights_of(next_hidden - 1);
+      if (next_hidden == last) weights_of(last);
+    }
+  }
+
+  DAVSR_FN void sum_cells(const Real* from, Real* to) {
+    if (shape.cell_w == 4)
+      sum_cells_of<4>(from, to);
+    else
+      sum_cells_of<0>(from, to);
+  }
   template <int cell_w>
-  DAVSR_FN void sum_cells(const Real* from) {
-    Real* to = columns.row.data;
+  DAVSR_FN void sum_cells_of(const Real* from, Real* to) {
     const int64_t width = cell_w ? cell_w : shape.cell_w;
     DAVSR_NO_ALIAS
     for (int64_t c = 0; c < strip.cells; ++c) {
@@ -193,8 +296,8 @@ struct AveragePass {
     const Real *sampled[MotionShape::kMost], *upper[MotionShape::kMost], *lower[MotionShape::kMost];
     for (int k = 0; k < present; ++k) {
       sampled[k] = samples_of(y, step[k]) + shift;
-      upper[k] = raised.data + (at.first % 3 * shape.steps + step[k]) * room;
-      lower[k] = raised.data + (at.second % 3 * shape.steps + step[k]) * room;
+      upper[k] = raised.data + (at.first % kRaised * shape.steps + step[k]) * room;
+      lower[k] = raised.data + (at.second % kRaised * shape.steps + step[k]) * room;
     }
     const F down = Device::template splat<Real>(at.beyond);
     const int64_t count = strip.end - strip.begin, plane = frame.plane, mean_plane = frame.mean_plane;
@@ -242,29 +345,40 @@ static DAVSR_FN void bands(const MotionShape& shape, int64_t begin, int64_t end,
   }
 }
 
-// Band by band, all frames of each: what they sample of each other stays in the cache.
+// Band by band, all frames of each, as what they sample of each other stays in the cache, and threads share these:
+// visit(frame, b, p) completes the frame, with the frame's pointers but those that only some averages have.
+template <class Device, class Pass, class Real, class Op, class Visit>
+static void averaged_frames(const Op& op, const TrustLayers* layers, const Parallel& threads, const Visit& visit) {
+  const MotionShape& shape = op.shape;
+  int64_t parts = (shape.height + band_rows(shape) - 1) / band_rows(shape);
+  while (parts * shape.frames < kShared && shape.height / parts >= kBandRows) parts *= 2;
+  parallel<Device>(threads, shape.batch * parts * shape.frames, [&](int64_t begin, int64_t end) {
+    Pass pass(shape, op.mismatch, op.reach, false, threads, layers);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t p = unit % shape.frames, part = unit / shape.frames % parts, b = unit / shape.frames / parts;
+      const auto* a = static_cast<const Real*>(op.a);
+      AveragedFrame<Real> frame{};
+      frame.own = a + shape.at(b, p);
+      for (int k = 0; k < shape.steps; ++k)
+        if (shape.has(p + shape.step[k])) frame.image[k] = a + shape.at(b, p + shape.step[k]);
+      frame.motion = static_cast<const Real*>(op.motion) + shape.motion_at(b, p);
+      frame.mean = static_cast<Real*>(op.mean) + shape.at(b, p);
+      if (op.support) frame.support = static_cast<Real*>(op.support) + (b * shape.frames + p) * shape.pixels();
+      frame.plane = frame.mean_plane = shape.plane();
+      visit(frame, b, p);
+      pass.average(frame, shape.height * part / parts, shape.height * (part + 1) / parts);
+    }
+  });
+}
+
 template <class Device, class Real, int few>
 static void motion_average_rows(const MotionAverage& op, const Parallel& threads) {
   const MotionShape& shape = op.shape;
-  parallel<Device>(threads, shape.batch * shape.height, [&](int64_t begin, int64_t end) {
-    AveragePass<Device, Real, few> pass(shape, op.mismatch, op.reach, false, threads);
-    bands(shape, begin, end, [&](int64_t b, int64_t top, int64_t stop) {
-      for (int64_t p = 0; p < shape.frames; ++p) {
-        const auto* a = static_cast<const Real*>(op.a);
-        AveragedFrame<Real> frame{};
-        frame.own = a + shape.at(b, p);
-        for (int k = 0; k < shape.steps; ++k)
-          if (shape.has(p + shape.step[k])) frame.image[k] = a + shape.at(b, p + shape.step[k]);
-        frame.motion = static_cast<const Real*>(op.motion) + shape.motion_at(b, p);
-        frame.mean = static_cast<Real*>(op.mean) + shape.at(b, p);
-        if (op.support) frame.support = static_cast<Real*>(op.support) + (b * shape.frames + p) * shape.pixels();
+  averaged_frames<Device, AveragePass<Device, Real, few>, Real>(
+      op, nullptr, threads, [&](AveragedFrame<Real>& frame, int64_t b, int64_t p) {
         if (op.weight) frame.weight = static_cast<Real*>(op.weight) + shape.cell_at(b, 0, p);
         frame.weight_step = shape.frames * shape.cells();
-        frame.plane = frame.mean_plane = shape.plane();
-        pass.average(frame, top, stop);
-      }
-    });
-  });
+      });
 }
 
 template <class Device, class Real>

@@ -8,19 +8,22 @@ namespace davsr {
 
 constexpr int64_t kStrip = 512;  // pixels of a row at a time: their samples stay in the second-level cache
 
-// Columns of a frame that are averaged together: the pixels, the cells that they lie between, and those cells' pixels.
+// Columns of a frame that are averaged together: the pixels, the cells that they lie between, with `reach` more to each
+// side, and those cells' pixels.
 struct Strip {
   int64_t begin, end;              // pixels
   int64_t first_cell, cells;       // of a row
   int64_t first_sampled, sampled;  // pixels of a row
 
   template <class Real>
-  static DAVSR_FN Strip of(const MotionShape& shape, int64_t number, int64_t strips) {
+  static DAVSR_FN Strip of(const MotionShape& shape, int64_t number, int64_t strips, int64_t reach) {
     Strip at;
     at.begin = shape.width * number / strips;
     at.end = shape.width * (number + 1) / strips;
-    at.first_cell = between<Real>(at.begin, shape.width, shape.cells_w).first;
-    at.cells = between<Real>(at.end - 1, shape.width, shape.cells_w).second + 1 - at.first_cell;
+    const int64_t first = between<Real>(at.begin, shape.width, shape.cells_w).first - reach;
+    const int64_t stop = between<Real>(at.end - 1, shape.width, shape.cells_w).second + 1 + reach;
+    at.first_cell = first > 0 ? first : 0;
+    at.cells = (stop < shape.cells_w ? stop : shape.cells_w) - at.first_cell;
     const int64_t last = (at.first_cell + at.cells) * shape.cell_w;
     at.first_sampled = at.first_cell * shape.cell_w;
     at.sampled = (at.end > last ? at.end : last) - at.first_sampled;

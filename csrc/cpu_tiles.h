@@ -34,6 +34,19 @@ struct Clear {
   static void run(Real* from, int64_t count) { __builtin_memset(from, 0, static_cast<size_t>(count) * sizeof(Real)); }
 };
 
+// What loops over single pixels need, which the compiler makes vectors of.
+template <class Isa>
+struct CpuPixel {
+  template <class Real>
+  static DAVSR_FN float root(float value) {
+    return __builtin_sqrtf(value);
+  }
+  template <class Real>
+  static DAVSR_FN double root(double value) {
+    return __builtin_sqrt(value);
+  }
+};
+
 // Calls visit(b, first group, last group) for [begin, end) of all (sample, group), at most `most` groups of one sample
 // at a time.
 template <class Device, class Visit>

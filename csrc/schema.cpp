@@ -50,9 +50,17 @@ TORCH_LIBRARY(davsr, m) {
   m.def(
       "motion_round_(Tensor(a!) out, Tensor a, Tensor motion, Tensor step, int first, int total, int[] cell, int[] steps, "
       "float mismatch, float reach, float flat, str? level=None) -> ()");
-  // Cells of 4x4 pixels of frames [first, first + count); on the CPU alone, float32, without derivative.
-  m.def("to_cells(Tensor x, Tensor support, int first, int count, float level) -> Tensor");
-  m.def("add_cells_(Tensor(a!) x, Tensor cells, int first) -> ()");
+  // The average whose weights a network [hidden, 4, 3, 3], [hidden, hidden, 3, 3], [1, hidden, 1, 1] multiplies by the
+  // exponential of what it makes of cells, held between low and high; speed [b, T, h, w]. Mean and support.
+  m.def(
+      "trusted_average(Tensor a, Tensor motion, Tensor speed, Tensor first, Tensor first_bias, Tensor second, "
+      "Tensor second_bias, Tensor last, Tensor last_bias, int[] cell, int[] steps, float mismatch, float reach, float low, "
+      "float high, str? level=None) -> (Tensor, Tensor)");
+  // flatten_ with what a network [hidden, 16 c + 1, 3, 3], [16 c, hidden, 3, 3] makes of cells of 4x4 pixels; mean like
+  // out, support [b, T, H, W]. Both on the CPU alone, float32, without derivative.
+  m.def(
+      "flatten_with_detail_(Tensor(a!) out, Tensor mean, Tensor support, Tensor step, Tensor first, Tensor first_bias, "
+      "Tensor last, Tensor last_bias, float flat, float support_level, str? level=None) -> ()");
   // Frames [b, count, c, H, W] of any strides whose planes are dense; video [b, t, c, H, W], flows [b, count, 2, h, w];
   // on the CPU alone, float32, without derivative.
   m.def(

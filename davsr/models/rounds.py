@@ -11,25 +11,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davsr.models.fixed_rounds import fixed_rounds
 from davsr.models.grouped_rounds import Averaging, parts_in_time, refine_in_groups
-from davsr.models.layers import Conv3x3, weights_channels_last
 from davsr.models.motion import length
-from davsr.models.precision import empty_volume, like_weights, needs_gradient, share_memory, working_dtype
+from davsr.models.precision import empty_volume, needs_gradient, share_memory, working_dtype
+from davsr.models.round_networks import REACH, STEPS, SUPPORT, TRUSTED, Detail, Trust, in_cells, parts, texture
 from davsr.ops import (
     add_cells,
     backend,
-    conv3x3,
     flatten,
+    flatten_with_detail,
     motion_average,
     motion_blend,
     motion_mean,
     motion_mismatch,
     resize_flow,
-    to_cells,
+    serves_without_gradient,
+    trusted_average,
 )
 from davsr.physics.degradation import Degradation
 from davsr.physics.operator import Operator
@@ -37,20 +37,10 @@ from davsr.physics.operator import Operator
 # Found by hand on cuts of the film and of the validation clips; results change slowly around them.
 ALPHA = 0.08  # of the data step, times the largest eigenvalue of A A^T
 MOMENTUM = 0.9
-REACH = 2  # frames to each side that take part in an average
 MISMATCH = 0.11  # root mean square difference at which a neighbour, moved, counts e times less
-STEPS = tuple(step for step in range(-REACH, REACH + 1) if step)
 FLATTENING = 0.005  # step down the total variation
 FLAT = 0.02  # gradient up to which total variation counts quadratically
 NOISE = 0.1  # the noise at which the data step takes a value's own error for as large as the noise's
-_SUPPORT = 3.0  # about what the weights of a frame and its neighbours sum to
-# Units in which the small networks see, so that what is usual is about 1, and in which they answer.
-_CONTRAST = 4  # differences and textures are about a quarter of full scale at most
-_FAR = 50  # pixels from frame to frame: fast motion
-_TRUST = 0.3  # of the logarithm of a factor, so that Adam's first steps change weights by tens of percent
-_TRUSTED = (-24, 6)  # in that unit: a neighbour counts 1300 times less or 6 times more at most
-_DETAIL = 0.01  # of full scale, a few levels: Adam's first steps, as large in every weight, would else add too much
-_CELLS = 2**16  # of one pass of the small networks: their activations stay in the cache
 
 
 class MotionPrior(nn.Module):
@@ -223,6 +213,11 @@ class MotionPrior(nn.Module):
         """
         if self.trust is None or speed is None:
             return motion_average(a, motion, cell=cell, steps=STEPS, mismatch=MISMATCH, reach=REACH)
+        layers = self.trust.in_units()
+        if serves_without_gradient(a, motion, speed, *layers):
+            return trusted_average(
+                a, motion, speed, layers, cell=cell, steps=STEPS, mismatch=MISMATCH, reach=REACH, bounds=TRUSTED
+            )
         error = motion_mismatch(a, motion, cell=cell, steps=STEPS)
         far = error.new_tensor(STEPS)[:, None, None, None]
         log_weight = error / -(MISMATCH**2) - far**2 / (2 * REACH**2) + self.trust(error, texture(a, cell), speed)
@@ -230,6 +225,11 @@ class MotionPrior(nn.Module):
 
     def _settle(self, mean: Tensor, support: Tensor, k: int, step: Tensor, out: Tensor | None = None) -> Tensor:
         """What the average leaves open, in round k (from 1): flatten by `step`, and put learned detail back."""
+        if self.detail is not None:
+            layers = self.detail.in_units(k)
+            if serves_without_gradient(mean, support, step, *layers):
+                out = torch.empty_like(mean) if out is None else out
+                return flatten_with_detail(mean, support, step, layers, flat=FLAT, level=SUPPORT, out=out)
         settled = flatten(mean, step, flat=FLAT, out=out)
         if self.detail is not None:
             for part in parts(mean.shape[2], len(mean) * mean.shape[3] * mean.shape[4] // 16):
@@ -237,107 +237,7 @@ class MotionPrior(nn.Module):
         return settled
 
 
-class Trust(nn.Module):
-    """How much more or less a neighbour counts than its mismatch alone would let it; starts at no difference."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            Conv3x3(4, channels),
-            nn.ReLU(inplace=True),
-            Conv3x3(channels, channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, 1, 1),
-        )
-        start_at_zero(self.layers[-1])
-        weights_channels_last(self)
-
-    def forward(self, error: Tensor, texture: Tensor, speed: Tensor) -> Tensor:
-        """Mean squared difference [b, steps, T, h, w], texture and speed [b, T, h, w] of cells -> log of a factor, like
-        error.
-        """
-        b, _, T, h, w = error.shape
-        factors = [
-            self._factor(error[:, :, part], texture[:, part], speed[:, part])
-            for part in parts(T, b * len(STEPS) * h * w)
-        ]
-        return torch.cat(factors, dim=2)
-
-    def _factor(self, error: Tensor, texture: Tensor, speed: Tensor) -> Tensor:
-        distance = error.new_tensor(STEPS).abs()[:, None, None, None]
-        features = torch.stack(
-            [
-                _CONTRAST * (error + 1e-8).sqrt(),  # the root's slope stays finite
-                (_CONTRAST * texture)[:, None].expand_as(error),
-                distance * (speed / _FAR)[:, None],
-                (distance / REACH).expand_as(error),
-            ],
-            dim=-1,
-        )
-        hidden = like_weights(features, self).flatten(0, 2).permute(0, 3, 1, 2)
-        for layer in (self.layers[0], self.layers[2]):
-            hidden = layer(hidden, slope=0.0)
-        weight, bias = self.layers[-1].parameters()  # a 1x1 convolution to one channel: ten times as fast as a product
-        factor = F.linear(hidden.permute(0, 2, 3, 1), weight.flatten(1), bias)
-        return _TRUST * factor.to(error.dtype).view(error.shape).clamp(*_TRUSTED)
-
-
-class Detail(nn.Module):
-    """What the average along the motion lacks, from cells of 4x4 pixels; starts at nothing."""
-
-    def __init__(self, channels: int, rounds: int, colours: int = 3) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            Conv3x3(16 * colours + 1, channels),
-            nn.ReLU(inplace=True),
-            Conv3x3(channels, 16 * colours),
-        )
-        self.strength = nn.Parameter(torch.ones(rounds + 1))
-        start_at_zero(self.layers[-1])
-        weights_channels_last(self)
-
-    def forward(self, mean: Tensor, support: Tensor, frames: slice, k: int) -> Tensor:
-        """Cells [b * n, h, w, 16 c] to add to n frames of mean [b, c, T, H, W] in round k.
-
-        Support [b, T, H, W]: its weights.
-        """
-        inputs = like_weights(to_cells(mean, support, frames=frames, level=_SUPPORT), self).permute(0, 3, 1, 2)
-        # The network sees _CONTRAST (pixels - their mean): linear, so the first layer's weights do it.
-        first_weight, first_bias, last_weight, last_bias = self.layers.parameters()
-        of_cells, of_count = first_weight.split([first_weight.shape[1] - 1, 1], dim=1)
-        centred = torch.cat([_CONTRAST * (of_cells - of_cells.mean(dim=1, keepdim=True)), of_count], dim=1)
-        hidden = conv3x3(inputs, centred, first_bias, slope=0.0)
-        unit = _DETAIL * self.strength[k]
-        return conv3x3(hidden, unit * last_weight, unit * last_bias).to(mean.dtype).permute(0, 2, 3, 1)
-
-
 def raised_motion(motion: Tensor, scale: tuple[int, int, int]) -> Tensor:
     """A motion [b, T, 2, h, w] in LR pixels on the HR grid."""
     size = (motion.shape[3] * scale[1], motion.shape[4] * scale[2])
     return resize_flow(motion.flatten(0, 1), size).unflatten(0, motion.shape[:2])
-
-
-def parts(frames: int, cells: int) -> list[slice]:
-    """Frames in parts of about `_CELLS` cells, at least one; `cells` has each frame."""
-    n = max(1, _CELLS // cells)
-    return [slice(first, first + n) for first in range(0, frames, n)]
-
-
-def start_at_zero(layer: nn.Module) -> None:
-    """Before training, a layer that adds nothing."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-
-
-def in_cells(x: Tensor, cell: tuple[int, int]) -> Tensor:
-    """Means of x [b, T, H, W] over cells: [b, T, H / cell, W / cell]."""
-    return F.avg_pool2d(x, cell)
-
-
-def texture(x: Tensor, cell: tuple[int, int]) -> Tensor:
-    """Standard deviation of the brightness of x [b, c, T, H, W] in cells: [b, T, H / cell, W / cell]."""
-    grey = x.mean(dim=1)
-    square = in_cells(grey.square(), cell) - in_cells(grey, cell).square()
-    return (
-        square.clamp(min=0) + 1e-6
-    ).sqrt()  # a quarter of an 8-bit level where nothing is: the root's slope stays finite

@@ -12,10 +12,10 @@ from davsr.ops._camera import (
     camera_compiled,
     camera_reference,
 )
-from davsr.ops._cells import add_cells, add_cells_reference, to_cells, to_cells_reference
+from davsr.ops._cells import add_cells, to_cells
 from davsr.ops._conv3x3 import conv3x3, conv3x3_reference, weights_stay
 from davsr.ops._deform_align import deform_align, deform_align_reference, one_source_channels
-from davsr.ops._extension import Backend, backend, log_backend
+from davsr.ops._extension import Backend, backend, log_backend, serves_without_gradient
 from davsr.ops._flatten import flatten, flatten_gradient, flatten_reference
 from davsr.ops._fourier_division import fold_power, fourier_division, fourier_division_reference
 from davsr.ops._fusion import (
@@ -27,6 +27,7 @@ from davsr.ops._fusion import (
     mean_around,
 )
 from davsr.ops._grid import clamped_to_border, resize_flow, sample, sampling_grid
+from davsr.ops._learned_round import flatten_with_detail, trusted_average
 from davsr.ops._motion_average import (
     AverageKept,
     motion_average,
@@ -49,7 +50,6 @@ __all__ = [
     "Axes",
     "Backend",
     "add_cells",
-    "add_cells_reference",
     "backend",
     "camera",
     "camera_adjoint",
@@ -65,6 +65,7 @@ __all__ = [
     "flatten",
     "flatten_gradient",
     "flatten_reference",
+    "flatten_with_detail",
     "fold_power",
     "fourier_division",
     "fourier_division_reference",
@@ -88,8 +89,9 @@ __all__ = [
     "resize_flow",
     "sample",
     "sampling_grid",
+    "serves_without_gradient",
     "to_cells",
-    "to_cells_reference",
+    "trusted_average",
     "warp_between",
     "warp_between_reference",
     "weights_stay",

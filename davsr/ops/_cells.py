@@ -1,15 +1,10 @@
-"""Cells of 4x4 pixels whose numbers lie side by side, for small networks at a quarter of the side, and back.
-
-Where no derivative is wanted, on a CPU in float32, both are one compiled pass; else PyTorch's own operations.
-"""
+"""Cells of 4x4 pixels whose numbers lie side by side, for small networks at a quarter of the side, and back."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from davsr.ops import _extension
 
 CELL = 4
 
@@ -24,16 +19,6 @@ def to_cells(x: Tensor, support: Tensor, *, frames: slice, level: float) -> Tens
         ValueError: the shapes do not belong together.
     """
     _check(x, support)
-    if _compiled(x, support):
-        first, stop, _ = frames.indices(x.shape[2])
-        cells: Tensor = torch.ops.davsr.to_cells(x, support, first, stop - first, level)
-        return cells
-    return to_cells_reference(x, support, frames=frames, level=level)
-
-
-def to_cells_reference(x: Tensor, support: Tensor, *, frames: slice, level: float) -> Tensor:
-    """``to_cells`` in plain PyTorch, differentiable by autograd."""
-    _check(x, support)
     x, support = x[:, :, frames], support[:, frames]
     b, c, n, H, W = x.shape
     mean = F.avg_pool2d(support.reshape(b * n, 1, H, W), CELL, ceil_mode=True) - level
@@ -45,34 +30,13 @@ def to_cells_reference(x: Tensor, support: Tensor, *, frames: slice, level: floa
 
 
 def add_cells(x: Tensor, cells: Tensor, *, frames: slice) -> Tensor:
-    """x [b, c, T, H, W] with cells [b * n, h, w, 16 c] added to n `frames`.
-
-    Where no derivative is wanted, in x's own memory.
-    """
-    if _compiled(x, cells):
-        torch.ops.davsr.add_cells_(x, cells, frames.indices(x.shape[2])[0])
-        return x
-    return add_cells_reference(x, cells, frames=frames)
-
-
-def add_cells_reference(x: Tensor, cells: Tensor, *, frames: slice) -> Tensor:
-    """``add_cells`` in plain PyTorch, differentiable by autograd, in fresh memory."""
+    """x [b, c, T, H, W] with cells [b * n, h, w, 16 c] added to n `frames`; differentiable, in fresh memory."""
     b, c, T, H, W = x.shape
     first, stop, _ = frames.indices(T)
     h, w = cells.shape[1:3]
     pixels = cells.reshape(b, stop - first, h, w, c, CELL, CELL).permute(0, 4, 1, 2, 5, 3, 6)
     pixels = pixels.reshape(b, c, stop - first, CELL * h, CELL * w)[..., :H, :W]
     return x + F.pad(pixels, (0, 0, 0, 0, first, T - stop))
-
-
-def _compiled(*tensors: Tensor) -> bool:
-    return (
-        all(v.device.type == "cpu" and v.dtype == torch.float32 for v in tensors)
-        and tensors[0].is_contiguous()
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and _extension.available("cpu")
-    )
 
 
 def _check(x: Tensor, support: Tensor) -> None:

@@ -1,0 +1,21 @@
+// The average along a motion whose weights a network changes, in one pass on a CPU.
+#pragma once
+
+#include "cpu_motion_pass.h"
+
+namespace davsr {
+
+template <class Device, int few>
+static void trusted_average_rows(const TrustedAverage& op, const Parallel& threads) {
+  averaged_frames<Device, AveragePass<Device, float, few, true>, float>(
+      op, &op.layers, threads, [&](AveragedFrame<float>& frame, int64_t b, int64_t p) {
+        frame.speed = op.speed + (b * op.shape.frames + p) * op.shape.cells();
+      });
+}
+
+template <class Device>
+static void trusted_average(const TrustedAverage& op, const Parallel& threads) {
+  op.shape.channels == 3 ? trusted_average_rows<Device, 3>(op, threads) : trusted_average_rows<Device, 0>(op, threads);
+}
+
+}  // namespace davsr
