@@ -46,6 +46,8 @@ class VideoReader:
         InputError: when the file is missing, holds no moving picture, is interlaced, transparent, cut short or damaged.
     """
 
+    _inherited: Any = None
+
     def __init__(self, path: str | Path, *, partial: bool = False) -> None:
         self.path = Path(path)
         self.name = self.path.stem
@@ -56,13 +58,11 @@ class VideoReader:
         self._forget()
 
     def _forget(self) -> None:
-        self._pid: int | None = None
         self._container: Any = None
         self._stream: Any = None
-        self._decoded: Iterator[tuple[int, av.VideoFrame]] | None = (
-            None  # a running decoder, and the index of its next frame
-        )
-        self._next = 0
+        # A running decoder, the index of its next frame, and the process that it belongs to.
+        self._decoded: Iterator[tuple[int, av.VideoFrame]] | None = None
+        self._next = self._pid = 0
         self._first: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,8 +76,8 @@ class VideoReader:
     def _open(self) -> av.VideoStream:
         """The video stream; a forked process must not share its parent's file position."""
         if self._container is None or self._pid != os.getpid():
-            # Closing what a parent opened would wait for its decoder's threads, which are not in this process.
-            self._inherited = (self._container, self._stream, self._decoded, self._first)
+            if self._pid not in (0, os.getpid()):  # to close it would be to wait for threads of its parent's decoder
+                self._inherited = (self._inherited, self._container, self._stream, self._decoded, self._first)
             self._forget()
             self._container = open_container(self.path)
             self._stream = picture_stream(self._container, self.path)
@@ -204,11 +204,13 @@ class VideoReader:
 
     def _decode(self, i: int) -> av.VideoFrame:
         """Frame i: goes on decoding when it lies ahead within the same group of pictures, seeks otherwise."""
+        self._open()  # which forgets what a parent was decoding
         # Seeking costs at most a group of pictures; within 32 frames going on is never worse than that by much.
         if self._decoded is None or not 0 <= i - self._next <= 32:
             self._decoded = self._decode_from(i)
-        for index, frame in self._decoded:
-            self._next = index + 1
+        running = self._decoded
+        for index, frame in running:
+            self._decoded, self._next = running, index + 1  # to open the file anew is to forget them
             if index == i:
                 return frame
             if index > i:
@@ -236,9 +238,9 @@ class VideoReader:
                     yield from known
                     return
         first_frame = self._first
+        self._container.close()  # else it is there, decoder and all, until cycles are looked for
         self._forget()  # anew from the start: the only way that is right for every file
-        stream = self._open()
-        self._first = first_frame
+        stream, self._first = self._open(), first_frame
         yield from enumerate(decoded(self._container, stream))
 
     def _index(self, stamp: int | None) -> int | None:

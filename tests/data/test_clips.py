@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +15,9 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
 
+from davsr.data import video as reading
 from davsr.data.clips import open_clip, open_clips
+from davsr.data.container import decoded, open_container
 from davsr.data.frames import list_frames, read_image, write_image
 from davsr.data.video import VideoReader, VideoWriter
 from davsr.errors import InputError
@@ -62,6 +66,37 @@ def test_video_frames_are_exact_in_any_order(video: Path) -> None:
     assert (len(clip), clip.size, clip.rate, clip.name) == (120, (48, 64), Fraction(24000, 1001), "clip")
     for start, stop, step in [(100, 103, 1), (0, 3, 1), (3, 6, 1), (57, 64, 3), (119, 120, 1), (2, 90, 40)]:
         assert [number(f) for f in clip.frames(start, stop, step)] == list(range(start, stop, step))
+
+
+def test_a_video_that_is_read_from_front_to_back_is_decoded_once(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the first group of pictures each frame began anew: 80 times the work where that has 240 frames."""
+    opened, given = [], []
+    monkeypatch.setattr(reading, "open_container", lambda path: opened.append(path) or open_container(path))
+    monkeypatch.setattr(
+        reading, "decoded", lambda *args, **how: (given.append(frame) or frame for frame in decoded(*args, **how))
+    )
+    for path, frames in ((video, 120), (write_video(tmp_path / "clip.ts", numbered(60)), 60)):
+        clip = open_clip(path)
+        assert (len(clip), clip.size) == (frames, (48, 64))  # which opens it too
+        opened.clear()
+        given.clear()
+        assert [number(clip.frames(i, i + 1)[0]) for i in range(frames)] == list(range(frames))
+        assert len(opened) <= 3  # to look, from its start, and for its tags; whatever its length
+        assert len(given) <= frames + 2
+
+
+def test_a_forked_process_decodes_by_itself(video: Path) -> None:
+    clip = open_clip(video)
+    clip.frames(0, 3)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # should it wait for threads that are not there
+        right = [number(frame) for frame in clip.frames(3, 50)] == list(range(3, 50))
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [number(frame) for frame in clip.frames(3, 6)] == [3, 4, 5]
 
 
 def test_video_goes_to_another_process_unopened(video: Path) -> None:
