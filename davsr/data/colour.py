@@ -34,6 +34,7 @@ _LUMA = {
 BT709, BT601 = 1, 6
 _UNSTATED = (0, 2, 3)  # 0 is RGB, which says nothing where the samples are not
 LIMITED, FULL = int(ColorRange.MPEG), int(ColorRange.JPEG)
+_LIMITED_GREY = ("h264", "hevc")  # codecs whose standards say what no statement of the range means
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics, by their numbers in H.273
 SDR_TAGS = {"matrix": BT709, "range": LIMITED, "transfer": 1, "primaries": 1}
 
@@ -65,6 +66,10 @@ def depth(frame: av.VideoFrame) -> int:
     return max(component.bits for component in frame.format.components)
 
 
+def _is_grey(frame: av.VideoFrame) -> bool:
+    return frame.format.name.startswith(("gray", "ya8", "ya16", "yaf"))
+
+
 def has_alpha(frame: av.VideoFrame) -> bool:
     """Whether the pixel format of a frame has a place for transparency."""
     name = frame.format.name
@@ -73,7 +78,7 @@ def has_alpha(frame: av.VideoFrame) -> bool:
 
 def is_transparent(frame: av.VideoFrame) -> bool:
     """Whether any pixel of a frame that has an alpha channel is not opaque."""
-    if frame.format.name.startswith(("ya", "gbrap", "yuva")) and len(frame.planes) in (2, 4):
+    if frame.format.name.startswith(("gbrap", "yuva")) and len(frame.planes) == 4 and depth(frame) <= 16:
         alpha = _plane(frame, len(frame.planes) - 1)
         return bool(alpha.min() < (1 << depth(frame)) - 1)
     return bool(frame.to_ndarray(format="rgba")[..., 3].min() < 255)
@@ -81,7 +86,7 @@ def is_transparent(frame: av.VideoFrame) -> bool:
 
 def is_neutral(frame: av.VideoFrame) -> bool:
     """Whether a frame has no colour at all: grey, or chroma that is neutral everywhere."""
-    if frame.format.name.startswith(("gray", "ya8", "ya16", "mono")):
+    if _is_grey(frame) or frame.format.name.startswith("mono"):
         return True
     if is_rgb(frame) or len(frame.planes) < 3:
         return False
@@ -116,6 +121,8 @@ def tags(stream: av.VideoStream, frame: av.VideoFrame) -> dict[str, int]:
     span = stated("color_range", (0,)) or LIMITED
     if frame.format.name.startswith("yuvj"):
         span = FULL
+    elif _is_grey(frame) and context.name not in _LIMITED_GREY and not stated("color_range", (0,)):
+        span = FULL  # as cameras write it, and FFmpeg reads it
     elif is_rgb(frame):  # which has no range; as video it gets the one that every player knows
         span = LIMITED
     return {
@@ -138,12 +145,12 @@ def to_rgb(frame: av.VideoFrame, matrix: int, full_range: bool) -> Image:
     """A decoded frame [h, w, 3]: uint8 where it has 8 bits a sample, else uint16 (65535 is white)."""
     bits = depth(frame)
     deep = bits > 8
-    if is_rgb(frame):
+    if is_rgb(frame) or bits > 16:  # more bits are those of floating point
         return np.asarray(frame.to_ndarray(format="rgb48le" if deep else "rgb24"))
     white, h, w = 65535 if deep else 255, frame.height, frame.width
     if frame.format.name.startswith("mono"):
         return np.asarray(frame.to_ndarray(format="rgb24"))
-    if frame.format.name.startswith(("gray", "ya")):
+    if _is_grey(frame):
         luma = _rounded(_limits(_plane(frame, 0), bits, white, full_range), white)
         return _grey(luma)
     kinds = {(1, 1): "444", (2, 2): "420", (2, 1): "422"}
@@ -239,9 +246,12 @@ def light(frame: av.VideoFrame) -> Light:
 
 
 def _plane(frame: av.VideoFrame, i: int) -> npt.NDArray[Any]:
+    """The samples of a plane; of grey with alpha, which alternate, the grey ones."""
     plane = frame.planes[i]
-    dtype = np.uint16 if plane.line_size >= 2 * plane.width and depth(frame) > 8 else np.uint8
-    samples: npt.NDArray[Any] = np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
+    wide = np.dtype(">u2" if frame.format.is_big_endian else "<u2")
+    dtype = wide if plane.line_size >= 2 * plane.width and depth(frame) > 8 else np.dtype(np.uint8)
+    step = 2 if frame.format.name.startswith("ya") else 1
+    samples: npt.NDArray[Any] = np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : step * plane.width : step]
     return samples
 
 

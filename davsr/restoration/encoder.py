@@ -18,7 +18,8 @@ from davsr.files import sync
 from davsr.log import logger
 from davsr.options import RestoreOptions
 from davsr.pixels import Image16, eight_bits
-from davsr.restoration.extras import FORMATS, Nowhere
+from davsr.restoration.extras import FORMATS
+from davsr.restoration.nowhere import Nowhere
 from davsr.restoration.planning import Economy
 from davsr.restoration.source import VideoSignal
 

@@ -8,7 +8,6 @@ not take is written in its own form; the rest is named in one line. All of it is
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +22,7 @@ from av.subtitles.subtitle import SubtitleSet
 from davsr.data.container import Clock, open_container, origin, picture_stream
 from davsr.errors import InputError
 from davsr.restoration.languages import quicktime_language
+from davsr.restoration.nowhere import probe
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # containers that are written
 _COPY, _AAC, _TEXT = "copy", "aac", "text"
@@ -30,6 +30,9 @@ _TEXT_CODECS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt"}  # subt
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_FRAME = 1024  # samples
 _LAYOUTS = ("", "mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")  # by the number of channels
+_UNHEARD = Fraction(
+    2, 25
+)  # seconds before its begin that a decoder of sound may want (Opus 80 ms, AAC a packet or two)
 _REHEARSED = 50  # packets of sound that are encoded to see whether it works
 # Facts of the old file that are not true of the new one.
 _STALE: tuple[str, ...] = (
@@ -97,6 +100,11 @@ def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extr
     try:
         _rehearse(chosen, format)
     except (av.FFmpegError, ValueError):
+        streams = [_written(chosen, index, how, format) for index, how in streams]
+        chosen = Extras(path, tuple(streams), tuple(left_out), timed)
+    try:
+        _rehearse(chosen, format)
+    except (av.FFmpegError, ValueError):
         chosen = Extras(path, tuple(streams), (*left_out, "time code"), timed, timecode=False)
         try:
             _rehearse(chosen, format)
@@ -126,46 +134,13 @@ def _reason(error: Exception) -> str:
     return log[2] if log else getattr(error, "strerror", None) or str(error)
 
 
-class Nowhere(io.RawIOBase):
-    """A file that keeps nothing."""
-
-    def __init__(self) -> None:
-        self._position = self._end = 0
-
-    def write(self, data: Any) -> int:
-        self._position += len(data)
-        self._end = max(self._end, self._position)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._position = offset + (0, self._position, self._end)[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def seekable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-
-def _probe(format: str) -> tuple[OutputContainer, av.VideoStream]:
-    """An output to nowhere, with a picture."""
-    out = av.open(Nowhere(), "w", format=format)
-    video: Any = out.add_stream("libx264", rate=25)
-    video.width, video.height, video.pix_fmt = 16, 16, "yuv420p"
-    return out, video
-
-
 def _fits(path: Path, stream: Stream, format: str, how: str) -> bool:
     if stream.type != {_AAC: "audio", _TEXT: "subtitle"}.get(how, stream.type):
         return False
     if how == _TEXT and not hasattr(stream.codec_context, "encode_subtitle"):  # of a PyAV that reads subtitles only
         return False
     try:
-        out, _ = _probe(format)
+        out, _ = probe(format)
         with out:
             _Track(out, stream, how)
             out.start_encoding()
@@ -183,8 +158,20 @@ def _is_text(path: Path, index: int) -> bool:
     return False
 
 
+def _written(extras: Extras, index: int, how: str, format: str) -> tuple[int, str]:
+    """How a stream goes along whose header fits, and whose packets may not: 8 channels of PCM in mp4."""
+    with open_container(extras.path) as container:
+        if how != _COPY or container.streams[index].type != "audio":
+            return index, how
+    try:
+        _rehearse(Extras(extras.path, ((index, _COPY),), timed=False), format)
+    except (av.FFmpegError, ValueError):
+        return index, _AAC
+    return index, _COPY
+
+
 def _rehearse(extras: Extras, format: str) -> None:
-    out, video = _probe(format)
+    out, video = probe(format)
     with out:
         copy = ExtraCopy(extras, out, video, rehearsal=True)
         out.start_encoding()
@@ -224,10 +211,17 @@ class ExtraCopy:
         try:
             for packet in self.container.demux():
                 self.clock.set(packet)
-                if packet.size and packet.stream.index in self.tracks:
+                if packet.size and packet.stream.index in self.tracks and not self._is_unheard(packet):
                     yield packet
         except av.FFmpegError:  # the container ends in disorder
             return
+
+    def _is_unheard(self, packet: av.Packet) -> bool:
+        """Whether an edit of the file leaves a packet of sound out, and no decoder needs it for what comes after."""
+        if not packet.is_discard or packet.stream.type != "audio" or self.tracks[packet.stream.index].how != _COPY:
+            return False
+        end = None if packet.pts is None else (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
+        return end is None or not self.begin - _UNHEARD < end <= self.begin
 
     def copy_until(self, time: Fraction | None) -> None:
         """Copy what comes before `time` seconds; None: all that is left."""
@@ -256,6 +250,7 @@ class _Track:
     def __init__(self, out: OutputContainer, stream: Stream, how: str) -> None:
         self.out, self.how, self.count = out, how, 0
         self.latest: int | None = None
+        self.apart = 0 if out.format.name == "matroska" else 1  # by which stamps have to differ
         self.copy: Any
         if isinstance(stream, AttachmentStream):
             self.copy = out.add_attachment(stream.name or "attachment", stream.mimetype or "", stream.data)
@@ -302,8 +297,12 @@ class _Track:
         if stamp is None:  # goes on where the last one ended
             stamp = (self.latest or 0) + 1 + shift
         decoding = stamp - shift
-        if self.latest is not None:  # containers take no stamp twice; broken files repeat some
-            decoding = max(decoding, self.latest + 1)
+        if (
+            self.latest is not None
+        ):  # TrueHD has more packets than Matroska has milliseconds; broken files repeat stamps
+            decoding = max(decoding, self.latest + self.apart)
+            # Of the last packet an ISO file plays only what its duration says, which Matroska often does not.
+            packet.duration = packet.duration or (decoding - self.latest if packet.stream.type == "audio" else 0)
         self.latest = decoding
         shown = decoding if packet.pts is None else packet.pts - shift
         packet.dts, packet.pts = decoding, max(shown, decoding)

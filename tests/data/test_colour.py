@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from davsr.data import colour
+from davsr.data.video import VideoReader
 
 MATRICES = (1, 4, 5, 6, 7, 9)
 DEPTHS = (8, 10, 12)
@@ -89,3 +92,49 @@ def test_chroma_lies_where_video_has_it() -> None:
     red = back[8, :, 0] - back[8, :, 2]
     crossing = np.interp(0, -red[28:36], np.arange(28, 36))
     assert abs(crossing - 31.5) < 0.35
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    ("pixels", "native"),
+    [
+        ("gray16be", "gray16le"),
+        ("gray12be", "gray12le"),
+        ("ya16be", "gray16le"),
+        ("ya16le", "gray16le"),
+        ("ya8", "gray"),
+        ("yuv420p10be", "yuv420p10le"),
+        ("yuva444p12be", "yuv444p12le"),
+    ],
+)
+def test_samples_in_any_order_are_the_same_picture(pixels: str, native: str, full: bool) -> None:
+    """PNG, TIFF and JPEG 2000 have the upper byte first, and grey beside its alpha."""
+    image = np.random.default_rng(0).integers(0, 65536, (16, 24, 3)).astype(np.uint16)
+    plain = av.VideoFrame.from_ndarray(image, format="rgb48le").reformat(format=native)
+    other = plain.reformat(format=pixels)
+    assert colour.has_alpha(other) == ("a" in pixels.replace("gray", "")) and colour.is_neutral(other) == (
+        "yuv" not in pixels
+    )
+    assert not (colour.has_alpha(other) and colour.is_transparent(other))
+    np.testing.assert_array_equal(colour.to_rgb(other, 6, full), colour.to_rgb(plain, 6, full))
+    np.testing.assert_array_equal(colour.thumbnail(other), colour.thumbnail(plain))
+
+
+def test_grey_that_states_no_range_is_full(tmp_path: Path) -> None:
+    """Cameras write all of 0 to 255, and FFmpeg reads it so; H.264 without a statement is limited by its standard."""
+    levels = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+    for codec in ("ffv1", "libx264"):
+        path = tmp_path / f"{codec}.mkv"
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream(codec, rate=25)
+            stream.width, stream.height, stream.pix_fmt = 256, 16, "gray"
+            stream.codec_context.options = {} if codec == "ffv1" else {"crf": "0"}
+            frame = av.VideoFrame.from_ndarray(levels, format="gray")
+            frame.pts = 0
+            out.mux([*stream.encode(frame), *stream.encode(None)])
+        clip = VideoReader(path)
+        full = codec == "ffv1"
+        assert clip.colour_tags()["range"] == (colour.FULL if full else colour.LIMITED)
+        read = clip.frames(0, 1)[0, 0, :, 0]
+        expected = np.arange(256) if full else np.clip((np.arange(256) - 16) * 255 / 219, 0, 255).round()
+        np.testing.assert_array_equal(read, expected)

@@ -1,0 +1,42 @@
+"""Where outputs are written to see whether they can be."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import av
+from av.container import OutputContainer
+
+
+class Nowhere(io.RawIOBase):
+    """A file that keeps nothing."""
+
+    def __init__(self) -> None:
+        self._position = self._end = 0
+
+    def write(self, data: Any) -> int:
+        self._position += len(data)
+        self._end = max(self._end, self._position)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = offset + (0, self._position, self._end)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+
+def probe(format: str) -> tuple[OutputContainer, av.VideoStream]:
+    """An output to nowhere, with a picture."""
+    out = av.open(Nowhere(), "w", format=format)
+    video: Any = out.add_stream("libx264", rate=25)
+    video.width, video.height, video.pix_fmt = 16, 16, "yuv420p"
+    return out, video
