@@ -13,7 +13,11 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_ALPHA = (4, 6)  # colour types of PNG with an alpha channel
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of JPEG: start of frame, of any coding
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # of JPEG: without a length
-_WIDTH, _HEIGHT = 256, 257  # tags of TIFF
+_WIDTH, _HEIGHT, _COLOURS, _SAMPLES, _FOURTH = 256, 257, 262, 277, 338  # tags of TIFF
+_RGB, _NO_ALPHA = (
+    2,
+    0,
+)  # values of _COLOURS, and of _FOURTH, the kind of a fourth sample, which not every program states
 _NUMBERS = {3: "H", 4: "I", 16: "Q"}  # field types of TIFF
 _LONGEST_HEADER = 4096  # bytes of a PNM header, comments included
 
@@ -56,9 +60,12 @@ def plain_png_size(file: BinaryIO) -> Size | None:
 
 
 def header_has_alpha(data: bytes) -> bool:
-    """Whether an encoded image has an alpha channel, as far as PNG and WebP are concerned."""
+    """Whether an encoded image has an alpha channel, as far as PNG, WebP and TIFF are concerned."""
     if data.startswith(_PNG):
         return data[25] in _PNG_ALPHA or b"tRNS" in data[: data.find(b"IDAT")]
+    if data[:2] in (b"II", b"MM"):
+        fields = _tiff_fields("<" if data[:2] == b"II" else ">", data)
+        return (fields.get(_COLOURS), fields.get(_SAMPLES)) == (_RGB, 4) and fields.get(_FOURTH) != _NO_ALPHA
     return data.startswith(b"RIFF") and ((data[12:16] == b"VP8X" and bool(data[20] & 16)) or data[12:16] == b"VP8L")
 
 
@@ -122,20 +129,26 @@ def _webp(data: bytes) -> Size | None:
 
 def _tiff(order: str) -> Callable[[bytes], Size | None]:
     def read(data: bytes) -> Size | None:
-        big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
-        (first,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
-        (count,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", data, first)
-        start, entry = first + (8 if big else 2), 20 if big else 12
-        found: dict[int, int] = {}
-        for n in range(min(count, (len(data) - start) // entry)):
-            at = start + n * entry
-            tag, kind = struct.unpack_from(f"{order}HH", data, at)
-            if tag in (_WIDTH, _HEIGHT) and kind in _NUMBERS:
-                (value,) = struct.unpack_from(order + _NUMBERS[kind], data, at + (12 if big else 8))
-                found[tag] = max(value, found.get(tag, 0))
-        return (found[_HEIGHT], found[_WIDTH]) if len(found) == 2 else None
+        found = _tiff_fields(order, data)
+        return (found[_HEIGHT], found[_WIDTH]) if {_HEIGHT, _WIDTH} <= found.keys() else None
 
     return read
+
+
+def _tiff_fields(order: str, data: bytes) -> dict[int, int]:
+    """The fields of the first image that are asked for here, by their tags; of one that is there twice the larger."""
+    big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
+    (first,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
+    (count,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", data, first)
+    start, entry = first + (8 if big else 2), 20 if big else 12
+    found: dict[int, int] = {}
+    for n in range(min(count, (len(data) - start) // entry)):
+        at = start + n * entry
+        tag, kind = struct.unpack_from(f"{order}HH", data, at)
+        if tag in (_WIDTH, _HEIGHT, _COLOURS, _SAMPLES, _FOURTH) and kind in _NUMBERS:
+            (value,) = struct.unpack_from(order + _NUMBERS[kind], data, at + (12 if big else 8))
+            found[tag] = max(value, found.get(tag, 0))
+    return found
 
 
 def _pnm(data: bytes) -> Size | None:

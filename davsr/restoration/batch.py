@@ -14,6 +14,7 @@ from davsr.options import Options
 from davsr.restoration.extras import FORMATS
 from davsr.restoration.flags import log_file, progress_on
 from davsr.restoration.restore import restore_resolved
+from davsr.restoration.target import is_folder
 from davsr.runtime import setup
 
 _OTHERWISE = ".mkv"  # the container of a video whose own is not written: it takes all sound and subtitles
@@ -53,7 +54,9 @@ def restore_each(source: Path, target: Path, options: Options) -> int:
     Raises:
         InputError: the output is no folder, or the model or the options are wrong.
     """
-    if target.exists() and not target.is_dir():
+    if not is_folder(target) or (
+        target.exists() and not target.is_dir()
+    ):  # a folder that is named as a file would be taken for one
         raise InputError(f"output {target} must be a folder, as the input is a folder of videos")
     if source.resolve() == target.resolve():
         raise InputError(f"output {target} must not be the input {source}")

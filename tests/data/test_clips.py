@@ -220,6 +220,21 @@ def test_sixteen_bit_and_grey_images_are_rounded(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.png")[..., 1], [[0, 0, 1, 1, 255]])
 
 
+@pytest.mark.parametrize(
+    ("suffix", "dtype"),
+    [(".png", np.uint8), (".png", np.uint16), (".tif", np.uint8), (".tif", np.uint16), (".webp", np.uint8)],
+)
+def test_an_image_that_is_not_opaque_is_refused(tmp_path: Path, suffix: str, dtype: type) -> None:
+    path, white = tmp_path / f"a{suffix}", np.iinfo(dtype).max
+    image = np.full((12, 16, 4), white, dtype)
+    cv2.imwrite(str(path), image)
+    assert read_image(path).min() == 255
+    image[3:6, 3:6, 3] = white // 3
+    cv2.imwrite(str(path), image)
+    with pytest.raises(InputError, match="must have no alpha channel"):
+        read_image(path)
+
+
 def test_wrong_frames_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="missing does not exist"):
         open_clip(tmp_path / "missing")

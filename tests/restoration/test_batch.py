@@ -40,6 +40,18 @@ def test_each_video_of_a_folder_is_restored_and_a_bad_one_ends_nothing(tmp_path,
     assert "1 restored, 3 were there already, 0 failed" in capsys.readouterr().out
 
 
+def test_a_folder_of_videos_goes_into_no_file(tmp_path, capsys):
+    """No folder is made that is called clip.mp4, and a file is left as it is."""
+    source = tmp_path / "in"
+    source.mkdir()
+    write_video(source / "a.mp4", pattern(1), 25)
+    (tmp_path / "plain").write_text("mine")
+    for name in ("clip.mp4", "clip.wmv", "plain"):
+        assert main(["restore", str(source), str(tmp_path / name), *FLAGS]) == 2
+        assert "must be a folder, as the input is a folder of videos" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "plain"]
+
+
 def test_a_folder_of_frames_stays_a_clip(tmp_path):
     write_video(tmp_path / "film.mp4", pattern(1))
     assert is_folder_of_videos(tmp_path) and list(targets(tmp_path, tmp_path / "o").values()) == [
