@@ -21,6 +21,7 @@ LONGEST = 40  # LR frames of a window: what two of them share by default is a fi
 SHARE = 0.6  # of the free memory: the rest stays for the file cache and for others
 MODEST = 2.0  # GB that are taken without being stated, if more would not be ...
 _WORTH = 1.15  # ... so many times as fast
+_CEILING = 0.88  # of what is stated, or modest: beyond it nothing stays with the process that it has freed
 _PROCESS = 0.48 * GIGABYTE  # interpreter, torch, the model's code, and what a model takes for the smallest piece
 # Bytes for every pixel of every HR frame of a piece, measured (docs/performance.md).
 _ALONG_FLOW = 26.0  # measured 24, finished frames included: x, and what a frame at a time is made from
@@ -110,6 +111,11 @@ def _corrects_motion(model: DAVSR | None) -> bool:
 def host_budget(memory: float) -> float:
     """Bytes for frames and pieces on the CPU: of `memory` GB if given, of what is free otherwise."""
     return memory * GIGABYTE - _PROCESS if memory else SHARE * free_memory(torch.device("cpu"))
+
+
+def ceiling(memory: float) -> float:
+    """Bytes of the process beyond which it keeps nothing that it has freed: of `memory` GB if given."""
+    return _CEILING * (memory or MODEST) * GIGABYTE
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,13 @@ def restore_resolved(
         source,
         target,
         model_restorer(
-            network, options.sigma, resolved.operator, device=place, precision=precision, tidy=options.memory > 0
+            network,
+            options.sigma,
+            resolved.operator,
+            device=place,
+            precision=precision,
+            ceiling=planning.ceiling(options.memory) if place.type == "cpu" else float("inf"),
+            tidy=options.memory > 0,
         ),
         resolved.operator,
         degradation,

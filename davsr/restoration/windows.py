@@ -16,6 +16,7 @@ from torch import Tensor
 from davsr.models.davsr import DAVSR
 from davsr.physics.operator import Operator
 from davsr.pixels import Frames, mixed, to_float
+from davsr.restoration.ceiling import kept_below
 from davsr.restoration.cutting import Plan, fade
 from davsr.restoration.pieces import Pieces, Step
 from davsr.runtime import Precision, autocast, return_freed_memory
@@ -243,6 +244,7 @@ def model_restorer(
     device: torch.device | str = "cpu",
     precision: Precision = "float32",
     stages: bool = False,
+    ceiling: float = float("inf"),
     tidy: bool = False,
 ) -> Restorer:
     """A network as what restores a piece: inference mode, its device, autocast where `precision` is not float32.
@@ -250,15 +252,14 @@ def model_restorer(
     Args:
         operator: the observation model, if not the network's own.
         stages: hand out x_0, z_1, x_1, ... beside the result, see `Stages.named`.
-        tidy: before every piece what is free goes back to the system: the next one would find holes between what the
-            last one left, and take more. Costs a few tenths of a second for each GB.
+        ceiling: bytes of the process beyond which what is free goes back to the system, see `kept_below`.
+        tidy: it also does before every piece: the next one would find holes between what the last one left, and take
+            more. Costs a few tenths of a second for each GB.
     """
     device = torch.device(device)
 
     def restorer(lq: Tensor, estimate: Tensor | None) -> Step:
-        if tidy:
-            return_freed_memory()
-        with torch.inference_mode(), autocast(precision, device):
+        with kept_below(ceiling, begin=tidy), torch.inference_mode(), autocast(precision, device):
             if not stages:
                 return {"result": model(lq.to(device), sigma, degradation=operator, compact=True)}
             _, made = model(lq.to(device), sigma, degradation=operator, return_stages=True)
