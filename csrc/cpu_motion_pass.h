@@ -9,6 +9,7 @@ namespace davsr {
 
 constexpr int64_t kBand = 98304;   // pixels of a few frames at a time: they stay in the third-level cache
 constexpr int64_t kBandRows = 64;  // at least: more rows are sampled than are averaged
+constexpr int64_t kWideRow = 512;  // pixels, from which on the next rows are asked for: see SampledRow::fetch
 constexpr int64_t kShared = 16;    // bands of frames at least, for threads to share
 constexpr int64_t kRaised = 4;     // rows of cells at every column; the last ones of a frame may all be known at once
 
@@ -170,6 +171,10 @@ struct AveragePass {
       F square = Device::template pack<Real, wide>(sums + i);
       colours(shape, [&](auto n, int64_t c) {
         F value[n.value];
+        if (shape.width >= kWideRow) {
+          row.template fetch<n.value>(image + c * frame.plane, i, shape.cell_h);
+          if (k == step[0]) look_ahead<n.value>(own + c * frame.plane + i, shape.cell_h * shape.width, frame.plane);
+        }
         row.template read<n.value>(image + c * frame.plane, i, value);
 #pragma GCC unroll 3
         for (int j = 0; j < n.value; ++j) {

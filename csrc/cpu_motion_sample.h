@@ -37,6 +37,14 @@ static DAVSR_FN void colours(const MotionShape& shape, const Body& body) {
   for (int64_t c = 0; c < shape.channels; ++c) body(Colours<1>{}, c);
 }
 
+// Asks for what lies `further` on, of channels that lie `plane` apart, wherever that may be.
+template <int Colours, class Real>
+static DAVSR_FN void look_ahead(const Real* from, int64_t further, int64_t plane) {
+  const auto at = reinterpret_cast<uintptr_t>(from);
+  for (int c = 0; c < Colours; ++c)
+    __builtin_prefetch(reinterpret_cast<const void*>(at + static_cast<uintptr_t>(further + c * plane) * sizeof(Real)), 0, 2);
+}
+
 constexpr int64_t kWindowRows = 6;  // beyond so many, lanes are read by the row
 
 // The samples of a row of pixels at one step, of an image of any number of channels: first where they lie, then what
@@ -138,6 +146,14 @@ struct SampledRow {
       read_rows<Colours, false>(image, i, out);
     else
       read_unusual<Colours>(image, i, out);
+  }
+
+  // Asks for what the samples so many rows below will lie between: a row of a wide frame is a page of memory, across
+  // which processors do not look ahead by themselves.
+  template <int Colours>
+  DAVSR_FN void fetch(const Real* image, int64_t i, int64_t below) const {
+    if (!windows || shape.width < 2 * wide) return;
+    look_ahead<Colours>(image + window.data[i / wide], (below + 1) * shape.width, shape.plane());
   }
 
   // Where they lie: the number of the pixel to their upper left, and how far beyond it.

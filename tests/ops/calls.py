@@ -132,6 +132,13 @@ def by_schema(name: str) -> Callable[[np.random.Generator, float, str | None], C
             made, flow = [b, n, c, s * h, s * w], [b, n, 2, h, w]
             shapes |= {"out": made, "video": [b, T, *made[2:]], "before": flow, "after": flow}
             lists |= {"low": [int(rng.integers(T)) for _ in range(n)], "share": [1] * n}
+        if name in ("trusted_average", "flatten_with_detail_"):  # hidden, seen and made channels of their networks
+            k, seen, made = int(rng.integers(1, 20)), 4, 1
+            shapes |= {"speed": [b, T, h, w], "second": [k, k, 3, 3], "second_bias": [k], "last": [made, k, 1, 1]}
+            if name == "flatten_with_detail_":
+                seen, made = 16 * c + 1, 16 * c
+                shapes["last"] = [made, k, 3, 3]
+            shapes |= {"first": [k, seen, 3, 3], "first_bias": [k], "last_bias": [made]}
         if name.startswith("camera"):
             shapes |= {"y": [b, c, T, h, w]}
             lists |= {axis: [1] * int(rng.integers(1, 9)) for axis in ("time", "rows", "columns")}
