@@ -14,10 +14,8 @@ _PNG_ALPHA = (4, 6)  # colour types of PNG with an alpha channel
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of JPEG: start of frame, of any coding
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # of JPEG: without a length
 _WIDTH, _HEIGHT, _COLOURS, _SAMPLES, _FOURTH = 256, 257, 262, 277, 338  # tags of TIFF
-_RGB, _NO_ALPHA = (
-    2,
-    0,
-)  # values of _COLOURS, and of _FOURTH, the kind of a fourth sample, which not every program states
+_RGB = 2  # value of _COLOURS
+_NO_ALPHA = 0  # value of _FOURTH, the kind of a fourth sample, which not every program states
 _NUMBERS = {3: "H", 4: "I", 16: "Q"}  # field types of TIFF
 _LONGEST_HEADER = 4096  # bytes of a PNM header, comments included
 

@@ -54,9 +54,8 @@ def restore_each(source: Path, target: Path, options: Options) -> int:
     Raises:
         InputError: the output is no folder, or the model or the options are wrong.
     """
-    if not is_folder(target) or (
-        target.exists() and not target.is_dir()
-    ):  # a folder that is named as a file would be taken for one
+    # A folder that is named as a file would be taken for one.
+    if not is_folder(target) or (target.exists() and not target.is_dir()):
         raise InputError(f"output {target} must be a folder, as the input is a folder of videos")
     if source.resolve() == target.resolve():
         raise InputError(f"output {target} must not be the input {source}")

@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import PAGESIZE
 from pathlib import Path
 
 from davsr.runtime import return_freed_memory
 
-_PAGE = 4096  # bytes, as /proc counts
 _LOOK = 0.02  # seconds: in it a volume that is written for the first time grows by some 50 MB
 # Of what is resident: by how much it grows before all is looked through again, and after a while, in seconds. What a
 # layer of a network frees, about a twentieth, the next one takes: that is not to come fresh every time.
@@ -25,7 +25,7 @@ _STATM = Path("/proc/self/statm")
 def resident_memory() -> float | None:
     """Bytes of this process that lie in memory; None where nothing tells (Linux does)."""
     try:
-        return float(_STATM.read_text().split()[1]) * _PAGE
+        return float(_STATM.read_text().split()[1]) * PAGESIZE
     except OSError:
         return None
 

@@ -30,9 +30,7 @@ _TEXT_CODECS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt"}  # subt
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_FRAME = 1024  # samples
 _LAYOUTS = ("", "mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")  # by the number of channels
-_UNHEARD = Fraction(
-    2, 25
-)  # seconds before its begin that a decoder of sound may want (Opus 80 ms, AAC a packet or two)
+_UNHEARD = Fraction(2, 25)  # seconds before its begin that a decoder may want (Opus 80 ms, AAC a packet or two)
 _REHEARSED = 50  # packets of sound that are encoded to see whether it works
 # Facts of the old file that are not true of the new one.
 _STALE: tuple[str, ...] = (
