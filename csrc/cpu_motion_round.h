@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cpu_flatten.h"
-#include "cpu_motion_pass.h"
+#include "cpu_motion_bands.h"
 
 namespace davsr {
 

@@ -1,7 +1,7 @@
 // The average along a motion whose weights a network changes, in one pass on a CPU.
 #pragma once
 
-#include "cpu_motion_pass.h"
+#include "cpu_motion_bands.h"
 
 namespace davsr {
 
