@@ -49,9 +49,10 @@ def kept_below(ceiling: float, *, begin: bool = False) -> Iterator[threading.Eve
         yield returned
         return
 
+    began = resident_memory() or 0.0  # here: the thread may begin to run when the block has long taken memory
+
     def watch() -> None:
-        least = resident_memory() or 0.0  # since the last time
-        looks = 0
+        least, looks = began, 0  # since the last time that something went back
         while not done.wait(_LOOK):
             looks += 1
             now = resident_memory() or 0.0
