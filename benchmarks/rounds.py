@@ -153,7 +153,7 @@ def rounds_cases(quick: bool, passes: dict[str, Callable[..., Run]]) -> list[Cas
                 wrap, channels, lr, contestant, device, tiny
             ),
             PEER,
-            target=None if quick or channels else target,
+            target=None if quick else target,
             tolerance=1e-4 if "backward" in name else 3e-5,
             repeats=5,
         )
