@@ -24,6 +24,8 @@ _FORWARD = Fraction(10)  # seconds by which a broadcast stream may jump ahead
 _TEXT = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 _SLICES = 32  # kinds of HEVC's units below it are of pictures
 _RASL = (8, 9)  # those of pictures that are skipped where decoding begins at the key picture before them
+_PICTURE_FORMATS = ("_pipe", "image2", "ico")  # ends of FFmpeg's names of those that hold pictures
+_PICTURE_BRANDS = frozenset({"avif", "heic", "heix", "heif", "mif1"})  # of ISO files that do
 _BROADCAST = frozenset({"mpegts", "mpeg"})  # containers that are joined by writing one file behind another
 
 
@@ -44,6 +46,11 @@ def open_container(path: str | Path) -> InputContainer:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"video {path} cannot be opened: {reason}") from None
     try:
+        name, brand = container.format.name, container.metadata.get("major_brand", "")
+        if name.endswith(_PICTURE_FORMATS) or brand in _PICTURE_BRANDS:
+            raise InputError(
+                f"{path} is no video but a picture; give the folder that holds the frames, or a video file"
+            )
         picture_stream(container, path)
     except InputError:
         container.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -9,11 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
+import av
 import cv2
 import numpy as np
 
-from davsr.data.image_header import header_has_alpha, header_size, plain_png_size
+from davsr.data.image_header import header_fault, header_has_alpha, header_size, plain_png_size, pnm_white
 from davsr.errors import InputError
+from davsr.guards.console import opencv_unheard
 from davsr.guards.limits import require_below
 from davsr.pixels import eight_bits
 
@@ -26,29 +29,32 @@ def read_image(path: str | Path) -> np.ndarray:
     Grey becomes three equal channels, 16-bit is rounded to 8, EXIF orientation is applied.
 
     Raises:
-        InputError: naming the file, when it is missing, cannot be decoded, or has pixels that are not opaque.
+        InputError: naming the file, when it is missing, cannot be decoded, is of a kind that would be decoded wrongly,
+            or has pixels that are not opaque.
     """
     try:  # through memory: cv2.imread cannot open every path and only warns about a missing file
         require_below("IMAGE_BYTES", Path(path).stat().st_size, f"frame {path} has")
-        encoded = np.fromfile(path, np.uint8)
+        encoded = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"frame {path} cannot be read: {error.strerror}") from None
-    claimed = header_size(encoded.tobytes())
-    image = None
+    fault = header_fault(encoded)
+    if fault:
+        raise InputError(f"frame {path} cannot be read: {fault}")
+    claimed = header_size(encoded)
     if claimed is not None:
         require_frame_size(claimed, f"frame {path}")
-        try:
-            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        except (cv2.error, MemoryError):  # a side beyond what OpenCV takes, tables that contradict each other
-            image = None
+    image = None if claimed is None else _decoded(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise InputError(f"frame {path} cannot be read: it is not an image, or it is damaged")
-    if header_has_alpha(encoded.tobytes()) and _is_transparent(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)):
+    if header_has_alpha(encoded) and _is_transparent(encoded):
         raise InputError(f"frame {path} must have no alpha channel, got pixels that are not opaque")
-    if image.dtype == np.uint16:
-        image = eight_bits(image)
-    if image.dtype != np.uint8:
+    if image.dtype not in (np.uint8, np.uint16):
         raise InputError(f"frame {path} cannot be read: samples must be 8 or 16 bits wide, got {image.dtype}")
+    white, widest = pnm_white(encoded), np.iinfo(image.dtype).max
+    if white not in (0, widest):  # OpenCV leaves samples of 10 bits where they are
+        image = cv2.convertScaleAbs(image, alpha=255 / white)
+    elif image.dtype == np.uint16:
+        image = eight_bits(image)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # 16 times faster than copying a reversed view
 
 
@@ -66,13 +72,29 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     path.write_bytes(encoded.data)
 
 
-def _is_transparent(image: np.ndarray | None) -> bool:
-    return (
-        image is not None
-        and image.ndim == 3
-        and image.shape[2] == 4
-        and bool(image[..., 3].min() < np.iinfo(image.dtype).max)
-    )
+def _decoded(encoded: bytes, how: int) -> np.ndarray | None:
+    # OpenCV does not take the last number of a text for whole unless something follows it.
+    data = np.frombuffer(encoded + b"\n", np.uint8)
+    with opencv_unheard():
+        try:
+            return cv2.imdecode(data, how)
+        except (cv2.error, MemoryError):  # a side beyond what OpenCV takes, tables that contradict each other
+            return None
+
+
+def _is_transparent(encoded: bytes) -> bool:
+    """Whether an image with an alpha channel has pixels that are not opaque, or that cannot be told to be."""
+    image = _decoded(encoded, cv2.IMREAD_UNCHANGED)
+    if image is not None and image.ndim == 3 and image.shape[2] == 4:
+        alpha = image[..., 3]
+    else:  # OpenCV drops that of grey images and of BMP
+        try:
+            with av.open(io.BytesIO(encoded)) as container:
+                alpha = next(container.decode(video=0)).to_ndarray(format="rgba")[..., 3]
+        except (av.FFmpegError, ValueError, StopIteration):
+            return True
+    opaque = eight_bits(alpha) if alpha.dtype == np.uint16 else alpha
+    return bool(opaque.min() < 255)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

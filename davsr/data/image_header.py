@@ -1,4 +1,4 @@
-"""Sizes of images by their headers: what a file claims is known before a decoder takes memory for it."""
+"""What images claim in their headers, known before a decoder takes memory for it: their sizes, and what they are."""
 
 from __future__ import annotations
 
@@ -7,17 +7,33 @@ import struct
 from collections.abc import Callable
 from typing import BinaryIO
 
+from davsr.data.tiff_header import tiff_fault, tiff_has_alpha, tiff_size
+
 Size = tuple[int, int]  # (h, w)
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_TIFF = (b"II", b"MM")
 _PNG_ALPHA = (4, 6)  # colour types of PNG with an alpha channel
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of JPEG: start of frame, of any coding
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # of JPEG: without a length
-_WIDTH, _HEIGHT, _COLOURS, _SAMPLES, _FOURTH = 256, 257, 262, 277, 338  # tags of TIFF
-_RGB = 2  # value of _COLOURS
-_NO_ALPHA = 0  # value of _FOURTH, the kind of a fourth sample, which not every program states
-_NUMBERS = {3: "H", 4: "I", 16: "Q"}  # field types of TIFF
 _LONGEST_HEADER = 4096  # bytes of a PNM header, comments included
+_OTHERS = {  # signatures of formats that are not read: more than a display shows, or no picture of a camera
+    b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"#?RGBE": "Radiance HDR",
+    b"PF": "PFM",
+    b"Pf": "PFM",
+    b"P7": "PAM",
+    b"SDPX": "DPX",
+    b"XPDS": "DPX",
+    b"GIF8": "GIF",
+    b"DDS ": "DDS",
+    b"8BPS": "PSD",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\xff\x0a": "JPEG XL",
+}
 
 
 def header_size(data: bytes) -> Size | None:
@@ -37,7 +53,7 @@ def header_size(data: bytes) -> Size | None:
 
 
 def plain_png_size(file: BinaryIO) -> Size | None:
-    """(h, w) of a PNG that has neither EXIF, which may turn it, nor transparency; None of everything else."""
+    """(h, w) of a PNG that has no EXIF, which may turn it, no transparency and no motion; None of everything else."""
     head = file.read(len(_PNG) + 18)
     if len(head) < len(_PNG) + 18 or not head.startswith(_PNG) or head[12:16] != b"IHDR":
         return None
@@ -51,20 +67,52 @@ def plain_png_size(file: BinaryIO) -> Size | None:
         length, kind = struct.unpack(">I4s", chunk)
         if kind == b"IEND":
             return height, width
-        if kind in (b"eXIf", b"tRNS"):
+        if kind in (b"eXIf", b"tRNS", b"acTL"):
             return None
         position += 12 + length
     return None
 
 
 def header_has_alpha(data: bytes) -> bool:
-    """Whether an encoded image has an alpha channel, as far as PNG, WebP and TIFF are concerned."""
+    """Whether an encoded image may have transparent pixels: of a PNG, WebP, TIFF or BMP, which has room for them."""
     if data.startswith(_PNG):
-        return data[25] in _PNG_ALPHA or b"tRNS" in data[: data.find(b"IDAT")]
-    if data[:2] in (b"II", b"MM"):
-        fields = _tiff_fields("<" if data[:2] == b"II" else ">", data)
-        return (fields.get(_COLOURS), fields.get(_SAMPLES)) == (_RGB, 4) and fields.get(_FOURTH) != _NO_ALPHA
-    return data.startswith(b"RIFF") and ((data[12:16] == b"VP8X" and bool(data[20] & 16)) or data[12:16] == b"VP8L")
+        return data[25] in _PNG_ALPHA or b"tRNS" in _before_samples(data)
+    if data.startswith(_TIFF):
+        return tiff_has_alpha(data)
+    if data.startswith(b"BM"):
+        return struct.unpack_from("<I", data, 14)[0] > 12 and struct.unpack_from("<H", data, 28)[0] == 32
+    if data[12:16] == b"VP8X":
+        return bool(data[20] & 16)
+    return data[12:16] == b"VP8L" and bool(data[24] & 16)
+
+
+def header_fault(data: bytes) -> str:
+    """Why an encoded image is no frame, of what its header says; empty: nothing is known against it."""
+    other = next((name for signature, name in _OTHERS.items() if data.startswith(signature)), None)
+    if data[4:8] == b"ftyp":
+        other = {b"avif": "AVIF", b"avis": "AVIF"}.get(data[8:12], "HEIF or a video")
+    if other:
+        return f"it must be PNG, JPEG, BMP, WebP, TIFF or PNM, got {other}"
+    if data.startswith(_TIFF):
+        try:
+            return tiff_fault(data)
+        except struct.error:
+            return ""
+    if (data.startswith(_PNG) and b"acTL" in _before_samples(data)) or (
+        data[12:16] == b"VP8X" and data[20:21] and data[20] & 2
+    ):
+        return "it must hold one picture, got an animation"
+    return ""
+
+
+def pnm_white(data: bytes) -> int:
+    """The value that is white in a PNM; 0 where it is none, or of single bits."""
+    match = re.match(rb"P[2356]\s+\d+\s+\d+\s+(\d{1,5})\s", _without_comments(data))
+    return int(match[1]) if match else 0
+
+
+def _before_samples(png: bytes) -> bytes:
+    return png[: png.find(b"IDAT")]
 
 
 def _png(data: bytes) -> Size | None:
@@ -125,34 +173,13 @@ def _webp(data: bytes) -> Size | None:
     return height, width
 
 
-def _tiff(order: str) -> Callable[[bytes], Size | None]:
-    def read(data: bytes) -> Size | None:
-        found = _tiff_fields(order, data)
-        return (found[_HEIGHT], found[_WIDTH]) if {_HEIGHT, _WIDTH} <= found.keys() else None
-
-    return read
-
-
-def _tiff_fields(order: str, data: bytes) -> dict[int, int]:
-    """The fields of the first image that are asked for here, by their tags; of one that is there twice the larger."""
-    big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
-    (first,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
-    (count,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", data, first)
-    start, entry = first + (8 if big else 2), 20 if big else 12
-    found: dict[int, int] = {}
-    for n in range(min(count, (len(data) - start) // entry)):
-        at = start + n * entry
-        tag, kind = struct.unpack_from(f"{order}HH", data, at)
-        if tag in (_WIDTH, _HEIGHT, _COLOURS, _SAMPLES, _FOURTH) and kind in _NUMBERS:
-            (value,) = struct.unpack_from(order + _NUMBERS[kind], data, at + (12 if big else 8))
-            found[tag] = max(value, found.get(tag, 0))
-    return found
-
-
 def _pnm(data: bytes) -> Size | None:
-    header = re.sub(rb"#[^\n\r]*", b" ", data[2:_LONGEST_HEADER])
-    match = re.match(rb"\s+(\d{1,10})\s+(\d{1,10})\s", header)
+    match = re.match(rb"P\d\s+(\d{1,10})\s+(\d{1,10})\s", _without_comments(data))
     return (int(match[2]), int(match[1])) if match else None
+
+
+def _without_comments(data: bytes) -> bytes:
+    return re.sub(rb"#[^\n\r]*", b" ", data[:_LONGEST_HEADER])
 
 
 _READERS: dict[bytes, Callable[[bytes], Size | None]] = {
@@ -160,7 +187,7 @@ _READERS: dict[bytes, Callable[[bytes], Size | None]] = {
     b"\xff\xd8": _jpeg,
     b"BM": _bmp,
     b"RIFF": _webp,
-    b"II": _tiff("<"),
-    b"MM": _tiff(">"),
+    b"II": tiff_size,
+    b"MM": tiff_size,
     **{b"P%d" % n: _pnm for n in range(1, 7)},
 }

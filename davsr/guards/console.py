@@ -53,6 +53,22 @@ def silence(stream: IO[str] | IO[bytes]) -> None:
         os.close(nowhere)
 
 
+@contextlib.contextmanager
+def opencv_unheard() -> Iterator[None]:
+    """Within it OpenCV prints nothing of its own about a file: whoever reads one says what is wrong with it."""
+    from cv2.utils import logging
+
+    level = logging.getLogLevel()
+    if level == logging.LOG_LEVEL_SILENT:  # by the user, or by another thread, which also ends it
+        yield
+        return
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)
+
+
 def begin_process() -> None:
     """For a process that is one command: nothing is made while modules load, so that Ctrl-C ends it at once."""
     signal.signal(signal.SIGINT, _end_at_once)
