@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import difflib
@@ -179,8 +180,7 @@ def build(cls: type[T], tree: Mapping[str, Any], path: str = "") -> T:
 def _unknown(cls: type, dotted: str, key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5) if len(key) <= _LONGEST_KEY else []
     prefix = dotted[: len(dotted) - len(key)]
-    if len(key) > _LONGEST_KEY:
-        dotted = prefix + key[:_LONGEST_KEY] + "..."
+    dotted = prefix + (key if len(key) <= _LONGEST_KEY else f"{key[:_LONGEST_KEY]}...")
     hint = f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(known)}"
     return f"options: {dotted} is not an option; {hint}"
 
@@ -199,18 +199,17 @@ def _coerce(kind: Any, value: Any, path: str, limits: Mapping[str, Any]) -> Any:
 
 
 def _coerce_union(kinds: tuple[Any, ...], value: Any, path: str, limits: Mapping[str, Any]) -> Any:
-    if value is None and type(None) in kinds:
+    others = [kind for kind in kinds if kind is not type(None)]
+    if value is None and len(others) < len(kinds):
         return None
-    error: InputError | None = None
-    for kind in (k for k in kinds if k is not type(None)):
-        try:
+    if value == "" and others == [str]:  # a file, whose absence has a word of its own
+        raise InputError(f"options: {path} must not be empty; null leaves it out")
+    if len(others) == 1:
+        return _coerce(others[0], value, path, limits)
+    for kind in others:
+        with contextlib.suppress(InputError):
             return _coerce(kind, value, path, limits)
-        except InputError as caught:
-            error = error or caught
-    names = " or ".join("null" if k is type(None) else _name(k) for k in kinds)
-    if error is not None and len([k for k in kinds if k is not type(None)]) == 1:
-        raise error
-    raise InputError(f"options: {path} must be {names}, got {shown(value)}")
+    raise InputError(f"options: {path} must be {' or '.join(map(_name, kinds))}, got {shown(value)}")
 
 
 def _coerce_literal(allowed: tuple[Any, ...], value: Any, path: str) -> Any:
@@ -293,7 +292,8 @@ def _name(kind: Any) -> str:
         return " or ".join(map(str, typing.get_args(kind)))
     if dataclasses.is_dataclass(kind):
         return "a section"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "null"}
+    return names.get(kind, str(kind))
 
 
 def to_tree(options: Any) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 
 from davsr.errors import InputError
 from davsr.guards.limits import limit
+from davsr.guards.names import beside
 
 MARK = ".davsr"  # an empty file in every folder that this package made and may delete
 _CHECKSUM = "checksum"  # key of a record
@@ -29,7 +30,7 @@ def partial_name(path: Path) -> Path:
 
     Hidden, so that no reader takes it for a frame, a clip or a checkpoint.
     """
-    return path.with_name(f".{path.name}.partial")
+    return beside(path, ".", ".partial")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from davsr.data.frames import FrameFolder, is_image, natural_key
 from davsr.data.store import Store, is_store
 from davsr.data.video import VIDEO_SUFFIXES, VideoReader
 from davsr.errors import InputError
-from davsr.guards.names import require_clip_name
+from davsr.guards.names import given, require_clip_name
 
 
 class Clip(Protocol):
@@ -48,7 +48,7 @@ def open_clip(path: str | Path) -> Clip:
     Raises:
         InputError: when it is missing, empty, or none of these.
     """
-    path = Path(path)
+    path = given(path, "clip")
     if is_store(path) or is_store(path.parent):
         clips = open_clips(path) if is_store(path) else open_clips(path.parent, (path.name,))
         if len(clips) != 1:
@@ -73,7 +73,7 @@ def open_clips(path: str | Path, names: tuple[str, ...] = ()) -> list[Clip]:
     Raises:
         InputError: when the path is missing or holds no clip, a name is not among its clips, or two clips share a name.
     """
-    path = Path(path)
+    path = given(path, "clips")
     found = _found(path)
     by_name: dict[str, Clip] = {}
     for clip in found:

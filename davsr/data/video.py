@@ -21,6 +21,7 @@ from davsr.data.orientation import Orientation, orientation
 from davsr.data.pictures import Pictures, look_through
 from davsr.data.timing import JITTER, constant_rate, fitting
 from davsr.errors import InputError
+from davsr.guards.names import beside
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".vob", ".wmv", ".flv"}
@@ -281,7 +282,7 @@ class VideoWriter:
         time_base: Fraction | None = None,
     ) -> None:
         self.path = Path(path)
-        self.partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
+        self.partial = beside(self.path, ".", f".partial{self.path.suffix}", name=self.path.stem)
         self.rate = fitting(Fraction(rate))
         self.time_base = time_base or 1 / self.rate
         self.codec, self.crf, self.preset = codec, crf, preset
@@ -306,9 +307,8 @@ class VideoWriter:
         stream = self._container.add_stream(self.codec, rate=self.rate)
         stream.width, stream.height = w, h
         stream.pix_fmt = "yuv444p" if h % 2 or w % 2 else "yuv420p"
-        stream.time_base = self.time_base
         context = stream.codec_context
-        context.time_base = self.time_base
+        stream.time_base = context.time_base = self.time_base
         context.options = {"crf": str(self.crf), "preset": self.preset}
         context.colorspace = self.tags["matrix"]
         context.color_range = self.tags["range"]

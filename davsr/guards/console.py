@@ -15,7 +15,15 @@ from davsr.errors import LINE_ENDS, printable
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose messages are printable, whatever the arguments were."""
+    """An argument parser whose messages are printable, whatever the arguments were, and that takes no empty value.
+
+    A script's variable that was never set would mean the default, and as a path the current folder.
+    """
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        if not arg_string and action.nargs != argparse.PARSER:
+            raise argparse.ArgumentError(action, "must not be empty")
+        return super()._get_value(action, arg_string)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(printable(message, keep=LINE_ENDS), file)

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from davsr.errors import InputError
+from davsr.guards.names import beside
 
 if sys.platform == "win32":
     import msvcrt
@@ -36,11 +37,8 @@ def locked(output: str | Path) -> Iterator[None]:
     Raises:
         InputError: another process, or another thread of this one, is making the output.
     """
-    path = Path(output)
-    if path.name in ("", ".."):
-        raise InputError(f"output {output} must be a file or folder with a name")
-    path = path.parent.resolve() / path.name
-    lock = path.with_name(f".{path.name}.lock")
+    lock = beside(Path(output), ".", ".lock")
+    lock = lock.parent.resolve() / lock.name
     with _HELD_GUARD:
         if lock in _HELD:
             raise InputError(f"output {output} is being made by this process already")

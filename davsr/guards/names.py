@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 import re
+import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from davsr.errors import InputError
 
 IN_THE_MAKING = (".partial", ".lock", ".tmp")  # suffixes of hidden files and folders that are not whole yet
-_LONGEST = 200  # bytes: file systems take 255, and outputs in the making add a prefix and a suffix
+_LONGEST = 200  # bytes of a clip's name: file systems take 255, and results add to it
+_FILE_NAME = 255  # bytes that file systems take for a name
+
+
+def given(path: str | Path, what: str) -> Path:
+    """A path that somebody gave.
+
+    Raises:
+        InputError: it is empty, which would mean the current folder: a variable of a script that was never set.
+    """
+    if path == "":
+        raise InputError(f"{what} must be a path, got ''")
+    return Path(path)
+
+
+def beside(path: Path, before: str, after: str, *, name: str | None = None) -> Path:
+    """A file or folder of ours beside an output: `before`, the output's name (or `name`) and `after`.
+
+    Where that is longer than file systems take, the end of the name gives way to a checksum of it.
+
+    Raises:
+        InputError: the output has no name, as `.` and `/`.
+    """
+    if path.name in ("", ".."):
+        raise InputError(f"output {path} must be a file or folder with a name")
+    name = path.name if name is None else name
+    encoded = name.encode("utf-8", "surrogateescape")
+    room = _FILE_NAME - len(before.encode()) - len(after.encode("utf-8", "surrogateescape"))
+    if len(encoded) > room:
+        mark = f"~{zlib.crc32(encoded):08x}"
+        name = encoded[: room - len(mark)].decode("utf-8", "ignore") + mark
+    return path.with_name(f"{before}{name}{after}")
 
 
 def require_clip_name(name: str, source: object) -> None:

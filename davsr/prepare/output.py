@@ -43,8 +43,6 @@ class Output:
 
     def __init__(self, target: str | Path, recipe: dict[str, Any], inputs: Sequence[Path] = ()) -> None:
         self.target = Path(target)
-        if self.target.name in ("", ".."):
-            raise InputError(f"--output: must be a folder with a name, got {target}")
         self.folder = partial_name(self.target)
         self.inputs = list(inputs)
         self.recipe = json.loads(json.dumps(recipe))

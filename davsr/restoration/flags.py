@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from davsr.cli import add_option_arguments
 from davsr.errors import InputError
+from davsr.guards.names import beside
 from davsr.options import DegradationOptions, Options, RestoreOptions, load_options
 from davsr.restoration.streaming import Progress
 
@@ -127,7 +128,7 @@ def stated_options(args: argparse.Namespace) -> Options:
 
 def log_file(target: Path, options: RestoreOptions) -> Path | None:
     """Where a run leaves its log."""
-    return target.parent / f"{target.name}.log" if options.log else None
+    return beside(target, "", ".log") if options.log else None
 
 
 def progress_on(bar: tqdm[object]) -> Progress:

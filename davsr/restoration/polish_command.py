@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from davsr import config
+from davsr.guards.names import beside
 from davsr.log import logging_to
 from davsr.log import progress as progress_bar
 from davsr.options import ALPHA
@@ -41,11 +42,12 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(config.to_yaml(options), end="")
         return 0
-    target = args.output or args.estimate.with_name(f"{args.estimate.stem}-polished{args.estimate.suffix}")
+    estimate: Path = args.estimate
+    target = args.output or beside(estimate, "", f"-polished{estimate.suffix}", name=estimate.stem)
     with logging_to(log_file(target, options.restore), waits=True), progress_bar(None, "polish", "LR frame") as bar:
         device = setup(options)
         polish(
-            args.estimate,
+            estimate,
             args.input,
             target,
             degradation=options.degradation,

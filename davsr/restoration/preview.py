@@ -12,6 +12,7 @@ import torch
 
 from davsr.checkpoints.resolve import Resolved
 from davsr.data.frames import read_image, write_image
+from davsr.guards.names import beside
 from davsr.log import logger
 from davsr.pixels import eight_bits
 from davsr.restoration.restore import restore_resolved
@@ -38,7 +39,7 @@ def preview(
     count = len(clip)
     length = min(FRAMES, count)
     start = (count - length) // 2
-    place = target.with_name(f"{target.stem}-preview{target.suffix}")
+    place = beside(target, "", f"-preview{target.suffix}", name=target.stem)
     part = replace(options, frames=f"{start}:{start + length}", drop_duplicates=False, overwrite=True)
     made = restore_resolved(
         source, place, replace(resolved, options=replace(resolved.options, restore=part)), device, progress
@@ -52,7 +53,7 @@ def preview(
     else:
         after = eight_bits(next(open_source(place).read(shown)))
     enlarged = cv2.resize(before, after.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    picture = place.with_name(f"{place.stem}.png") if not is_folder(place) else place.with_name(f"{place.name}.png")
+    picture = beside(place, "", ".png", name=place.name if is_folder(place) else place.stem)
     write_image(picture, np.concatenate([enlarged, after], axis=1))
     whole = timedelta(seconds=round(made.seconds * count / length))
     logger.info(

@@ -17,6 +17,7 @@ from davsr.data.pictures import Pictures
 from davsr.data.timing import JITTER, Schedule, constant_rate
 from davsr.data.video import VideoReader
 from davsr.errors import InputError
+from davsr.guards.names import given
 from davsr.log import logger
 from davsr.options import RestoreOptions
 from davsr.pixels import Image16, sixteen_bits
@@ -211,7 +212,7 @@ def open_source(path: str | Path, rate: Fraction | None = None, options: Restore
     Raises:
         InputError: when it is missing or cannot be restored, with the reason.
     """
-    path, wanted = Path(path), options or RestoreOptions()
+    path, wanted = given(path, "input"), options or RestoreOptions()
     if not path.exists():
         raise InputError(f"input {path} does not exist")
     source: Source

@@ -24,7 +24,7 @@ from davsr.data.scenes import CutDetector
 from davsr.errors import InputError
 from davsr.files import read_record, write_record
 from davsr.guards.locks import locked
-from davsr.guards.names import require_apart
+from davsr.guards.names import given, require_apart
 from davsr.log import BEGINS, logger
 from davsr.options import DegradationOptions, RestoreOptions
 from davsr.physics.operator import Operator
@@ -82,7 +82,7 @@ def stream(
     Raises:
         InputError: the input cannot be read, or the output not be written, with the reason.
     """
-    source, target = Path(source), Path(target)
+    source, target = given(source, "input"), given(target, "output")
     _require_place(target, [source] if estimate is None else [source, estimate.path])
     with locked(target):
         clear_finished(target)

@@ -22,6 +22,7 @@ from davsr.data.frames import IMAGE_SUFFIXES, write_image
 from davsr.data.timing import Schedule
 from davsr.errors import InputError
 from davsr.files import claim, read_record, remove_ours, renew, sync, write_record
+from davsr.guards.names import beside
 from davsr.pixels import Image16, eight_bits
 from davsr.restoration.encoder import Encoding, SegmentEncoder
 from davsr.restoration.extras import FORMATS, ExtraCopy, Extras
@@ -249,7 +250,7 @@ class Target:
 
 def part_folder(path: Path) -> Path:
     """Where the segments of a target lie until it is whole."""
-    return path.parent / f"{path.name}.part"
+    return beside(path, "", ".part")
 
 
 def is_folder(path: Path) -> bool:

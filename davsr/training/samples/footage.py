@@ -19,6 +19,7 @@ from davsr.data.scenes import shots_of
 from davsr.data.views import Part
 from davsr.errors import InputError
 from davsr.files import write_json
+from davsr.guards.names import beside
 from davsr.log import logger, progress
 from davsr.options import SourceOptions
 
@@ -186,10 +187,10 @@ def _cached(clip: Clip, options: SourceOptions, folder: Path) -> tuple[np.ndarra
         "reduce": options.reduce,
     }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    array, description = folder / f"{clip.name}-{key}.npy", folder / f"{clip.name}-{key}.json"
+    array, description = (beside(folder / clip.name, "", f"-{key}.{kind}") for kind in ("npy", "json"))
     if not (array.exists() and description.exists()):
         folder.mkdir(parents=True, exist_ok=True)
-        partial = array.with_suffix(f".{os.getpid()}.partial")
+        partial = beside(array, ".", f".{os.getpid()}.partial")
         shape = (len(clip), *(n // options.reduce for n in clip.size), 3)
         frames = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         try:
