@@ -150,16 +150,22 @@ struct MotionRound {
   bool raised;
 };
 
-// The mean flattened, and what two 3x3 convolutions make of its cells of 4x4 pixels, the last ones cut: of 16 numbers
-// of every channel and the support's mean less `level`. first [3, 3, 16 channels + 1, hidden], last [3, 3, hidden, 16
+// Two 3x3 convolutions over cells of 4x4 pixels, of 16 numbers of every channel and the support's mean less `level`, by
+// their weights in tiles of 2x2 (see cpu_cell_tiles.h): first [4, 4, 16 channels + 1, hidden], last [4, 4, hidden, 16
 // channels]; hidden: a multiple of 8.
-struct FlattenWithDetail {
-  MotionShape shape;
+struct DetailLayers {
   int64_t hidden;
-  const float *mean, *support, *step;  // step: one number
   const float *first, *first_bias, *last, *last_bias;
-  float* out;
-  float flat, level;
+  float level;
+};
+
+// A round whose weights one network changes, and to whose frames the other adds detail, in float32; speed [batch, count,
+// cells_h, cells_w], length of the motion.
+struct LearnedRound {
+  MotionRound round;
+  const float* speed;
+  TrustLayers trust;
+  DetailLayers detail;
 };
 
 // Frames [batch, count] between frame low[n] of a video [batch, frames, channels, height, width] and the next one.
@@ -209,7 +215,7 @@ struct CpuKernels {
   void (*motion_average_backward)(const MotionAverageBackward&, bool doubles, const Parallel&);
   void (*flatten)(const Flatten&, bool doubles, const Parallel&);
   void (*motion_round)(const MotionRound&, bool doubles, const Parallel&);
-  void (*flatten_with_detail)(const FlattenWithDetail&, const Parallel&);
+  void (*learned_round)(const LearnedRound&, const Parallel&);
   void (*warp_between)(const WarpBetween&, const Parallel&);
   void (*fusion_cells)(const FusionCells&, const Parallel&);
   void (*fusion_pixels)(const FusionPixels&, const Parallel&);

@@ -4,10 +4,10 @@
 #include "cpu_camera.h"
 #include "cpu_conv3x3_gradient.h"
 #include "cpu_deform_align.h"
-#include "cpu_detail.h"
 #include "cpu_flatten.h"
 #include "cpu_fourier_division.h"
 #include "cpu_fusion.h"
+#include "cpu_learned_round.h"
 #include "cpu_motion_average_gradient.h"
 #include "cpu_motion_bands.h"
 #include "cpu_motion_gradient.h"
@@ -61,7 +61,7 @@ static CpuKernels kernels_of() {
       [](const MotionRound& op, bool doubles, const Parallel& threads) {
         doubles ? motion_round<Device, double>(op, threads) : motion_round<Device, float>(op, threads);
       },
-      [](const FlattenWithDetail& op, const Parallel& threads) { flatten_with_detail<Device>(op, threads); },
+      [](const LearnedRound& op, const Parallel& threads) { learned_round<Device>(op, threads); },
       [](const WarpBetween& op, const Parallel& threads) { warp_between<Device>(op, threads); },
       [](const FusionCells& op, const Parallel& threads) { fusion_cells<Device>(op, threads); },
       [](const FusionPixels& op, const Parallel& threads) { fusion_pixels<Device>(op, threads); },

@@ -160,10 +160,15 @@ std::tuple<at::Tensor, at::Tensor> flatten_backward(const at::Tensor& grad_in, c
   return {d_x, sums.sum().reshape(step.sizes())};
 }
 
-void motion_round_(at::Tensor& out, const at::Tensor& a_in, const at::Tensor& motion_in, const at::Tensor& step, int64_t first,
-                   int64_t total, at::IntArrayRef cell, at::IntArrayRef steps, double mismatch, double reach, double flat,
-                   Level level) {
-  const char* op = "motion_round";
+// What a round reads and writes, dense; `made` is copied to `out` where that is not.
+struct RoundTensors {
+  at::Tensor a, motion, made;
+  MotionRound round;
+};
+
+RoundTensors round_tensors(at::Tensor& out, const at::Tensor& a_in, const at::Tensor& motion_in, const at::Tensor& step,
+                           int64_t first, int64_t total, at::IntArrayRef cell, at::IntArrayRef steps, double mismatch,
+                           double reach, double flat, const char* op) {
   check_video(out, 1, op, "out");
   check_video(a_in, 1, op, "a");
   const int64_t b = a_in.size(0), c = a_in.size(1), held = a_in.size(2), H = a_in.size(3), W = a_in.size(4);
@@ -190,91 +195,67 @@ void motion_round_(at::Tensor& out, const at::Tensor& a_in, const at::Tensor& mo
   TORCH_CHECK_VALUE(high - low < held, op, ": a must hold frames ", low, " to ", high, ", got ", held, " places");
   for (const at::Tensor& input : {a_in, motion_in, step}) at::assert_no_overlap(out, input);
   at::assert_no_internal_overlap(out);
+  RoundTensors given{a_in.contiguous(), motion_in.contiguous(), out, {}};
+  if (!out.is_contiguous()) given.made = at::empty(out.sizes(), out.options());
+  given.round = {
+      shape,    first, count, total, given.a.data_ptr(), given.motion.data_ptr(), step.data_ptr(), given.made.data_ptr(),
+      mismatch, reach, flat,  raised};
+  return given;
+}
+
+void motion_round_(at::Tensor& out, const at::Tensor& a, const at::Tensor& motion, const at::Tensor& step, int64_t first,
+                   int64_t total, at::IntArrayRef cell, at::IntArrayRef steps, double mismatch, double reach, double flat,
+                   Level level) {
+  const RoundTensors given =
+      round_tensors(out, a, motion, step, first, total, cell, steps, mismatch, reach, flat, "motion_round");
   if (out.numel() == 0) return;
-  const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous();
-  const at::Tensor made = out.is_contiguous() ? out : at::empty(out.sizes(), out.options());
-  choose(level).motion_round({shape, first, count, total, a.data_ptr(), motion.data_ptr(), step.data_ptr(), made.data_ptr(),
-                              mismatch, reach, flat, raised},
-                             a.scalar_type() == at::kDouble, threads());
-  if (!made.is_same(out)) out.copy_(made);
+  choose(level).motion_round(given.round, a.scalar_type() == at::kDouble, threads());
+  if (!given.made.is_same(out)) out.copy_(given.made);
 }
 
-// Channels are made eight at a time: a weight [made, seen, 3, 3] as [3, 3, seen, made], with zeros up to that, and a
-// bias.
-int64_t padding(int64_t made) { return (8 - made % 8) % 8; }
-at::Tensor taps(const at::Tensor& weight) {
-  return at::constant_pad_nd(weight.permute({2, 3, 1, 0}), {0, padding(weight.size(0))}).contiguous();
+// The tensors of a network as `pack_trust` and `pack_detail` make them (davsr/ops/_learned_round.py): their sizes, of
+// which -1 is the hidden number, a multiple of 8 that is returned.
+int64_t check_packed(at::TensorList packed, std::initializer_list<std::vector<int64_t>> sizes, const char* name) {
+  const char* op = "learned_round";
+  TORCH_CHECK_VALUE(packed.size() == sizes.size() && packed[1].dim() == 1, op, ": ", name, " must be ", sizes.size(),
+                    " tensors, the second one a bias, got ", packed.size());
+  const int64_t hidden = packed[1].size(0);
+  TORCH_CHECK_VALUE(hidden > 0 && hidden % 8 == 0, op, ": ", name, " must have a multiple of 8 hidden channels, got ", hidden);
+  size_t at = 0;
+  for (std::vector<int64_t> expected : sizes) {
+    std::replace(expected.begin(), expected.end(), int64_t{-1}, hidden);
+    check_sizes(packed[at], expected, op, name);
+    TORCH_CHECK_VALUE(packed[at].scalar_type() == at::kFloat && packed[at].is_contiguous(), op, ": ", name,
+                      " must be dense float32, got ", packed[at].scalar_type());
+    ++at;
+  }
+  return hidden;
 }
-at::Tensor padded(const at::Tensor& bias) { return at::constant_pad_nd(bias, {0, padding(bias.size(0))}).contiguous(); }
 
-void check_layer(const at::Tensor& weight, const at::Tensor& bias, at::IntArrayRef sizes, const char* op, const char* name) {
-  check_sizes(weight, sizes, op, name);
-  check_sizes(bias, {sizes[0]}, op, "the bias of a layer");
-  for (const at::Tensor& given : {weight, bias})
-    TORCH_CHECK_VALUE(given.scalar_type() == at::kFloat, op, ": ", name, " must be float32, got ", given.scalar_type());
-}
-
-std::tuple<at::Tensor, at::Tensor> trusted_average(const at::Tensor& a_in, const at::Tensor& motion_in,
-                                                   const at::Tensor& speed_in, const at::Tensor& first,
-                                                   const at::Tensor& first_bias, const at::Tensor& second,
-                                                   const at::Tensor& second_bias, const at::Tensor& last,
-                                                   const at::Tensor& last_bias, at::IntArrayRef cell, at::IntArrayRef steps,
-                                                   double mismatch, double reach, double low, double high, Level level) {
-  const char* op = "trusted_average";
-  const MotionShape shape = average_shape(a_in, motion_in, cell, steps, mismatch, reach);
-  TORCH_CHECK_VALUE(a_in.scalar_type() == at::kFloat, op, ": a must be float32, got ", a_in.scalar_type());
-  check_sizes(speed_in, {shape.batch, shape.frames, shape.cells_h, shape.cells_w}, op, "speed");
-  check_type(speed_in, a_in, op, "speed", "a");
-  TORCH_CHECK_VALUE(first.dim() == 4 && first.size(0) > 0, op, ": first must be [hidden, 4, 3, 3], got ", first.sizes());
-  const int64_t hidden = first.size(0);
-  check_layer(first, first_bias, {hidden, 4, 3, 3}, op, "first");
-  check_layer(second, second_bias, {hidden, hidden, 3, 3}, op, "second");
-  check_layer(last, last_bias, {1, hidden, 1, 1}, op, "last");
+void learned_round_(at::Tensor& out, const at::Tensor& a, const at::Tensor& motion, const at::Tensor& speed_in,
+                    const at::Tensor& step, at::TensorList trust, at::TensorList detail, int64_t first, int64_t total,
+                    at::IntArrayRef cell, at::IntArrayRef steps, double mismatch, double reach, double low, double high,
+                    double flat, double support_level, Level level) {
+  const char* op = "learned_round";
+  const RoundTensors given = round_tensors(out, a, motion, step, first, total, cell, steps, mismatch, reach, flat, op);
+  TORCH_CHECK_VALUE(a.scalar_type() == at::kFloat, op, ": a must be float32, got ", a.scalar_type());
+  const MotionShape& shape = given.round.shape;
+  check_sizes(speed_in, {shape.batch, given.round.count, shape.cells_h, shape.cells_w}, op, "speed");
+  check_type(speed_in, a, op, "speed", "a");
+  const int64_t of_trust = check_packed(trust, {{3, 3, 4, -1}, {-1}, {3, 3, -1, -1}, {-1}, {-1}, {1}}, "trust");
+  const int64_t seen = 16 * shape.channels;
+  const int64_t of_detail = check_packed(detail, {{4, 4, seen + 1, -1}, {-1}, {4, 4, -1, seen}, {seen}}, "detail");
   TORCH_CHECK_VALUE(low <= high, op, ": low must not be above high, got ", low, " and ", high);
-  const at::Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), speed = speed_in.contiguous();
-  const at::Tensor mean = at::empty_like(a),
-                   support = at::empty({shape.batch, shape.frames, shape.height, shape.width}, a.options());
-  const at::Tensor into = taps(first), into_bias = padded(first_bias), through_bias = padded(second_bias);
-  const at::Tensor through = at::constant_pad_nd(taps(second), {0, 0, 0, padding(hidden)}), out = padded(last.flatten());
-  if (a.numel() > 0)
-    choose(level).trusted_average(
-        {shape, a.const_data_ptr<float>(), motion.const_data_ptr<float>(), speed.const_data_ptr<float>(), mean.data_ptr<float>(),
-         support.data_ptr<float>(),
-         TrustLayers{hidden + padding(hidden), into.const_data_ptr<float>(), into_bias.const_data_ptr<float>(),
-                     through.const_data_ptr<float>(), through_bias.const_data_ptr<float>(), out.const_data_ptr<float>(),
-                     last_bias.item<float>(), static_cast<float>(low), static_cast<float>(high)},
-         mismatch, reach},
-        threads());
-  return {mean, support};
-}
-
-void flatten_with_detail_(at::Tensor& out, const at::Tensor& mean_in, const at::Tensor& support_in, const at::Tensor& step,
-                          const at::Tensor& first, const at::Tensor& first_bias, const at::Tensor& last,
-                          const at::Tensor& last_bias, double flat, double support_level, Level level) {
-  const char* op = "flatten_with_detail";
-  check_video(mean_in, 1, op, "mean");
-  TORCH_CHECK_VALUE(mean_in.scalar_type() == at::kFloat, op, ": mean must be float32, got ", mean_in.scalar_type());
-  MotionShape shape = flatten_shape(mean_in, step);
-  shape.cells_h = (shape.height + 3) / 4;
-  shape.cells_w = (shape.width + 3) / 4;
-  check_out(out, mean_in, {mean_in, support_in}, op);
-  check_support(shape, support_in, mean_in, op);
-  TORCH_CHECK_VALUE(first.dim() == 4 && first.size(0) > 0, op, ": first must be [hidden, 16 c + 1, 3, 3], got ", first.sizes());
-  const int64_t hidden = first.size(0), seen = 16 * shape.channels;
-  check_layer(first, first_bias, {hidden, seen + 1, 3, 3}, op, "first");
-  check_layer(last, last_bias, {seen, hidden, 3, 3}, op, "last");
-  const at::Tensor mean = mean_in.contiguous(), support = support_in.contiguous();
-  const at::Tensor into = taps(first), into_bias = padded(first_bias), made_bias = last_bias.contiguous();
-  const at::Tensor made = at::constant_pad_nd(taps(last), {0, 0, 0, padding(hidden)});
-  const at::Tensor result = out.is_contiguous() ? out : at::empty(out.sizes(), out.options());
-  if (out.numel() > 0)
-    choose(level).flatten_with_detail(
-        {shape, hidden + padding(hidden), mean.const_data_ptr<float>(), support.const_data_ptr<float>(),
-         step.const_data_ptr<float>(), into.const_data_ptr<float>(), into_bias.const_data_ptr<float>(),
-         made.const_data_ptr<float>(), made_bias.const_data_ptr<float>(), result.data_ptr<float>(), static_cast<float>(flat),
-         static_cast<float>(support_level)},
-        threads());
-  if (!result.is_same(out)) out.copy_(result);
+  if (out.numel() == 0) return;
+  const at::Tensor speed = speed_in.contiguous();
+  const auto of = [](const at::Tensor& tensor) { return tensor.const_data_ptr<float>(); };
+  choose(level).learned_round(
+      {given.round, of(speed),
+       TrustLayers{of_trust, of(trust[0]), of(trust[1]), of(trust[2]), of(trust[3]), of(trust[4]), trust[5].item<float>(),
+                   static_cast<float>(low), static_cast<float>(high)},
+       DetailLayers{of_detail, of(detail[0]), of(detail[1]), of(detail[2]), of(detail[3]), static_cast<float>(support_level)}},
+      threads());
+  if (!given.made.is_same(out)) out.copy_(given.made);
 }
 
 void warp_between_(at::Tensor& out, const at::Tensor& video_in, const at::Tensor& before_in, const at::Tensor& after_in,
@@ -336,8 +317,7 @@ TORCH_LIBRARY_IMPL(davsr, CPU, m) {
   m.impl("flatten_", flatten_);
   m.impl("flatten_backward", flatten_backward);
   m.impl("motion_round_", motion_round_);
-  m.impl("trusted_average", trusted_average);
-  m.impl("flatten_with_detail_", flatten_with_detail_);
+  m.impl("learned_round_", learned_round_);
   m.impl("warp_between_", warp_between_);
 }
 

@@ -17,8 +17,8 @@ struct AveragedFrame {
   const Real* image[MotionShape::kMost];        // of each step; null: there is none
   const Real* motion;                           // [2, height, width], or of cells where it is raised
   const Real* speed;                            // of cells, where a network changes the weights
-  Real* mean;                                   // its row `top`
-  Real *support, *weight;                       // of all rows, of step 0; null where they are not asked for
+  Real *mean, *support;                         // their row `top`; support: null where it is not asked for
+  Real* weight;                                 // of all rows, of step 0; null where it is not asked for
   int64_t plane, mean_plane, weight_step, top;  // from one channel to the next, and from one step
 };
 
@@ -305,7 +305,7 @@ struct AveragePass {
     const int64_t count = strip.end - strip.begin, plane = frame.plane, mean_plane = frame.mean_plane;
     const Real* own = frame.own + pixel;
     Real* mean = frame.mean + pixel - frame.top * shape.width;
-    Real* support = frame.support ? frame.support + pixel : nullptr;
+    Real* support = frame.support ? frame.support + pixel - frame.top * shape.width : nullptr;
     for (int64_t i = 0; i < count; i += wide) {
       const int some = static_cast<int>(count - i < wide ? count - i : wide);
       colours(shape, [&](auto n, int64_t c) {

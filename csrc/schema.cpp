@@ -50,17 +50,12 @@ TORCH_LIBRARY(davsr, m) {
   m.def(
       "motion_round_(Tensor(a!) out, Tensor a, Tensor motion, Tensor step, int first, int total, int[] cell, int[] steps, "
       "float mismatch, float reach, float flat, str? level=None) -> ()");
-  // The average whose weights a network [hidden, 4, 3, 3], [hidden, hidden, 3, 3], [1, hidden, 1, 1] multiplies by the
-  // exponential of what it makes of cells, held between low and high; speed [b, T, h, w]. Mean and support.
+  // motion_round_ with two small networks in it, as pack_trust and pack_detail make them (davsr/ops/_learned_round.py);
+  // speed [b, count, h, w]; float32.
   m.def(
-      "trusted_average(Tensor a, Tensor motion, Tensor speed, Tensor first, Tensor first_bias, Tensor second, "
-      "Tensor second_bias, Tensor last, Tensor last_bias, int[] cell, int[] steps, float mismatch, float reach, float low, "
-      "float high, str? level=None) -> (Tensor, Tensor)");
-  // flatten_ with what a network [hidden, 16 c + 1, 3, 3], [16 c, hidden, 3, 3] makes of cells of 4x4 pixels; mean like
-  // out, support [b, T, H, W]. Both on the CPU alone, float32, without derivative.
-  m.def(
-      "flatten_with_detail_(Tensor(a!) out, Tensor mean, Tensor support, Tensor step, Tensor first, Tensor first_bias, "
-      "Tensor last, Tensor last_bias, float flat, float support_level, str? level=None) -> ()");
+      "learned_round_(Tensor(a!) out, Tensor a, Tensor motion, Tensor speed, Tensor step, Tensor[] trust, Tensor[] detail, "
+      "int first, int total, int[] cell, int[] steps, float mismatch, float reach, float low, float high, float flat, "
+      "float support_level, str? level=None) -> ()");
   // Frames [b, count, c, H, W] of any strides whose planes are dense; video [b, t, c, H, W], flows [b, count, 2, h, w];
   // on the CPU alone, float32, without derivative.
   m.def(

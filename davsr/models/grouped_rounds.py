@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from davsr.models.precision import empty_volume
-from davsr.ops import motion_round
+from davsr.ops import RoundNetworks, learned_round, motion_round
 from davsr.physics.operator import Operator
 
 
@@ -28,6 +29,16 @@ class Averaging:
     flat: float
 
 
+@dataclass(frozen=True)
+class Learned:
+    """The learned parts of all rounds: see `learned_round`."""
+
+    networks: list[RoundNetworks]  # of every round
+    speed: Tensor  # [b, T, h, w], length of the motion in cells
+    bounds: tuple[float, float]
+    level: float
+
+
 def refine_in_groups(
     start: Iterator[Tensor],
     y: Tensor,
@@ -38,6 +49,8 @@ def refine_in_groups(
     flattening: Tensor,
     how: Averaging,
     dtype: torch.dtype,
+    learned: Learned | None = None,
+    stages: dict[str, Tensor] | None = None,
 ) -> Tensor:
     """A first data step and then rounds: go on in the direction of the last change, average, flatten, data step.
 
@@ -48,6 +61,8 @@ def refine_in_groups(
         alphas: of the data steps [rounds + 1, b].
         momenta, flattening: of the rounds [rounds + 1], from 1 on.
         dtype: in which frames wait for the next round.
+        learned: the rounds' learned parts, where they have some.
+        stages: takes what the first data step made, as r_0.
 
     Returns:
         [b, c, T, H, W] of this dtype.
@@ -68,6 +83,8 @@ def refine_in_groups(
         raise ValueError(f"rounds: x must have parts of the {y.shape[2]} LR frames of y, and those have frames")
     if not by_itself:
         degradation.data_step(z, y, alphas[0], out=z)
+    if stages is not None:
+        stages["r_0"] = z.clone()
     previous = empty_volume(z, *z.shape).copy_(z)
     around = max(how.steps)
     ring = y.new_empty(*z.shape[:2], s_t + 2 * around, *z.shape[3:])
@@ -78,19 +95,7 @@ def refine_in_groups(
             stop = min(part.stop + around, frames)
             go_on(previous, z, 1 + float(momenta[k]), ring, range(filled, stop))
             filled = stop
-            motion_round(
-                ring,
-                motion[:, part],
-                flattening[k],
-                first=part.start,
-                frames=frames,
-                cell=degradation.scale[1:],
-                steps=how.steps,
-                mismatch=how.mismatch,
-                reach=how.reach,
-                flat=how.flat,
-                out=made,
-            )
+            _round_of(ring, motion, flattening[k], part, frames, degradation.scale[1:], how, learned, k - 1, made)
             if by_itself:
                 degradation.data_step(made, y[:, :, part.start // s_t : part.stop // s_t], alphas[k], out=made)
             previous[:, :, part] = made
@@ -98,6 +103,29 @@ def refine_in_groups(
             degradation.data_step(previous, y, alphas[k], out=previous)
         previous, z = z, previous
     return z
+
+
+def _round_of(
+    ring: Tensor,
+    motion: Tensor,
+    step: Tensor,
+    part: slice,
+    frames: int,
+    cell: tuple[int, int],
+    how: Averaging,
+    learned: Learned | None,
+    k: int,
+    made: Tensor,
+) -> None:
+    """The frames of a part in round k (from 0 on), into `made`."""
+    average = {"steps": how.steps, "mismatch": how.mismatch, "reach": how.reach, "flat": how.flat}
+    common: dict[str, Any] = {"first": part.start, "frames": frames, "cell": cell, "out": made, **average}
+    if learned is None:
+        motion_round(ring, motion[:, part], step, **common)
+    else:
+        networks, speed = learned.networks[k], learned.speed[:, part]
+        common |= {"bounds": learned.bounds, "level": learned.level}
+        learned_round(ring, motion[:, part], speed, step, networks, **common)
 
 
 def go_on(previous: Tensor, z: Tensor, share: float, ring: Tensor, frames: range) -> None:

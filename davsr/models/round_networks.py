@@ -41,7 +41,7 @@ class Trust(nn.Module):
         weights_channels_last(self)
 
     def in_units(self) -> list[Tensor]:
-        """Weights and biases for what is seen, and for a logarithm, without their units: see `trusted_average`."""
+        """Weights and biases for what is seen, and for a logarithm, without their units: see `pack_trust`."""
         first, first_bias, second, second_bias, last, last_bias = self.layers.parameters()
         units = first.new_tensor([_CONTRAST, _CONTRAST, 1 / _FAR, 1 / REACH])[:, None, None]
         return [units * first, first_bias, second, second_bias, _TRUST * last, _TRUST * last_bias]
@@ -101,7 +101,7 @@ class Detail(nn.Module):
         return conv3x3(hidden, last, last_bias).to(mean.dtype).permute(0, 2, 3, 1)
 
     def in_units(self, k: int) -> list[Tensor]:
-        """Weights and biases of round k for cells as they are, and for detail, without their units.
+        """Weights and biases of round k for cells as they are, and for detail, without their units: see `pack_detail`.
 
         The network sees _CONTRAST (pixels - their mean): linear, so the first layer's weights do it.
         """

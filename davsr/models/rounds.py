@@ -14,22 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from davsr.models.fixed_rounds import fixed_rounds
-from davsr.models.grouped_rounds import Averaging, parts_in_time, refine_in_groups
+from davsr.models.grouped_rounds import Averaging, Learned, parts_in_time, refine_in_groups
 from davsr.models.motion import length
 from davsr.models.precision import empty_volume, needs_gradient, share_memory, working_dtype
 from davsr.models.round_networks import REACH, STEPS, SUPPORT, TRUSTED, Detail, Trust, in_cells, parts, texture
 from davsr.ops import (
+    RoundNetworks,
     add_cells,
     backend,
     flatten,
-    flatten_with_detail,
     motion_average,
     motion_blend,
     motion_mean,
     motion_mismatch,
+    pack_detail,
+    pack_trust,
     resize_flow,
-    serves_without_gradient,
-    trusted_average,
 )
 from davsr.physics.degradation import Degradation
 from davsr.physics.operator import Operator
@@ -93,16 +93,21 @@ class MotionPrior(nn.Module):
         with torch.autocast(y.device.type, enabled=False):
             inputs = (self, y, motion, sigma, x if isinstance(x, Tensor) else None)
             whole = motion.shape[1] == degradation.scale[0] * y.shape[2]  # exposures
-            if whole and stages is None and self.goes_in_groups(y.device) and not needs_gradient(*inputs):
-                return self._refine_in_groups(x, y, motion, degradation, sigma, waiting)
+            whole = whole and (self.trust is None or working_dtype(y, motion) == torch.float32)
+            if whole and self.goes_in_groups(y.device) and not needs_gradient(*inputs):
+                return self._refine_in_groups(x, y, motion, degradation, sigma, waiting, stages)
             start = [x if isinstance(x, Tensor) else torch.cat(list(x), dim=2)]
             if motion.shape[3:] != start[0].shape[3:]:
                 motion = raised_motion(motion, degradation.scale)
             return self._refine(start, y, motion, degradation, sigma, stages, in_place=not isinstance(x, Tensor))
 
     def goes_in_groups(self, device: torch.device) -> bool:
-        """Whether rounds without a gradient go through a clip by LR frames, in the memory of two videos."""
-        return self.trust is None and device.type == "cpu" and not torch.compiler.is_compiling()
+        """Whether rounds without a gradient go through a clip by LR frames, in the memory of two videos.
+
+        Learned parts do in a compiled pass, in float32.
+        """
+        compiled = backend(device).name != "reference" and all(p.dtype == torch.float32 for p in self.parameters())
+        return (self.trust is None or compiled) and device.type == "cpu" and not torch.compiler.is_compiling()
 
     def _steps(self, y: Tensor, degradation: Operator, sigma: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Penalties of the data steps [rounds + 1, b], momenta, and steps down the total variation [rounds + 1]."""
@@ -119,6 +124,7 @@ class MotionPrior(nn.Module):
         degradation: Operator,
         sigma: Tensor | None,
         waiting: torch.dtype | None,
+        stages: dict[str, Tensor] | None,
     ) -> Tensor:
         dtype = working_dtype(y, x) if isinstance(x, Tensor) else working_dtype(y)
         y, motion = y.to(dtype), motion.to(dtype)
@@ -129,7 +135,22 @@ class MotionPrior(nn.Module):
             parts = (part.to(dtype) for part in x)
         how = Averaging(STEPS, MISMATCH, REACH, FLAT)
         steps = self._steps(y, degradation, sigma)
-        return refine_in_groups(parts, y, motion, degradation, *steps, how, waiting or dtype)
+        learned = self._learned(y, motion, degradation.scale)
+        return refine_in_groups(parts, y, motion, degradation, *steps, how, waiting or dtype, learned, stages)
+
+    def _learned(self, y: Tensor, motion: Tensor, scale: tuple[int, int, int]) -> Learned | None:
+        """The learned parts of all rounds, and what they see of the motion."""
+        if self.trust is None or self.detail is None:
+            return None
+        size = [n * s for n, s in zip(y.shape[3:], scale[1:], strict=True)]
+        speed = []
+        for part in parts_in_time(motion.shape[1], scale[0]):
+            some = motion[:, part]
+            fine = some if list(some.shape[3:]) == size else raised_motion(some, scale)
+            speed.append(in_cells(length(fine, dim=2).squeeze(2), scale[1:]))
+        trust = pack_trust(self.trust.in_units())
+        networks = [RoundNetworks(trust, pack_detail(self.detail.in_units(k))) for k in range(1, self.rounds + 1)]
+        return Learned(networks, torch.cat(speed, dim=1), TRUSTED, SUPPORT)
 
     def _refine(
         self,
@@ -213,11 +234,6 @@ class MotionPrior(nn.Module):
         """
         if self.trust is None or speed is None:
             return motion_average(a, motion, cell=cell, steps=STEPS, mismatch=MISMATCH, reach=REACH)
-        layers = self.trust.in_units()
-        if serves_without_gradient(a, motion, speed, *layers):
-            return trusted_average(
-                a, motion, speed, layers, cell=cell, steps=STEPS, mismatch=MISMATCH, reach=REACH, bounds=TRUSTED
-            )
         error = motion_mismatch(a, motion, cell=cell, steps=STEPS)
         far = error.new_tensor(STEPS)[:, None, None, None]
         log_weight = error / -(MISMATCH**2) - far**2 / (2 * REACH**2) + self.trust(error, texture(a, cell), speed)
@@ -225,11 +241,6 @@ class MotionPrior(nn.Module):
 
     def _settle(self, mean: Tensor, support: Tensor, k: int, step: Tensor, out: Tensor | None = None) -> Tensor:
         """What the average leaves open, in round k (from 1): flatten by `step`, and put learned detail back."""
-        if self.detail is not None:
-            layers = self.detail.in_units(k)
-            if serves_without_gradient(mean, support, step, *layers):
-                out = torch.empty_like(mean) if out is None else out
-                return flatten_with_detail(mean, support, step, layers, flat=FLAT, level=SUPPORT, out=out)
         settled = flatten(mean, step, flat=FLAT, out=out)
         if self.detail is not None:
             for part in parts(mean.shape[2], len(mean) * mean.shape[3] * mean.shape[4] // 16):

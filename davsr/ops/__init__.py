@@ -27,7 +27,12 @@ from davsr.ops._fusion import (
     mean_around,
 )
 from davsr.ops._grid import clamped_to_border, resize_flow, sample, sampling_grid
-from davsr.ops._learned_round import flatten_with_detail, trusted_average
+from davsr.ops._learned_round import (
+    RoundNetworks,
+    learned_round,
+    pack_detail,
+    pack_trust,
+)
 from davsr.ops._motion_average import (
     AverageKept,
     motion_average,
@@ -49,6 +54,7 @@ __all__ = [
     "AverageKept",
     "Axes",
     "Backend",
+    "RoundNetworks",
     "add_cells",
     "backend",
     "camera",
@@ -65,7 +71,6 @@ __all__ = [
     "flatten",
     "flatten_gradient",
     "flatten_reference",
-    "flatten_with_detail",
     "fold_power",
     "fourier_division",
     "fourier_division_reference",
@@ -73,6 +78,7 @@ __all__ = [
     "fusion_cells_reference",
     "fusion_pixels",
     "fusion_pixels_reference",
+    "learned_round",
     "log_backend",
     "mean_around",
     "motion_average",
@@ -86,12 +92,13 @@ __all__ = [
     "motion_mismatch_reference",
     "motion_round",
     "one_source_channels",
+    "pack_detail",
+    "pack_trust",
     "resize_flow",
     "sample",
     "sampling_grid",
     "serves_without_gradient",
     "to_cells",
-    "trusted_average",
     "warp_between",
     "warp_between_reference",
     "weights_stay",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from davsr.checkpoints.loading import ALONG_MOTION
 from davsr.models.davsr import DAVSR
 from davsr.models.interpolation import Interpolation
 from davsr.models.motion import length, motion_between
-from davsr.models.rounds import FLAT, FLATTENING, MotionPrior
+from davsr.models.rounds import FLAT, FLATTENING, MotionPrior, raised_motion
 from davsr.ops import flatten
 from davsr.options import InterpolationOptions, RoundsOptions, load_options
 from davsr.physics.degradation import Degradation
@@ -143,6 +144,33 @@ def test_what_rounds_learn_starts_at_the_constants():
         changed = prior(start, y, motion, A)
     assert (changed - expected).abs().mean() > 1e-3
     torch.testing.assert_close(prior(start, y, motion, A), changed)  # with gradient, in other memory
+
+
+@pytest.mark.parametrize("channels", [0, 4])
+def test_rounds_in_groups_are_those_of_the_whole_clip(channels):
+    """Of a motion in LR pixels, of parts that come one by one, and in half precision between the rounds."""
+    x, y, _, A = learning_clip()
+    coarse = 2 * torch.randn(1, 10, 2, 8, 8, generator=torch.Generator().manual_seed(3)) / 4
+    prior = MotionPrior(3, channels=channels)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    start = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    found: dict[str, Tensor] = {}
+    expected = prior(start.requires_grad_(), y, coarse, A, stages=found).detach()
+    first, start = found["r_0"].detach(), start.detach()
+    with torch.inference_mode():
+        stages: dict[str, Tensor] = {}
+        torch.testing.assert_close(prior(start.clone(), y, coarse, A, stages=stages), expected)
+        torch.testing.assert_close(stages["r_0"], first)
+        parts = (start[:, :, part].clone() for part in (slice(0, 5), slice(5, 10)))
+        torch.testing.assert_close(prior(parts, y, coarse, A), expected)
+        half = prior(start.clone(), y, coarse, A, waiting=torch.float16)
+        if prior.goes_in_groups(start.device):
+            assert half.dtype == torch.float16
+        assert (half - expected).square().mean().sqrt() < 2e-3
+        fine = prior(start.clone(), y, raised_motion(coarse, A.scale), A)
+        torch.testing.assert_close(fine, expected)
 
 
 def test_every_weight_of_the_rounds_learns():

@@ -127,18 +127,19 @@ def by_schema(name: str) -> Callable[[np.random.Generator, float, str | None], C
             "step": [],
         }
         shapes |= {"weight": cells, "grad": cells if "mismatch" in name else volume}
+        networks: dict[str, list[list[int]]] = {}
         lists = {"cell": [s, s], "steps": [int(rng.choice([-2, -1, 1, 2])) for _ in range(n)]}
         if name == "warp_between_":
             made, flow = [b, n, c, s * h, s * w], [b, n, 2, h, w]
             shapes |= {"out": made, "video": [b, T, *made[2:]], "before": flow, "after": flow}
             lists |= {"low": [int(rng.integers(T)) for _ in range(n)], "share": [1] * n}
-        if name in ("trusted_average", "flatten_with_detail_"):  # hidden, seen and made channels of their networks
-            k, seen, made = int(rng.integers(1, 20)), 4, 1
-            shapes |= {"speed": [b, T, h, w], "second": [k, k, 3, 3], "second_bias": [k], "last": [made, k, 1, 1]}
-            if name == "flatten_with_detail_":
-                seen, made = 16 * c + 1, 16 * c
-                shapes["last"] = [made, k, 3, 3]
-            shapes |= {"first": [k, seen, 3, 3], "first_bias": [k], "last_bias": [made]}
+        if name == "learned_round_":
+            k, seen = 8 * int(rng.integers(1, 4)), 16 * c
+            shapes |= {"speed": [b, T, h, w]}
+            networks = {
+                "trust": [[3, 3, 4, k], [k], [3, 3, k, k], [k], [k], [1]],
+                "detail": [[4, 4, seen + 1, k], [k], [4, 4, k, seen], [seen]],
+            }
         if name.startswith("camera"):
             shapes |= {"y": [b, c, T, h, w]}
             lists |= {axis: [1] * int(rng.integers(1, 9)) for axis in ("time", "rows", "columns")}
@@ -146,7 +147,9 @@ def by_schema(name: str) -> Callable[[np.random.Generator, float, str | None], C
         values: list[Any] = []
         for argument in op.default._schema.arguments:
             kind = str(argument.type)
-            if "Tensor" in kind:
+            if "List[Tensor]" in kind:
+                values.append([tensor(rng, shape, wrong / 4) for shape in networks[argument.name]])
+            elif "Tensor" in kind:
                 values.append(tensor(rng, shapes.get(argument.name, volume), wrong))
             elif "List" in kind:
                 values.append(_numbers(rng, wrong, *lists.get(argument.name, [])))
