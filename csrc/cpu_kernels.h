@@ -159,8 +159,8 @@ struct DetailLayers {
   float level;
 };
 
-// A round whose weights one network changes, and to whose frames the other adds detail, in float32; speed [batch, count,
-// cells_h, cells_w], length of the motion.
+// A round whose weights one network changes, and to whose frames the other adds detail, in float32; speed, length of
+// the motion [batch, count, cells_h, cells_w].
 struct LearnedRound {
   MotionRound round;
   const float* speed;
