@@ -21,7 +21,7 @@ _NOT_THE_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Dis
 _BACKWARD = Fraction(1, 20)  # seconds by which a stamp may fall back before it counts as a new beginning
 _FORWARD = Fraction(10)  # seconds by which a broadcast stream may jump ahead
 # Titles that are not UTF-8 come through as they are; PyAV 19 does so by itself, and knows no such argument any more.
-_TEXT = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
+AS_WRITTEN = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 _SLICES = 32  # kinds of HEVC's units below it are of pictures
 _RASL = (8, 9)  # those of pictures that are skipped where decoding begins at the key picture before them
 _PICTURE_FORMATS = ("_pipe", "image2", "ico")  # ends of FFmpeg's names of those that hold pictures
@@ -41,7 +41,7 @@ def open_container(path: str | Path) -> InputContainer:
         InputError: it is missing, unreadable, or holds no moving picture.
     """
     try:
-        container = av.open(media_url(path), **_TEXT)
+        container = av.open(media_url(path), **AS_WRITTEN)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"video {path} cannot be opened: {reason}") from None

@@ -11,7 +11,7 @@ from davsr.log import logger
 from davsr.options import RestoreOptions
 from davsr.restoration.encoder import check_container
 from davsr.restoration.extras import FORMATS, Extras, choose_extras
-from davsr.restoration.source import Source
+from davsr.restoration.source import Source, VideoSource
 from davsr.restoration.target import is_folder
 
 _H265_WIDTH = 64  # pixels: narrower ones spoil x265's memory (measured: 48 does, 60 does not)
@@ -42,7 +42,7 @@ def deliverable(
         raise InputError(
             f"output {target} must be {_H265_WIDTH} pixels wide or more for h265, got {size[1]}; give --codec h264"
         )
-    extras = _extras(lead, options, target)
+    extras = _extras(lead, options, target, 1 if options.slow_motion else s_t)
     beside = extras is not None and extras.timed and bool(extras.streams)
     schedule = lead.schedule(s_t, slower=s_t if options.slow_motion else 1, at_zero=not beside)
     if schedule is None:
@@ -55,12 +55,14 @@ def deliverable(
     return schedule, extras
 
 
-def _extras(lead: Source, options: RestoreOptions, target: Path) -> Extras | None:
+def _extras(lead: Source, options: RestoreOptions, target: Path, finer: int) -> Extras | None:
     """What comes along beside the picture; one line says what does not."""
-    if lead.path.is_dir():
+    if not isinstance(lead, VideoSource):
         return None
     timed = not (options.slow_motion or options.rate or options.frames)
-    extras = choose_extras(lead.path, target, audio=options.audio, timed=timed)
+    extras = choose_extras(
+        lead.path, target, audio=options.audio, timed=timed, finer=finer, from_start=lead.kept[0] == 0
+    )
     if extras.encoded:
         tracks = ", ".join(str(index) for index in extras.encoded)
         logger.info(

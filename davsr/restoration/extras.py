@@ -9,7 +9,7 @@ not take is written in its own form; the rest is named in one line. All of it is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,15 @@ from davsr.data.container import Clock, open_container, origin, picture_stream
 from davsr.errors import InputError
 from davsr.restoration.languages import quicktime_language
 from davsr.restoration.nowhere import probe
+from davsr.restoration.tags import (
+    chapters_of,
+    is_told_elsewhere,
+    lasting,
+    movflags,
+    tags_without_place,
+    timecode,
+    track_name,
+)
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # containers that are written
 _COPY, _AAC, _TEXT = "copy", "aac", "text"
@@ -32,11 +41,6 @@ _AAC_FRAME = 1024  # samples
 _LAYOUTS = ("", "mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")  # by the number of channels
 _UNHEARD = Fraction(2, 25)  # seconds before its begin that a decoder may want (Opus 80 ms, AAC a packet or two)
 _REHEARSED = 50  # packets of sound that are encoded to see whether it works
-# Facts of the old file that are not true of the new one.
-_STALE: tuple[str, ...] = (
-    *("duration", "encoder", "bps", "number_of_", "_statistics", "rotate", "alpha_mode", "stereo_mode"),
-    *("major_brand", "minor_version", "compatible_brands", "vendor_id"),
-)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Extras:
     left_out: tuple[str, ...] = ()
     timed: bool = True  # chapters go along: the output runs at the input's pace
     timecode: bool = True  # the container takes the time code
+    finer: int = 1  # frames of the output in the time of one of the input
+    movflags: str = ""  # how an ISO file is written, besides
 
     @property
     def encoded(self) -> list[int]:
@@ -60,12 +66,16 @@ class Extras:
         return [index for index, how in self.streams if how == _TEXT]
 
 
-def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extras:
+def choose_extras(
+    path: Path, target: Path, *, audio: bool, timed: bool, finer: int = 1, from_start: bool = True
+) -> Extras:
     """Find out what of `path` the container of `target` takes, by writing it to nowhere.
 
     Args:
         audio: whether sound is wanted.
         timed: whether the output runs at the input's pace; otherwise sound, subtitles and chapters would not fit.
+        finer: frames of the output in the time of one of the input, in which the time code counts.
+        from_start: whether the first picture goes along, of which the time code is.
 
     Raises:
         InputError: the sound fits neither as it is nor as AAC.
@@ -74,10 +84,10 @@ def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extr
     with open_container(path) as container:
         picture = picture_stream(container, path)
         for stream in container.streams:
-            if stream.index == picture.index or _is_timecode(stream):
+            if stream.index == picture.index or is_told_elsewhere(stream, container):
                 continue
             kind = "sound" if stream.type == "audio" else stream.type
-            name = f"{kind} track {stream.index} ({_codec_name(stream)})"
+            name = f"{kind} track {stream.index} ({track_name(stream)})"
             if stream.type == "audio" and not (audio and timed):
                 left_out.append(name if audio else f"{name}: switched off")
             elif stream.type in ("audio", "subtitle", "attachment") and (timed or stream.type == "attachment"):
@@ -92,18 +102,23 @@ def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extr
                     left_out.append(name)
             else:
                 left_out.append(name)
-        if _chapters(container) and not timed:
+        if chapters_of(container) and not timed:
             left_out.append("chapters")
-    chosen = Extras(path, tuple(streams), tuple(left_out), timed)
+        tags = lasting(container.metadata)
+        if lost := tags_without_place(tags, format):
+            left_out.append(lost)
+        if not from_start and timecode(container, picture, finer):
+            left_out.append("time code")
+    chosen = Extras(path, tuple(streams), tuple(left_out), timed, from_start, finer, movflags(tags))
     try:
         _rehearse(chosen, format)
     except (av.FFmpegError, ValueError):
         streams = [_written(chosen, index, how, format) for index, how in streams]
-        chosen = Extras(path, tuple(streams), tuple(left_out), timed)
+        chosen = replace(chosen, streams=tuple(streams))
     try:
         _rehearse(chosen, format)
     except (av.FFmpegError, ValueError):
-        chosen = Extras(path, tuple(streams), (*left_out, "time code"), timed, timecode=False)
+        chosen = replace(chosen, left_out=(*chosen.left_out, "time code"), timecode=False)
         try:
             _rehearse(chosen, format)
         except (av.FFmpegError, ValueError) as error:
@@ -111,20 +126,6 @@ def choose_extras(path: Path, target: Path, *, audio: bool, timed: bool) -> Extr
                 f"output {target} cannot hold the sound of {path}: {_reason(error)}; give --no-audio"
             ) from None
     return chosen
-
-
-def _chapters(container: Any) -> list[Any]:
-    """As far as PyAV tells them: from version 16 on."""
-    return list(container.chapters()) if hasattr(container, "chapters") else []
-
-
-def _is_timecode(stream: Stream) -> bool:
-    """A track that holds nothing but the time code, which the output makes anew of its text."""
-    return stream.type == "data" and "timecode" in stream.metadata
-
-
-def _codec_name(stream: Stream) -> str:
-    return stream.codec_context.name if stream.codec_context is not None else getattr(stream, "name", None) or "unknown"
 
 
 def _reason(error: Exception) -> str:
@@ -192,16 +193,14 @@ class ExtraCopy:
 
     def _describe(self, extras: Extras, video: av.VideoStream, picture: av.VideoStream) -> None:
         """Names, languages, flags, dates, the time code and chapters."""
-        tags = _lasting(self.container.metadata)
-        codes = (owner.metadata.get("timecode") for owner in (picture, *self.container.streams.data))
-        code = self.container.metadata.get("timecode") or next((c for c in codes if c), None)
-        tags.pop("timecode", None)
+        tags = lasting(self.container.metadata)
+        code = timecode(self.container, picture, extras.finer)
         if code and extras.timecode:
             tags["timecode"] = code
         self.out.metadata.update(tags)
-        video.metadata.update({k: v for k, v in _lasting(picture.metadata).items() if k != "timecode"})
+        video.metadata.update(lasting(picture.metadata))
         video.disposition = (picture.disposition | Disposition.default).value
-        chapters = _chapters(self.container) if extras.timed else []
+        chapters = chapters_of(self.container) if extras.timed else []
         if chapters:
             self.out.set_chapters(chapters)
 
@@ -267,7 +266,7 @@ class _Track:
             self.copy = out.add_stream("aac", rate=rate, layout=_LAYOUTS[channels])
             self.copy.codec_context.bit_rate = 96000 * channels
             self.resampler = av.AudioResampler("fltp", _LAYOUTS[channels], rate, frame_size=_AAC_FRAME)
-        self.copy.metadata.update(_lasting(stream.metadata))
+        self.copy.metadata.update(lasting(stream.metadata))
         if out.format.name == "mov" and "language" in stream.metadata:
             self.copy.metadata["language"] = quicktime_language(stream.metadata["language"])
         if "title" in stream.metadata and out.format.name in ("mp4", "mov"):  # which have no other place for it
@@ -335,7 +334,3 @@ def _tolerant(decode: Any) -> list[Any]:
         return list(decode())
     except av.FFmpegError:
         return []
-
-
-def _lasting(metadata: Any) -> dict[str, str]:
-    return {k: v for k, v in metadata.items() if not k.lower().startswith(_STALE)}

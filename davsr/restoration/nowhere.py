@@ -37,6 +37,11 @@ class Nowhere(io.RawIOBase):
 def probe(format: str) -> tuple[OutputContainer, av.VideoStream]:
     """An output to nowhere, with a picture."""
     out = av.open(Nowhere(), "w", format=format)
+    return out, add_picture(out)
+
+
+def add_picture(out: OutputContainer) -> av.VideoStream:
+    """A small picture for an output that is only tried."""
     video: Any = out.add_stream("libx264", rate=25)
     video.width, video.height, video.pix_fmt = 16, 16, "yuv420p"
-    return out, video
+    return video

@@ -213,7 +213,8 @@ class Target:
         delay = max(segment.delay for segment in self.segments)
         # The header of an ISO file counts in ms unless it is told otherwise: too coarse for edits and durations.
         unit = schedule.base.denominator * max(-(-_FINE // schedule.base.denominator), 1)
-        movable = {"movflags": "+faststart", "movie_timescale": str(unit)} if format != "matroska" else {}
+        flags = self.extras.movflags if self.extras is not None else ""
+        movable = {"movflags": f"+faststart{flags}", "movie_timescale": str(unit)} if format != "matroska" else {}
         with av.open(media_url(path), "w", format=format, options=movable) as out:
             light = self.signal.light if self.encoding.codec != "ffv1" else Light()
             with (
