@@ -86,6 +86,7 @@ class BuildExtension(build_ext):
             "cpu.cpp",
             "cpu_camera.cpp",
             "cpu_fusion.cpp",
+            "cpu_learned.cpp",
             "cpu_motion.cpp",
             *(["cuda.cpp"] if torch.with_cuda else []),
         )

@@ -7,6 +7,9 @@
 namespace davsr {
 
 constexpr int64_t kGradientFloats = 1 << 18;  // of tiles that are transformed before the sums take them
+constexpr int64_t kGradientParts = 16;        // whose sums are added up at the end
+constexpr int64_t kPartTiles = 4 * kConvTiles;
+constexpr int64_t kPartPlane = 1 << 11;  // pairs of channels up to which every part has its own sums
 
 // A d of one column: the transpose of from_points.
 template <class F>
@@ -61,12 +64,92 @@ static void image_to_points(const float* image, int64_t height, int64_t width, i
   }
 }
 
+// The tiles of a gradient, and where its sums lie: of one part after the other, of every point.
+template <class Device>
+struct GradientTiles {
+  using F = typename Device::template Lanes<float>;
+  static constexpr int lanes = Device::template lanes<float>;
+
+  const Conv3x3Gradient& op;
+  const int64_t across, down, tiles, in_pad, out_pad, plane;
+
+  explicit GradientTiles(const Conv3x3Gradient& of)
+      : op(of),
+        across((of.width + 3) / 4),
+        down((of.height + 3) / 4),
+        tiles(of.batch * down * across),
+        in_pad((of.c_in + kPad - 1) / kPad * kPad),
+        out_pad(of.c_pad),
+        plane(of.c_in * of.c_pad) {}
+
+  // Tile `tile` as number i of those that lie at x and d.
+  void transform(int64_t tile, int64_t i, const float* zeros, float* x, int64_t x_point, float* d, int64_t d_point) const {
+    const int64_t b = tile / (down * across), top = tile / across % down * 4, left = tile % across * 4;
+    image_to_points<Device, 6>(op.x, op.height, op.width, op.c_in, b, top - 1, left - 1, zeros, x + i * in_pad, x_point,
+                               to_points<F>);
+    image_to_points<Device, 4>(op.d_out, op.height, op.width, op.c_out, b, top, left, zeros, d + i * out_pad, d_point,
+                               gradient_to_points<F>);
+  }
+
+  // At the point (1, 1) A d A^T is the sum of the tile.
+  static constexpr int64_t kSumPoint = 7;
+  void add_bias(const float* d, int64_t d_point, int64_t count, float* bias) const {
+    for (int64_t c = 0; c < out_pad; c += lanes) {
+      F sum{};
+      for (int64_t k = 0; k < count; ++k) sum += Device::template pack<float, lanes>(d + kSumPoint * d_point + k * out_pad + c);
+      Device::template put<float, lanes>(bias + c, sum + Device::template pack<float, lanes>(bias + c));
+    }
+  }
+
+  // G^T . G of the sums of `parts` parts, and those of the bias.
+  void finish(const float* sums, const float* bias, int64_t parts, const Parallel& threads) const {
+    parallel<Device>(threads, op.c_in, [&](int64_t begin, int64_t end) {
+      for (int64_t at = begin * out_pad; at < end * out_pad; at += lanes) {
+        F point[6][6] = {}, tap[3][3];
+        for (int64_t part = 0; part < parts; ++part)
+          for (int64_t f = 0; f < kPoints; ++f)
+            point[f / 6][f % 6] += Device::template pack<float, lanes>(sums + (part * kPoints + f) * plane + at);
+        both_ways<F, 6, 3>(point, tap, weights_from_points<F>);
+        for (int k = 0; k < 9; ++k) Device::template put<float, lanes>(op.d_weight + k * plane + at, tap[k / 3][k % 3]);
+      }
+    });
+    for (int64_t c = 0; c < out_pad; ++c) op.d_bias[c] = 0;
+    for (int64_t part = 0; part < parts; ++part)
+      for (int64_t c = 0; c < out_pad; ++c) op.d_bias[c] += bias[part * out_pad + c];
+  }
+};
+
+// Few channels: every part of the tiles goes through all steps by itself, block by block in the second-level cache.
+template <class Device>
+static void conv3x3_gradient_by_parts(const GradientTiles<Device>& all, const Parallel& threads) {
+  const int64_t fit = all.tiles / kPartTiles, parts = fit < 1 ? 1 : fit < kGradientParts ? fit : kGradientParts;
+  const int64_t x_point = kConvTiles * all.in_pad + kPad, d_point = kConvTiles * all.out_pad + kPad;
+  Scratch<Device, float> sums(threads, parts * kPoints * all.plane), bias(threads, parts * all.out_pad);
+  parallel<Device>(threads, parts, [&](int64_t begin, int64_t end) {
+    Scratch<Device, float> x(threads, kPoints * x_point), d(threads, kPoints * d_point), zeros(threads, kPad);
+    Clear<Device, float>::run(zeros.data, kPad);
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t first = all.tiles * part / parts, stop = all.tiles * (part + 1) / parts;
+      float *own = sums.data + part * kPoints * all.plane, *own_bias = bias.data + part * all.out_pad;
+      Clear<Device, float>::run(own_bias, all.out_pad);
+      for (int64_t start = first; start < stop; start += kConvTiles) {
+        const int64_t count = stop - start < kConvTiles ? stop - start : kConvTiles;
+        for (int64_t i = 0; i < count; ++i) all.transform(start + i, i, zeros.data, x.data, x_point, d.data, d_point);
+        for (int64_t f = 0; f < kPoints; ++f)
+          product<Device, float>(all.op.c_in, all.out_pad, count, x.data + f * x_point, 1, all.in_pad, d.data + f * d_point,
+                                 all.out_pad, own + f * all.plane, all.out_pad, start > first);
+        all.add_bias(d.data, d_point, count, own_bias);
+      }
+    }
+  });
+  all.finish(sums.data, bias.data, parts, threads);
+}
+
 template <class Device>
 static void conv3x3_gradient(const Conv3x3Gradient& op, const Parallel& threads) {
-  using F = typename Device::template Lanes<float>;
-  constexpr int lanes = Device::template lanes<float>;
-  const int64_t across = (op.width + 3) / 4, down = (op.height + 3) / 4, tiles = op.batch * down * across;
-  const int64_t in_pad = (op.c_in + kPad - 1) / kPad * kPad, out_pad = op.c_pad, plane = op.c_in * out_pad;
+  const GradientTiles<Device> all(op);
+  if (all.plane <= kPartPlane) return conv3x3_gradient_by_parts<Device>(all, threads);
+  const int64_t in_pad = all.in_pad, out_pad = all.out_pad, plane = all.plane, tiles = all.tiles;
   // The order of the sums depends on the sizes alone.
   const int64_t fit = kGradientFloats / (kPoints * (in_pad + out_pad)) / 16 * 16;
   const int64_t most = tiles < 16 ? tiles : fit < 16 ? 16 : fit < tiles ? fit : tiles;
@@ -78,13 +161,7 @@ static void conv3x3_gradient(const Conv3x3Gradient& op, const Parallel& threads)
   for (int64_t start = 0; start < tiles; start += most) {
     const int64_t count = tiles - start < most ? tiles - start : most;
     parallel<Device>(threads, count, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t tile = start + i, b = tile / (down * across), top = tile / across % down * 4, left = tile % across * 4;
-        image_to_points<Device, 6>(op.x, op.height, op.width, op.c_in, b, top - 1, left - 1, zeros.data, x.data + i * in_pad,
-                                   x_point, to_points<F>);
-        image_to_points<Device, 4>(op.d_out, op.height, op.width, op.c_out, b, top, left, zeros.data, d.data + i * out_pad,
-                                   d_point, gradient_to_points<F>);
-      }
+      for (int64_t i = begin; i < end; ++i) all.transform(start + i, i, zeros.data, x.data, x_point, d.data, d_point);
     });
     const int64_t parts = (op.c_in + kConvChannels - 1) / kConvChannels;
     parallel<Device>(threads, kPoints * parts, [&](int64_t begin, int64_t end) {
@@ -93,26 +170,11 @@ static void conv3x3_gradient(const Conv3x3Gradient& op, const Parallel& threads)
         const int64_t rows = op.c_in - first < kConvChannels ? op.c_in - first : kConvChannels;
         product<Device, float>(rows, out_pad, count, x.data + f * x_point + first, 1, in_pad, d.data + f * d_point, out_pad,
                                sums.data + f * plane + first * out_pad, out_pad, start > 0);
-        if (f == 7 && first == 0) {  // at the point (1, 1) A d A^T is the sum of the tile
-          for (int64_t c = 0; c < out_pad; c += lanes) {
-            F sum{};
-            for (int64_t k = 0; k < count; ++k)
-              sum += Device::template pack<float, lanes>(d.data + f * d_point + k * out_pad + c);
-            Device::template put<float, lanes>(bias.data + c, sum + Device::template pack<float, lanes>(bias.data + c));
-          }
-        }
+        if (f == all.kSumPoint && first == 0) all.add_bias(d.data, d_point, count, bias.data);
       }
     });
   }
-  parallel<Device>(threads, op.c_in, [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin * out_pad; at < end * out_pad; at += lanes) {
-      F point[6][6], tap[3][3];
-      for (int64_t f = 0; f < kPoints; ++f) point[f / 6][f % 6] = Device::template pack<float, lanes>(sums.data + f * plane + at);
-      both_ways<F, 6, 3>(point, tap, weights_from_points<F>);
-      for (int k = 0; k < 9; ++k) Device::template put<float, lanes>(op.d_weight + k * plane + at, tap[k / 3][k % 3]);
-    }
-  });
-  __builtin_memcpy(op.d_bias, bias.data, static_cast<size_t>(out_pad) * sizeof(float));
+  all.finish(sums.data, bias.data, 1, threads);
 }
 
 }  // namespace davsr

@@ -103,6 +103,8 @@ struct MotionAverage {
   double mismatch, reach;
 };
 
+constexpr int64_t kTrustSees = 4;  // root of the mismatch, texture, length of the motion, distance in time
+
 // Two 3x3 convolutions [3, 3, in, hidden] and a sum over the hidden channels, a multiple of 8 of them; what comes out
 // is held between low and high.
 struct TrustLayers {
@@ -111,13 +113,36 @@ struct TrustLayers {
   float last_bias, low, high;
 };
 
-// The average whose weights a network changes; speed [batch, frames, cells_h, cells_w], length of the motion.
+// The average whose weights a network changes; speed [batch, frames, cells_h, cells_w], length of the motion. What its
+// gradient needs, or null: the weights and the roots of the mismatch (cells), the textures (like speed).
 struct TrustedAverage {
   MotionShape shape;
   const float *a, *motion, *speed;
   float *mean, *support;
   TrustLayers layers;
   double mismatch, reach;
+  float *weight = nullptr, *root = nullptr, *texture = nullptr;
+};
+
+// Numbers of a row of samples that is kept, with what vectors write past it.
+static DAVSR_FN int64_t sampled_row(int64_t width) { return width / 16 * 16 + 48; }
+
+// Of the mean and the support (null: zero) to the frames and the layers. `turned`: the layers' transposes, which are
+// convolutions with mirrored weights: [3, 3, hidden, hidden] and, to the first two channels alone, [3, 3, hidden, 2].
+struct TrustedAverageBackward {
+  MotionShape shape;
+  const float *a, *motion, *speed, *mean, *support, *weight, *root, *texture, *d_mean, *d_support;
+  TrustLayers layers;
+  const float *second_turned, *first_turned;
+  double mismatch;
+  float *d_a, *d_error, *d_texture;  // d_error (cells), d_texture (like speed): filled here
+  float *d_layers, *d_layers_parts;  // one after the other as in TrustLayers; [batch, frames] of them, filled here
+  float* samples;                    // memory for sample_numbers()
+
+  DAVSR_FN int64_t sample_numbers() const {
+    return shape.batch * shape.frames * shape.steps * shape.height * shape.channels * sampled_row(shape.width);
+  }
+  DAVSR_FN int64_t layer_numbers() const { return layers.hidden * (9 * (kTrustSees + layers.hidden) + 3) + 1; }
 };
 
 // Of the mean and the support to the frames; weight: what the average found.
@@ -168,6 +193,26 @@ struct LearnedRound {
   DetailLayers detail;
 };
 
+// Cells of 4x4 pixels of videos, channels last: [batch, frames, cells_h, cells_w, numbers], the pixels of every channel
+// row by row. Cells that reach over the frame's end repeat its last pixels, or have zeros there.
+struct PixelsToCells {
+  MotionShape shape;
+  const float *x, *support;  // support: [batch, frames, height, width], or null; its mean less `level` comes last
+  float* cells;
+  float level;
+  bool repeats;
+};
+
+// Back, added to the video: what lies beyond the frame is left out, or added to the last pixels. `numbers` of a cell,
+// the last one, where there is a support, spread over its pixels.
+struct CellsToPixels {
+  MotionShape shape;
+  int64_t numbers;
+  const float* cells;
+  float *x, *support;  // support: or null
+  bool repeats;
+};
+
 // Frames [batch, count] between frame low[n] of a video [batch, frames, channels, height, width] and the next one.
 struct WarpBetween {
   MotionShape shape;  // cells_h, cells_w: of the flows
@@ -216,6 +261,9 @@ struct CpuKernels {
   void (*flatten)(const Flatten&, bool doubles, const Parallel&);
   void (*motion_round)(const MotionRound&, bool doubles, const Parallel&);
   void (*learned_round)(const LearnedRound&, const Parallel&);
+  void (*trusted_average_backward)(const TrustedAverageBackward&, const Parallel&);
+  void (*pixels_to_cells)(const PixelsToCells&, const Parallel&);
+  void (*cells_to_pixels)(const CellsToPixels&, const Parallel&);
   void (*warp_between)(const WarpBetween&, const Parallel&);
   void (*fusion_cells)(const FusionCells&, const Parallel&);
   void (*fusion_pixels)(const FusionPixels&, const Parallel&);

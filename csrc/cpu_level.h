@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu_camera.h"
+#include "cpu_cells.h"
 #include "cpu_conv3x3_gradient.h"
 #include "cpu_deform_align.h"
 #include "cpu_flatten.h"
@@ -13,6 +14,7 @@
 #include "cpu_motion_gradient.h"
 #include "cpu_motion_round.h"
 #include "cpu_trusted_average.h"
+#include "cpu_trusted_gradient.h"
 #include "cpu_warp_between.h"
 
 namespace davsr {
@@ -62,6 +64,9 @@ static CpuKernels kernels_of() {
         doubles ? motion_round<Device, double>(op, threads) : motion_round<Device, float>(op, threads);
       },
       [](const LearnedRound& op, const Parallel& threads) { learned_round<Device>(op, threads); },
+      [](const TrustedAverageBackward& op, const Parallel& threads) { trusted_average_backward<Device>(op, threads); },
+      [](const PixelsToCells& op, const Parallel& threads) { pixels_to_cells<Device>(op, threads); },
+      [](const CellsToPixels& op, const Parallel& threads) { cells_to_pixels<Device>(op, threads); },
       [](const WarpBetween& op, const Parallel& threads) { warp_between<Device>(op, threads); },
       [](const FusionCells& op, const Parallel& threads) { fusion_cells<Device>(op, threads); },
       [](const FusionPixels& op, const Parallel& threads) { fusion_pixels<Device>(op, threads); },

@@ -6,7 +6,8 @@
 //     d a_p = g - sum_s D_s (n_s - a_p)
 //
 // In two passes: one along the frames that sample, which ends with D and d a_p, one along the frames that are sampled,
-// which adds what every sample leaves to them. No sum depends on the threads.
+// which adds what every sample leaves to them. No sum depends on the threads. Where a network has a say in the weights,
+// the first one ends with d_w_s w_s.
 #pragma once
 
 #include "cpu_motion_average.h"
@@ -38,7 +39,7 @@ struct CellStrip {
 };
 
 // Of one frame in one strip: row by row of cells.
-template <class Device, class Real, int few>  // few: how many channels there are, 0: any number
+template <class Device, class Real, int few, bool learned = false>  // few: how many channels there are, 0: any number
 struct WeightGradientPass {
   using F = typename Device::template Lanes<Real>;
   static constexpr int wide = Device::template lanes<Real>;
@@ -46,16 +47,18 @@ struct WeightGradientPass {
   const MotionAverageBackward& op;
   const MotionShape& shape;
   const CellStrip strip;
-  const int64_t channels, room, kept;  // kept: rows of samples from the first one of a cell on
-  int64_t b = 0, p = 0;
+  const int64_t channels, room, kept;         // kept: rows of gradients from the first one of a cell on
+  const KeptSamples<Device, Real>* samples;   // where a network has a say: of all rows, for those who come after
+  const int64_t apart;                        // samples of a row: from one channel to the next
+  int64_t b = 0, p = 0, own_rows[2] = {};     // [begin, end) of the rows whose samples nobody else keeps
   int present = 0, step[MotionShape::kMost];  // numbers of the steps that lead to frames
   SampledRow<Device, Real> row;
-  Scratch<Device, Real> samples;   // [kept][steps][channels][room]
-  Scratch<Device, Real> grads;     // [kept][channels + 1][room]: g, and what d_w has of it without neighbours
-  Scratch<Device, Real> sums;      // [2][steps][room]: d_w of two rows of cells at every column
-  Scratch<Device, Real> beyond;    // [sampled], see Between
-  Scratch<Device, int64_t> start;  // [cells + 2]: the first column that lies in or after each cell, from the one before
-  Scratch<Device, Real> spread;    // [steps][room]: D at every column
+  Scratch<Device, Real> few_samples;  // [kept][steps][channels][apart]; or of a row that somebody else keeps
+  Scratch<Device, Real> grads;        // [kept][channels + 1][room]: g, and what d_w has of it without neighbours
+  Scratch<Device, Real> sums;         // [2][steps][room]: d_w of two rows of cells at every column
+  Scratch<Device, Real> beyond;       // [sampled], see Between
+  Scratch<Device, int64_t> start;     // [cells + 2]: the first column that lies in or after each cell, from the one before
+  Scratch<Device, Real> spread;       // [steps][room]: D at every column
 
   // The rows that must have been sampled before row r of cells is finished.
   static int64_t needed(const MotionShape& shape, int64_t r) {
@@ -77,21 +80,24 @@ struct WeightGradientPass {
     return most;
   }
 
-  WeightGradientPass(const MotionAverageBackward& backward, const CellStrip& of, const Parallel& threads)
+  WeightGradientPass(const MotionAverageBackward& backward, const CellStrip& of, const KeptSamples<Device, Real>* kept_samples,
+                     const Parallel& threads)
       : op(backward),
         shape(backward.shape),
         strip(of),
         channels(few ? few : shape.channels),
         room((of.sampled + wide - 1) / wide * wide + 2 * wide),
         kept(rows_kept(shape)),
+        samples(kept_samples),
+        apart(learned ? sampled_row(shape.width) : room),
         row(backward.shape, of.first_sampled, of.sampled, threads),
-        samples(threads, kept * shape.steps * channels * room),
+        few_samples(threads, (learned ? 1 : kept * shape.steps) * channels * apart),
         grads(threads, kept * (channels + 1) * room),
         sums(threads, 2 * shape.steps * room),
         beyond(threads, of.sampled),
         start(threads, of.cells + 2),
         spread(threads, shape.steps * room) {
-    Clear<Device, Real>::run(samples.data, kept * shape.steps * channels * room);
+    if (!learned) Clear<Device, Real>::run(few_samples.data, kept * shape.steps * channels * apart);
     Clear<Device, Real>::run(grads.data, kept * (channels + 1) * room);
     int64_t known = 0;
     for (int64_t i = 0; i < strip.sampled; ++i) {
@@ -108,6 +114,8 @@ struct WeightGradientPass {
     present = 0;
     for (int k = 0; k < shape.steps; ++k)
       if (shape.has(p + shape.step[k])) step[present++] = k;
+    own_rows[0] = begin * shape.cell_h;
+    own_rows[1] = end < shape.cells_h ? end * shape.cell_h : shape.height;
     Clear<Device, Real>::run(sums.data, 2 * shape.steps * room);
     Clear<Device, Real>::run(spread.data, shape.steps * room);
     int64_t sampled = first_needed(shape, begin);
@@ -120,13 +128,17 @@ struct WeightGradientPass {
         sampled = below;
       }
       for (int k = 0; k < present; ++k) finish_cells(r, step[k]);
+      if (learned) continue;
       for (int64_t y = r * shape.cell_h; y < (r + 1) * shape.cell_h; ++y) own_row(y, present);
       if (r + 1 == shape.cells_h)
         for (int64_t y = (r + 1) * shape.cell_h; y < shape.height; ++y) own_row(y, 0);
     }
   }
 
-  Real* samples_of(int64_t y, int k) { return samples.data + (y % kept * shape.steps + k) * channels * room; }
+  Real* samples_of(int64_t y, int k) {
+    if (!learned) return few_samples.data + (y % kept * shape.steps + k) * channels * apart;
+    return y >= own_rows[0] && y < own_rows[1] ? samples->row(b, p, k, y) + strip.first_sampled : few_samples.data;
+  }
   Real* grads_of(int64_t y) { return grads.data + y % kept * (channels + 1) * room; }
 
   void gradient_row(int64_t y) {
@@ -166,7 +178,7 @@ struct WeightGradientPass {
         row.template read<n.value>(image + c * shape.plane(), i, value);
 #pragma GCC unroll 3
         for (int j = 0; j < n.value; ++j) {
-          Device::template put<Real, wide>(to + (c + j) * room + i, value[j]);
+          Device::template put<Real, wide>(to + (c + j) * apart + i, value[j]);
           d_w += value[j] * Device::template pack<Real, wide>(g + (c + j) * room + i);
         }
       });
@@ -175,14 +187,14 @@ struct WeightGradientPass {
     }
   }
 
-  // D of row r of cells at one step: to memory, and to every column.
+  // D of row r of cells at one step, or d_w w: to memory, and D to every column.
   void finish_cells(int64_t r, int k) {
     Real* from = sums.data + ((r & 1) * shape.steps + k) * room;
     const int64_t cells = shape.cell_at(b, k, p) + r * shape.cells_w + strip.first_cell;
     const Real* weight = static_cast<const Real*>(op.weight) + cells;
     Real *d_error = static_cast<Real*>(op.d_error) + cells, *to = spread.data + k * room + strip.begin - strip.first_sampled;
-    const Real share =
-        static_cast<Real>(-2 / (op.mismatch * op.mismatch * static_cast<double>(channels * shape.cell_h * shape.cell_w)));
+    const double of_error = -2 / (op.mismatch * op.mismatch * static_cast<double>(channels * shape.cell_h * shape.cell_w));
+    const Real share = learned ? 1 : static_cast<Real>(of_error);
     Real before = 0;  // what the columns after the cell before have of this one
     for (int64_t j = 0; j <= strip.cells; ++j) {
       Real own = 0, next = 0;
@@ -197,7 +209,7 @@ struct WeightGradientPass {
       }
       before = next;
     }
-    spread_cells<Device, Real>(d_error, strip.cells, shape.cell_w, to);
+    if (!learned) spread_cells<Device, Real>(d_error, strip.cells, shape.cell_w, to);
     Clear<Device, Real>::run(from, room);
   }
 
@@ -225,7 +237,7 @@ struct WeightGradientPass {
           const F d = Device::template pack<Real, wide>(d_error[k] + i);
 #pragma GCC unroll 3
           for (int j = 0; j < n.value; ++j)
-            sum[j] -= d * (Device::template pack<Real, wide>(sampled[k] + (c + j) * room + i) - own[j]);
+            sum[j] -= d * (Device::template pack<Real, wide>(sampled[k] + (c + j) * apart + i) - own[j]);
         }
 #pragma GCC unroll 3
         for (int j = 0; j < n.value; ++j) store_some<Device, Real>(to + (c + j) * shape.plane() + i, sum[j], some);
@@ -234,14 +246,15 @@ struct WeightGradientPass {
   }
 };
 
-template <class Device, class Real, int few>
-static void motion_average_backward_frames(const MotionAverageBackward& op, const Parallel& threads) {
+// The pass along the frames that sample.
+template <class Device, class Real, int few, bool learned>
+static void weight_gradients(const MotionAverageBackward& op, const KeptSamples<Device, Real>* samples, const Parallel& threads) {
   const MotionShape& shape = op.shape;
   const int64_t wanted = (shape.width + kGradientStrip - 1) / kGradientStrip;
   const int64_t strips = wanted < shape.cells_w ? wanted : shape.cells_w;
   parallel<Device>(threads, shape.batch * shape.frames * shape.cells_h, [&](int64_t begin, int64_t end) {
     for (int64_t number = 0; number < strips; ++number) {
-      WeightGradientPass<Device, Real, few> pass(op, CellStrip::of<Real>(shape, number, strips), threads);
+      WeightGradientPass<Device, Real, few, learned> pass(op, CellStrip::of<Real>(shape, number, strips), samples, threads);
       for (int64_t row = begin; row < end;) {
         const int64_t frame = row / shape.cells_h, r = row % shape.cells_h;
         const int64_t count = shape.cells_h - r < end - row ? shape.cells_h - r : end - row;
@@ -250,11 +263,24 @@ static void motion_average_backward_frames(const MotionAverageBackward& op, cons
       }
     }
   });
-  const SampleGradient left{shape, op.a, op.motion, op.weight, op.support, op.d_mean, op.d_error, 1, op.d_a};
+}
+
+// The pass along the frames that are sampled.
+template <class Device, class Real, int few>
+static void leave_samples(const SampleGradient& left, const KeptSamples<Device, Real>* samples, const Parallel& threads) {
+  const MotionShape& shape = left.shape;
   parallel<Device>(threads, shape.batch * shape.frames, [&](int64_t begin, int64_t end) {
-    SampleGradientPass<Device, Real, few ? few : 1, true, true> pass(left, threads);
+    SampleGradientPass<Device, Real, few ? few : 1, true, true> pass(left, threads, samples);
     for (int64_t frame = begin; frame < end; ++frame) pass.add(frame / shape.frames, frame % shape.frames);
   });
+}
+
+template <class Device, class Real, int few>
+static void motion_average_backward_frames(const MotionAverageBackward& op, const Parallel& threads) {
+  const MotionShape& shape = op.shape;
+  weight_gradients<Device, Real, few, false>(op, nullptr, threads);
+  const SampleGradient left{shape, op.a, op.motion, op.weight, op.support, op.d_mean, op.d_error, 1, op.d_a};
+  leave_samples<Device, Real, few>(left, nullptr, threads);
 }
 
 template <class Device, class Real>

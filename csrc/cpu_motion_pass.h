@@ -18,7 +18,7 @@ struct AveragedFrame {
   const Real* motion;                           // [2, height, width], or of cells where it is raised
   const Real* speed;                            // of cells, where a network changes the weights
   Real *mean, *support;                         // their row `top`; support: null where it is not asked for
-  Real* weight;                                 // of all rows, of step 0; null where it is not asked for
+  Real *weight, *root, *texture;                // of all rows, of step 0 (the first two), or null
   int64_t plane, mean_plane, weight_step, top;  // from one channel to the next, and from one step
 };
 
@@ -99,7 +99,7 @@ struct AveragePass {
     columns.cover(shape, strip.begin, strip.end);
     if (raised_motion) motion.cover(strip);
     own_cells[0] = strip.begin ? between<Real>(strip.begin - 1, shape.width, shape.cells_w).second + 1 : 0;
-    own_cells[1] = strip.first_cell + strip.cells;
+    own_cells[1] = columns.first_cell + columns.cells;
   }
 
   // Rows [begin, end) of a frame, all strips.
@@ -217,9 +217,13 @@ struct AveragePass {
   // The weights of row r of cells at every column.
   void raise(int64_t r, int k) {
     columns.raise(raised.data + (r % kRaised * shape.steps + k) * room);
-    if (frame.weight && r >= own_rows[0] && r < own_rows[1])
-      __builtin_memcpy(frame.weight + k * frame.weight_step + r * shape.cells_w + own_cells[0],
-                       columns.row.data + own_cells[0] - strip.first_cell,
+    if (frame.weight) keep(columns.row.data, columns.first_cell, r, frame.weight + k * frame.weight_step);
+  }
+
+  // Row r of a number of every cell, from cell `first` on.
+  void keep(const Real* cells, int64_t first, int64_t r, Real* to) const {
+    if (r >= own_rows[0] && r < own_rows[1])
+      __builtin_memcpy(to + r * shape.cells_w + own_cells[0], cells + own_cells[0] - first,
                        static_cast<size_t>(own_cells[1] - own_cells[0]) * sizeof(Real));
   }
 
@@ -235,6 +239,7 @@ struct AveragePass {
       mean[c] = CpuPixel<Device>::template root<Real>((deviation > 0 ? deviation : 0) + kLeastDeviation);
       square[c] = speed[c];
     }
+    if (frame.texture) keep(mean, strip.first_cell, r, frame.texture);
   }
 
   // What the network sees of row r at step k, whose sums of squares are `sums`.
@@ -252,6 +257,7 @@ struct AveragePass {
       to[3 * next + c] = distance;
     }
     trust.seen.end_row(k, r, strip.cells);
+    if (frame.root) keep(to, strip.first_cell, r, frame.root + k * frame.weight_step);
   }
 
   // Row r of cells was seen: the rows that are hidden behind it, and the weights that follow from them.

@@ -10,6 +10,21 @@ namespace davsr {
 
 constexpr int64_t kRowsTogether = 8;  // of one neighbour: what they sample stays in the first-level cache
 
+// Samples of all frames at all steps, [batch, frames, steps, height, channels, room], in memory of the caller's: what
+// one pass samples, the next ones read in order.
+template <class Device, class Real>
+struct KeptSamples {
+  const MotionShape& shape;
+  const int64_t room;  // of a row, with what vectors write past it
+  Real* data;
+
+  KeptSamples(const MotionShape& of, Real* memory) : shape(of), room(sampled_row(of.width)), data(memory) {}
+
+  Real* row(int64_t b, int64_t p, int k, int64_t y) const {
+    return data + (((b * shape.frames + p) * shape.steps + k) * shape.height + y) * shape.channels * room;
+  }
+};
+
 // The gradient of a sample n of frame p: w d_mean / support of a blend, and D (n - a_p) of a mismatch.
 struct SampleGradient {
   const MotionShape& shape;
@@ -26,6 +41,7 @@ struct SampleGradientPass {
   static constexpr int wide = Device::template lanes<Real>;
 
   const SampleGradient& op;
+  const KeptSamples<Device, Real>* samples;  // null: they are sampled again
   const MotionShape& shape;
   const int64_t room;
   SampledRow<Device, Real> row;
@@ -36,8 +52,10 @@ struct SampleGradientPass {
   Scratch<Device, Real> spread;         // [steps][room]: D at every column
   int64_t kept[MotionShape::kMost][2];  // numbers of the rows of cells in `raised`
 
-  SampleGradientPass(const SampleGradient& gradient, const Parallel& threads)
+  SampleGradientPass(const SampleGradient& gradient, const Parallel& threads,
+                     const KeptSamples<Device, Real>* kept_samples = nullptr)
       : op(gradient),
+        samples(kept_samples),
         shape(gradient.shape),
         room(CellColumns<Device, Real>::room_for(shape.width)),
         row(shape, 0, shape.width, threads),
@@ -104,12 +122,17 @@ struct SampleGradientPass {
       d_error = spread.data + k * room;
       own = static_cast<const Real*>(op.a) + first;
     }
+    const Real* sampled = samples ? samples->row(b, p, k, y) + channel * samples->room : nullptr;
     row.locate(op.motion, b, p, y, shape.step[k]);
     for (int64_t i = 0; i < shape.width; i += wide) {
       const int count = row.lanes(i);
       F value[few] = {}, down, right;
       if (matches) {
-        row.template read<few>(image, i, value);
+        if (sampled)
+#pragma GCC unroll 3
+          for (int c = 0; c < few; ++c) value[c] = Device::template pack<Real, wide>(sampled + c * samples->room + i);
+        else
+          row.template read<few>(image, i, value);
         const F d = Device::template pack<Real, wide>(d_error + i);
 #pragma GCC unroll 3
         for (int c = 0; c < few; ++c) value[c] = d * (value[c] - load_some<Device, Real>(own + c * plane + i, count));

@@ -8,7 +8,6 @@
 namespace davsr {
 
 constexpr int64_t kTrustReach = 2;  // cells to each side that a weight depends on
-constexpr int64_t kTrustSees = 4;   // root of the mismatch, texture, length of the motion, distance in time
 
 constexpr float kLeastMismatch = 1e-8f;   // the root's slope stays finite, for who learns the network
 constexpr float kLeastDeviation = 1e-6f;  // a quarter of an 8-bit level, squared

@@ -9,7 +9,12 @@ template <class Device, int few>
 static void trusted_average_rows(const TrustedAverage& op, const Parallel& threads) {
   averaged_frames<Device, AveragePass<Device, float, few, true>, float>(
       op, &op.layers, threads, [&](AveragedFrame<float>& frame, int64_t b, int64_t p) {
-        frame.speed = op.speed + (b * op.shape.frames + p) * op.shape.cells();
+        const int64_t cells = (b * op.shape.frames + p) * op.shape.cells();
+        frame.speed = op.speed + cells;
+        frame.weight_step = op.shape.frames * op.shape.cells();
+        if (op.weight) frame.weight = op.weight + op.shape.cell_at(b, 0, p);
+        if (op.root) frame.root = op.root + op.shape.cell_at(b, 0, p);
+        if (op.texture) frame.texture = op.texture + cells;
       });
 }
 

@@ -105,11 +105,16 @@ class Detail(nn.Module):
 
         The network sees _CONTRAST (pixels - their mean): linear, so the first layer's weights do it.
         """
+        first, first_bias, lasts, last_biases = self.of_rounds(slice(k, k + 1))
+        return [first, first_bias, lasts[0], last_biases[0]]
+
+    def of_rounds(self, rounds: slice) -> list[Tensor]:
+        """`in_units` of several rounds: the last weight and bias have one more dimension, in front."""
         first, first_bias, last, last_bias = self.layers.parameters()
         of_cells, of_count = first.split([first.shape[1] - 1, 1], dim=1)
         centred = torch.cat([_CONTRAST * (of_cells - of_cells.mean(dim=1, keepdim=True)), of_count], dim=1)
-        unit = _DETAIL * self.strength[k]
-        return [centred, first_bias, unit * last, unit * last_bias]
+        units = _DETAIL * self.strength[rounds, None]
+        return [centred, first_bias, units[..., None, None, None] * last, units * last_bias]
 
 
 def parts(frames: int, cells: int) -> list[slice]:

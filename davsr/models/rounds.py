@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from davsr.models.fixed_rounds import fixed_rounds
 from davsr.models.grouped_rounds import Averaging, Learned, parts_in_time, refine_in_groups
+from davsr.models.learned_rounds import learned_rounds
 from davsr.models.motion import length
 from davsr.models.precision import empty_volume, needs_gradient, share_memory, working_dtype
 from davsr.models.round_networks import REACH, STEPS, SUPPORT, TRUSTED, Detail, Trust, in_cells, parts, texture
@@ -174,10 +175,13 @@ class MotionPrior(nn.Module):
         del x
         if stages is not None:
             stages["r_0"] = z.clone()
-        if learning and self.rounds and self._fixed(z, motion, alphas, degradation):
+        if learning and self.rounds and self._goes_back_as_one(z, y, motion, alphas, degradation):
             assert isinstance(degradation, Degradation)
-            how = Averaging(STEPS, MISMATCH, REACH, FLAT)
-            return fixed_rounds(z, y, motion, alphas[1:], momenta[1:], flattening[1:], degradation, how)
+            how, sizes = Averaging(STEPS, MISMATCH, REACH, FLAT), (alphas[1:], momenta[1:], flattening[1:])
+            if self.trust is None or self.detail is None or speed is None:
+                return fixed_rounds(z, y, motion, *sizes, degradation, how)
+            layers = self.trust.in_units(), self.detail.of_rounds(slice(1, None))
+            return learned_rounds(z, y, motion, speed, *sizes, *layers, degradation, how, bounds=TRUSTED, level=SUPPORT)
         previous = z.clone() if learning else empty_volume(z, *z.shape).copy_(z)
         mean = None if learning or self.trust is not None else empty_volume(z, *z.shape)
         for k in range(1, self.rounds + 1):
@@ -193,15 +197,17 @@ class MotionPrior(nn.Module):
                 del settled
         return z
 
-    def _fixed(self, z: Tensor, motion: Tensor, alphas: Tensor, degradation: Operator) -> bool:
-        """Whether the rounds have a derivative of their own: that of the frames and of what was observed alone."""
-        return (
-            self.trust is None
-            and not (motion.requires_grad or alphas.requires_grad)
-            and not torch.compiler.is_compiling()
-            and isinstance(degradation, Degradation)
-            and backend(z.device).name != "reference"
-        )
+    def _goes_back_as_one(self, z: Tensor, y: Tensor, motion: Tensor, alphas: Tensor, degradation: Operator) -> bool:
+        """Whether the rounds have a derivative of their own.
+
+        Without learned parts it is that of the frames and of what was observed alone; with them, all but the motion's.
+        """
+        if motion.requires_grad or torch.compiler.is_compiling() or not isinstance(degradation, Degradation):
+            return False
+        if self.trust is None:
+            return not alphas.requires_grad and backend(z.device).name != "reference"
+        single = all(v.dtype == torch.float32 for v in (z, y, motion, *self.parameters()))
+        return single and backend(z.device).name.startswith("cpu")
 
     def _in_place(
         self,

@@ -16,7 +16,7 @@ from davsr.ops._cells import add_cells, to_cells
 from davsr.ops._conv3x3 import conv3x3, conv3x3_reference, weights_stay
 from davsr.ops._deform_align import deform_align, deform_align_reference, one_source_channels
 from davsr.ops._extension import Backend, backend, log_backend, serves_without_gradient
-from davsr.ops._flatten import flatten, flatten_gradient, flatten_reference
+from davsr.ops._flatten import flatten, flatten_gradient, flatten_gradients, flatten_reference
 from davsr.ops._fourier_division import fold_power, fourier_division, fourier_division_reference
 from davsr.ops._fusion import (
     cell_deviations,
@@ -27,6 +27,14 @@ from davsr.ops._fusion import (
     mean_around,
 )
 from davsr.ops._grid import clamped_to_border, resize_flow, sample, sampling_grid
+from davsr.ops._learned_gradient import (
+    TrustedKept,
+    add_detail,
+    add_detail_gradient,
+    samples_memory,
+    trusted_average_gradient,
+    trusted_average_kept,
+)
 from davsr.ops._learned_round import (
     RoundNetworks,
     learned_round,
@@ -55,7 +63,10 @@ __all__ = [
     "Axes",
     "Backend",
     "RoundNetworks",
+    "TrustedKept",
     "add_cells",
+    "add_detail",
+    "add_detail_gradient",
     "backend",
     "camera",
     "camera_adjoint",
@@ -70,6 +81,7 @@ __all__ = [
     "deform_align_reference",
     "flatten",
     "flatten_gradient",
+    "flatten_gradients",
     "flatten_reference",
     "fold_power",
     "fourier_division",
@@ -96,9 +108,12 @@ __all__ = [
     "pack_trust",
     "resize_flow",
     "sample",
+    "samples_memory",
     "sampling_grid",
     "serves_without_gradient",
     "to_cells",
+    "trusted_average_gradient",
+    "trusted_average_kept",
     "warp_between",
     "warp_between_reference",
     "weights_stay",

@@ -192,6 +192,15 @@ class Degradation:
             parts = StepParts(self.apply, self.adjoint, self._misfit, self._add_adjoint, self._solve)
             return residual_data_step(parts, x, y, alpha, out)
 
+    def data_step_kept(self, x: Tensor, y: Tensor, alpha: Tensor, *, out: Tensor) -> tuple[Tensor, Tensor]:
+        """`data_step` without a derivative, and its u = (A A^T + alpha I)^-1 (y - A x).
+
+        With the v that `data_step_gradient` has for y, -<v, u> is the derivative by alpha.
+        """
+        with full_precision(x):
+            u = self._solve(self._misfit(x, y), alpha_per_sample(alpha, x))
+            return self._add_adjoint(x, u, out), u
+
     def data_step_gradient(
         self, grad: Tensor, alpha: float | Tensor, *, out: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

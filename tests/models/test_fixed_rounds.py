@@ -42,7 +42,7 @@ def slopes(
 
 
 def by_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MotionPrior, "_fixed", lambda *_: False)
+    monkeypatch.setattr(MotionPrior, "_goes_back_as_one", lambda *_: False)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -94,9 +94,10 @@ def test_the_derivative_is_right_and_may_be_taken_twice() -> None:
         (Degradation(SCALE), 0, "x motion"),
         (Degradation(SCALE), 0, "x sigma"),
         (Degradation(SCALE), 4, "x y"),
+        (Degradation(SCALE), 4, "x motion"),
         (LinearLight(Degradation(SCALE)), 0, "x y"),
     ],
-    ids=["motion", "sigma", "learned", "linear light"],
+    ids=["motion", "sigma", "learned in float64", "learned, motion", "linear light"],
 )
 def test_what_else_is_asked_for_goes_by_the_parts(
     monkeypatch: pytest.MonkeyPatch, operator: Operator, channels: int, wanted: str

@@ -140,6 +140,15 @@ def by_schema(name: str) -> Callable[[np.random.Generator, float, str | None], C
                 "trust": [[3, 3, 4, k], [k], [3, 3, k, k], [k], [k], [1]],
                 "detail": [[4, 4, seen + 1, k], [k], [4, 4, k, seen], [seen]],
             }
+        if "trusted" in name or "detail" in name:  # hidden, seen and made channels of their networks
+            k, seen, made = int(rng.integers(1, 20)), 4, 1
+            shapes |= {"speed": [b, T, h, w], "second": [k, k, 3, 3], "second_bias": [k], "last": [made, k, 1, 1]}
+            shapes |= {"root": cells, "texture": [b, T, h, w], "samples": [b * T * n * c * s * h * (s * w + 48)]}
+            shapes |= {"hidden": [b * T, -(-s * h // 4), -(-s * w // 4), k]}
+            if "detail" in name:
+                seen, made = 16 * c + 1, 16 * c
+                shapes["last"] = [made, k, 3, 3]
+            shapes |= {"first": [k, seen, 3, 3], "first_bias": [k], "last_bias": [made]}
         if name.startswith("camera"):
             shapes |= {"y": [b, c, T, h, w]}
             lists |= {axis: [1] * int(rng.integers(1, 9)) for axis in ("time", "rows", "columns")}

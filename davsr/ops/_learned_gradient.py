@@ -1,0 +1,227 @@
+"""The learned parts of a round along the motion with what their gradients need, and those, on a CPU in float32.
+
+``trusted_average_kept`` and ``trusted_average_gradient`` are one average and its derivative, ``add_detail`` and
+``add_detail_gradient`` what the network of detail adds. Elsewhere `davsr.models.round_networks` composes the same of
+differentiable operations, to which the tests compare them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from davsr.ops import _extension
+
+
+class TrustedKept(NamedTuple):
+    """What a trusted average made, for its gradient."""
+
+    mean: Tensor  # [b, c, T, H, W]
+    support: Tensor  # [b, T, H, W]
+    weight: Tensor  # [b, steps, T, h, w]
+    root: Tensor  # of the mismatch, like weight
+    texture: Tensor  # [b, T, h, w]
+
+
+def trusted_average_kept(
+    a: Tensor,  # [b, c, T, H, W]
+    motion: Tensor,  # [b, T, 2, H, W]
+    speed: Tensor,  # [b, T, h, w]
+    layers: Sequence[Tensor],
+    *,
+    cell: tuple[int, int],
+    steps: Sequence[int],
+    mismatch: float,
+    reach: float,
+    bounds: tuple[float, float],
+) -> TrustedKept:
+    """``motion_average`` whose weights a network multiplies by exp(what it makes of cells, held within `bounds`).
+
+    And what its gradient needs.
+
+    Args:
+        a, motion, cell, steps, mismatch, reach: as of ``motion_average``.
+        speed: length of the motion in cells, in the unit that the network takes.
+        layers: as ``pack_trust`` takes them.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit.
+    """
+    return TrustedKept(
+        *torch.ops.davsr.trusted_average_kept(
+            a, motion, speed, *layers, list(cell), list(steps), mismatch, reach, *bounds
+        )
+    )
+
+
+def samples_memory(a: Tensor, steps: Sequence[int]) -> Tensor:
+    """Memory in which ``trusted_average_gradient`` keeps what it samples of a: four volumes for four neighbours.
+
+    Where many gradients are taken in turn, fresh memory for each costs as much as the samples.
+    """
+    b, c, T, H, W = a.shape
+    return a.new_empty(b * T * len(steps) * c * H * (W + 48))
+
+
+def trusted_average_gradient(
+    d_mean: Tensor,  # [b, c, T, H, W]
+    d_support: Tensor | None,  # [b, T, H, W]
+    a: Tensor,
+    motion: Tensor,
+    speed: Tensor,
+    kept: TrustedKept,
+    layers: Sequence[Tensor],
+    *,
+    cell: tuple[int, int],
+    steps: Sequence[int],
+    mismatch: float,
+    bounds: tuple[float, float],
+    samples: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """The gradients of a and of the layers, for those of the mean and the support (None: zero).
+
+    Args:
+        samples: memory, see ``samples_memory``.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit.
+    """
+    of_a, *of_layers = torch.ops.davsr.trusted_average_backward_(
+        samples, d_mean, d_support, a, motion, speed, *kept, *layers, list(cell), list(steps), mismatch, *bounds
+    )
+    return of_a, of_layers
+
+
+def add_detail(
+    out: Tensor,  # [b, c, T, H, W]
+    mean: Tensor,  # [b, c, T, H, W]
+    support: Tensor,  # [b, T, H, W]
+    layers: Sequence[Tensor],
+    *,
+    level: float,
+) -> Tensor:
+    """What a network makes of ``to_cells(mean, support, level)``, in cells, added to `out`, which is dense.
+
+    Args:
+        layers: as ``pack_detail`` takes them.
+
+    Returns:
+        Its hidden layer [b T, h, w, hidden], which the gradient needs.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit.
+    """
+    hidden: Tensor = torch.ops.davsr.add_detail_(out, mean, support, *layers, level)
+    return hidden
+
+
+def add_detail_gradient(
+    d_mean: Tensor,  # [b, c, T, H, W]
+    grad: Tensor,  # [b, c, T, H, W]
+    mean: Tensor,
+    support: Tensor,
+    hidden: Tensor,
+    layers: Sequence[Tensor],
+    *,
+    level: float,
+) -> tuple[Tensor, list[Tensor]]:
+    """Of the gradient of `out`: that of the mean is added to `d_mean`; those of the support and of the layers."""
+    first, _, last, _ = layers
+    of_support, *of_layers = torch.ops.davsr.add_detail_backward_(
+        d_mean, grad, mean, support, hidden, first, last, level
+    )
+    return of_support, of_layers
+
+
+def _register() -> None:
+    @torch.library.register_fake("davsr::trusted_average_kept")
+    def _(
+        a: Tensor,
+        motion: Tensor,
+        speed: Tensor,
+        first: Tensor,
+        first_bias: Tensor,
+        second: Tensor,
+        second_bias: Tensor,
+        last: Tensor,
+        last_bias: Tensor,
+        cell: Sequence[int],
+        steps: Sequence[int],
+        mismatch: float,
+        reach: float,
+        low: float,
+        high: float,
+        level: str | None = None,
+    ) -> tuple[Tensor, ...]:
+        b, _, T, H, W = a.shape
+        cells = a.new_empty(b, len(steps), T, H // cell[0], W // cell[1])
+        return _dense(a), a.new_empty(b, T, H, W), cells, _dense(cells), _dense(speed)
+
+    @torch.library.register_fake("davsr::trusted_average_backward_")
+    def _(
+        samples: Tensor,
+        d_mean: Tensor,
+        d_support: Tensor | None,
+        a: Tensor,
+        motion: Tensor,
+        speed: Tensor,
+        mean: Tensor,
+        support: Tensor,
+        weight: Tensor,
+        root: Tensor,
+        texture: Tensor,
+        first: Tensor,
+        first_bias: Tensor,
+        second: Tensor,
+        second_bias: Tensor,
+        last: Tensor,
+        last_bias: Tensor,
+        cell: Sequence[int],
+        steps: Sequence[int],
+        mismatch: float,
+        low: float,
+        high: float,
+        level: str | None = None,
+    ) -> tuple[Tensor, ...]:
+        layers = (first, first_bias, second, second_bias, last, last_bias)
+        return _dense(a), *(layer.new_empty(layer.shape) for layer in layers)
+
+    @torch.library.register_fake("davsr::add_detail_")
+    def _(
+        out: Tensor,
+        mean: Tensor,
+        support: Tensor,
+        first: Tensor,
+        first_bias: Tensor,
+        last: Tensor,
+        last_bias: Tensor,
+        support_level: float,
+        level: str | None = None,
+    ) -> Tensor:
+        b, _, T, H, W = mean.shape
+        return mean.new_empty(b * T, -(-H // 4), -(-W // 4), len(first))
+
+    @torch.library.register_fake("davsr::add_detail_backward_")
+    def _(
+        d_mean: Tensor,
+        grad: Tensor,
+        mean: Tensor,
+        support: Tensor,
+        hidden: Tensor,
+        first: Tensor,
+        last: Tensor,
+        support_level: float,
+        level: str | None = None,
+    ) -> tuple[Tensor, ...]:
+        layers = (first.shape, first.shape[:1], last.shape, last.shape[:1])
+        return _dense(support), *(first.new_empty(shape) for shape in layers)
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+_extension.when_loaded(_register)
