@@ -14,6 +14,7 @@ from davsr.data.store import Store, is_store
 from davsr.data.video import VIDEO_SUFFIXES, VideoReader
 from davsr.errors import InputError
 from davsr.guards.names import given, require_clip_name
+from davsr.log import logger
 
 
 class Clip(Protocol):
@@ -58,6 +59,8 @@ def open_clip(path: str | Path) -> Clip:
         raise InputError(f"{path} does not exist")
     if is_image(path):
         raise InputError(f"{path} is a single image; give the folder that holds the frames, or a video file")
+    if path.is_dir():
+        require_one_kind(path)
     clip = FrameFolder(path) if path.is_dir() else VideoReader(path)
     require_clip_name(clip.name, path)
     return clip
@@ -96,6 +99,7 @@ def _found(path: Path) -> list[Clip]:
     elif not path.is_dir():
         found = [open_clip(path)]
     elif any(is_image(p) for p in path.iterdir()):
+        require_one_kind(path)
         found = [FrameFolder(path)]
     else:
         inside = sorted((p for p in path.iterdir() if not p.name.startswith(".")), key=natural_key)
@@ -106,4 +110,22 @@ def _found(path: Path) -> list[Clip]:
         ]
         if not found:
             raise InputError(f"folder {path} holds neither frames nor clips (folders of frames, video files)")
+        nested = [p.name for p in inside if p.is_dir() and any(is_video(q) for q in p.iterdir())]
+        if nested:
+            logger.info(f"clips: the videos in folders of {path} are left out: {', '.join(nested)}")
     return found
+
+
+def is_video(path: Path) -> bool:
+    """Whether the name ends as that of a video file does."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def require_one_kind(folder: Path) -> None:
+    """Raise InputError where a folder holds both frames and videos, as cameras leave them: which are meant?"""
+    inside = sorted(folder.iterdir())
+    frame, video = (next((p.name for p in inside if is_one(p)), None) for is_one in (is_image, is_video))
+    if frame and video:
+        raise InputError(
+            f"folder {folder} must hold frames or videos, got both, such as {frame} and {video}: give each a folder"
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -27,6 +29,10 @@ _RASL = (8, 9)  # those of pictures that are skipped where decoding begins at th
 _PICTURE_FORMATS = ("_pipe", "image2", "ico")  # ends of FFmpeg's names of those that hold pictures
 _PICTURE_BRANDS = frozenset({"avif", "heic", "heix", "heif", "mif1"})  # of ISO files that do
 _BROADCAST = frozenset({"mpegts", "mpeg"})  # containers that are joined by writing one file behind another
+
+if hasattr(os, "register_at_fork"):
+    # A decoder of its parent's that a forked process takes for garbage would be waited for: its threads are not there.
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 def media_url(path: str | Path) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from davsr.checkpoints.resolve import resolve
+from davsr.data.clips import is_video
 from davsr.data.frames import is_image, natural_key
-from davsr.data.video import VIDEO_SUFFIXES
 from davsr.errors import InputError
 from davsr.log import logger, logging_to
 from davsr.log import progress as progress_bar
@@ -25,16 +25,12 @@ def is_folder_of_videos(path: Path) -> bool:
     if not path.is_dir():
         return False
     inside = list(path.iterdir())
-    return not any(is_image(file) for file in inside) and any(_is_video(file) for file in inside)
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return not any(is_image(file) for file in inside) and any(is_video(file) for file in inside)
 
 
 def targets(source: Path, target: Path) -> dict[Path, Path]:
     """Where each video of a folder goes: under its own name, in its own container where that is written."""
-    videos = sorted((file for file in source.iterdir() if _is_video(file)), key=natural_key)
+    videos = sorted((file for file in source.iterdir() if is_video(file)), key=natural_key)
     places: dict[Path, Path] = {}
     for video in videos:
         suffix = video.suffix if video.suffix.lower() in FORMATS else _OTHERWISE

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from davsr.data import colour
+from davsr.data.clips import require_one_kind
 from davsr.data.frames import FrameFolder
 from davsr.data.pictures import Pictures
 from davsr.data.timing import JITTER, Schedule, constant_rate
@@ -217,6 +218,7 @@ def open_source(path: str | Path, rate: Fraction | None = None, options: Restore
         raise InputError(f"input {path} does not exist")
     source: Source
     if path.is_dir():
+        require_one_kind(path)
         source = FolderSource(path, rate, stretch=wanted.frames)
     else:
         source = VideoSource(

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from davsr import config
-from davsr.data.frames import is_image
+from davsr.data.frames import is_image, list_frames
 from davsr.data.scenes import CutDetector
 from davsr.errors import InputError
 from davsr.files import read_record, write_record
@@ -344,7 +344,7 @@ def _check_target(target: Path, options: RestoreOptions) -> None:
 
 
 def _stamp(path: Path) -> list[Any]:
-    """Enough of a file or folder to see that it is still the same."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    """Enough of a file, or of the frames of a folder, to see that it is still the same."""
+    files = list_frames(path) if path.is_dir() else [path]
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return [str(path.resolve()), len(files), hashlib.sha256(repr(facts).encode()).hexdigest()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -21,6 +22,7 @@ from davsr.data.container import decoded, open_container
 from davsr.data.frames import list_frames, read_image, write_image
 from davsr.data.video import VideoReader, VideoWriter
 from davsr.errors import InputError
+from davsr.restoration.source import open_source
 
 
 def numbered(n: int, h: int = 48, w: int = 64) -> np.ndarray:
@@ -98,6 +100,27 @@ def test_a_forked_process_decodes_by_itself(video: Path) -> None:
         os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert [number(frame) for frame in clip.frames(3, 6)] == [3, 4, 5]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_a_forked_process_leaves_its_parents_garbage_alone(video: Path) -> None:
+    """A decoder in it has threads, which are not there to be waited for."""
+    clip = open_clip(video)
+    clip.frames(0, 3)
+    gc.collect()
+    gc.disable()  # until the child is there
+    try:
+        circle: list[object] = [clip]
+        circle.append(circle)
+        del clip, circle
+        child = os.fork()
+        if child == 0:
+            signal.alarm(600)
+            gc.collect()
+            os._exit(0)
+    finally:
+        gc.enable()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_video_goes_to_another_process_unopened(video: Path) -> None:
@@ -277,3 +300,25 @@ def test_clips_of_a_folder_by_name(tmp_path: Path) -> None:
     assert [c.name for c in open_clips(tmp_path, ("film", "002"))] == ["film", "002"]
     with pytest.raises(InputError, match=r"clip 999 is not in .*002, 010, film"):
         open_clips(tmp_path, ("999",))
+
+
+@pytest.mark.parametrize("take", [open_clip, open_clips, open_source])
+def test_a_folder_of_photos_and_videos_is_not_guessed_at(tmp_path: Path, take) -> None:
+    """As cameras leave them: one kind had been taken, and the other had not been mentioned."""
+    write_video(tmp_path / "IMG_0002.MOV", numbered(3))
+    write_image(tmp_path / "IMG_0001.JPG", numbered(1)[0])
+    with pytest.raises(
+        InputError, match=r"must hold frames or videos, got both, such as IMG_0001.JPG and IMG_0002.MOV"
+    ):
+        take(tmp_path)
+    (tmp_path / "IMG_0002.MOV").rename(tmp_path / "._IMG_0002.MOV")  # hidden files are nobody's
+    assert len(take(tmp_path)) == 1
+
+
+def test_videos_in_folders_of_a_folder_are_said_to_be_left_out(tmp_path: Path, caplog) -> None:
+    (tmp_path / "2023").mkdir()
+    for name in ("film.mp4", "2023/summer.mp4"):
+        write_video(tmp_path / name, numbered(3))
+    with caplog.at_level("INFO", logger="davsr"):
+        assert [clip.name for clip in open_clips(tmp_path)] == ["film"]
+    assert f"the videos in folders of {tmp_path} are left out: 2023" in caplog.text

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from davsr.data.clips import Clip, open_clip, open_clips
+from davsr.data.frames import list_frames
 from davsr.data.scenes import shots_of
 from davsr.data.views import Part
 from davsr.errors import InputError
@@ -206,8 +207,8 @@ def _cached(clip: Clip, options: SourceOptions, folder: Path) -> tuple[np.ndarra
 
 
 def _stamp(path: Path) -> dict[str, int]:
-    """Size and time of a file, or of all files of a folder: a changed source is decoded anew."""
-    files = [f for f in sorted(path.iterdir()) if f.is_file()] if path.is_dir() else [path]
+    """Size and time of a file, or of all frames of a folder: a changed source is decoded anew."""
+    files = list_frames(path) if path.is_dir() else [path]
     stats = [f.stat() for f in files]
     return {"bytes": sum(s.st_size for s in stats), "modified": max(s.st_mtime_ns for s in stats)}
 

@@ -90,12 +90,15 @@ class FootageSource:
         return self.footage[clip].store.crop([start + i * stride for i in frames], top, left, side)
 
     def describe(self) -> str:
-        """Clips, frames, shots, and windows at each stride."""
+        """Clips, frames, shots, windows at each stride, and clips that have none."""
         frames = sum(clip.store.shape[0] for clip in self.footage)
         shots = sum(len(clip.shots) for clip in self.footage)
         windows = ", ".join(f"{s[-1]} at {n}" for n, s in zip(self.strides, self._starts, strict=True))
         names = ", ".join(clip.name for clip in self.footage[:4]) + (", ..." if len(self.footage) > 4 else "")
-        return f"{self.kind} {names}: {frames} frames, {shots} shots, windows by stride: {windows}"
+        used = {clip for shots in self._shots for clip, _, _ in shots}
+        idle = ", ".join(clip.name for number, clip in enumerate(self.footage) if number not in used)
+        short = f"; too short, so without a sample: {idle}" if idle else ""
+        return f"{self.kind} {names}: {frames} frames, {shots} shots, windows by stride: {windows}{short}"
 
 
 class PairSource:

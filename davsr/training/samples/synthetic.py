@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from davsr.data.frames import IMAGE_SUFFIXES, read_image
+from davsr.data.frames import is_image, read_image
 from davsr.errors import InputError
 from davsr.options import SourceOptions
 
@@ -177,12 +177,17 @@ def load_photos(options: SourceOptions, path: str) -> list[list[np.ndarray]]:
     folder = Path(options.path)
     if not options.path or not folder.is_dir():
         raise InputError(f"{path}.path: must be a folder of photographs, got {options.path!r}")
-    files = [f for f in sorted(folder.rglob("*")) if f.suffix.lower() in IMAGE_SUFFIXES]
+    files = [f for f in sorted(folder.rglob("*")) if is_image(f) and not _is_hidden(f.relative_to(folder))]
     files = [f for f in files if f.name not in options.exclude and f.stem not in options.exclude]
     unique = list({file.resolve(): file for file in files}.values())  # wallpapers come as many links to one picture
     if not unique:
         raise InputError(f"{path}.path: folder {folder} holds no photographs")
     return [_pyramid(file, options.reduce, path) for file in unique]
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a file or a folder above it is one that file managers keep for themselves, such as their thumbnails."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _pyramid(file: Path, reduce: int, path: str) -> list[np.ndarray]:
