@@ -90,7 +90,8 @@ static void transform_tile(const Conv3x3& op, int64_t b, int64_t top, int64_t le
       const bool inside = top + y >= 0 && top + y < op.height && left + x >= 0 && left + x < op.width;
       from[y][x] = inside ? op.x + ((b * op.height + top + y) * op.width + left + x) * op.c_in + first : zeros;
     }
-  for (int64_t c = 0; c < count; c += width) {
+  for (int64_t next = 0; next < count; next += width) {
+    const int64_t c = next > 0 && next + width > count ? count - width : next;  // the last channels, whole, once more
     F pixel[6][6], point[6][6];
     if (c + width <= count) {
       for (int y = 0; y < 6; ++y)

@@ -47,7 +47,8 @@ static void image_to_points(const float* image, int64_t height, int64_t width, i
       from[y][x] = inside ? image + ((b * height + top + y) * width + left + x) * channels : zeros;
       step[y][x] = inside;
     }
-  for (int64_t c = 0; c < channels; c += lanes) {
+  for (int64_t next = 0; next < channels; next += lanes) {
+    const int64_t c = Side == 6 && next > 0 && next + lanes > channels ? channels - lanes : next;  // see transform_tile
     F pixel[Side][Side], moved[6][6];
     if (c + lanes <= channels) {
       for (int y = 0; y < Side; ++y)

@@ -57,7 +57,7 @@ struct WeightGradientPass {
   Scratch<Device, Real> grads;        // [kept][channels + 1][room]: g, and what d_w has of it without neighbours
   Scratch<Device, Real> sums;         // [2][steps][room]: d_w of two rows of cells at every column
   Scratch<Device, Real> beyond;       // [sampled], see Between
-  Scratch<Device, int64_t> start;     // [cells + 2]: the first column that lies in or after each cell, from the one before
+  Scratch<Device, int64_t> start;     // [cells + 2]: the first column in or after each cell, from the one before
   Scratch<Device, Real> spread;       // [steps][room]: D at every column
 
   // The rows that must have been sampled before row r of cells is finished.

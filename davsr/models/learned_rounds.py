@@ -117,7 +117,8 @@ class _LearnedRounds(torch.autograd.Function):
         rounds = len(momenta)
         trust, detail, saved = saved[:_TRUST], saved[_TRUST : _TRUST + _DETAIL], saved[_TRUST + _DETAIL :]
         frames, kept = saved[:rounds], saved[rounds:]
-        of_trust, of_detail = ([torch.zeros_like(layer) for layer in layers] for layers in (trust, detail))
+        of_trust: list[list[Tensor]] = []  # of the rounds, the last one first
+        of_detail: list[list[Tensor]] = []
         of_alphas, of_momenta, of_flattening = (torch.zeros_like(v) for v in (alphas, momenta, flattening))
         of_last, of_previous = grad.clone(memory_format=torch.contiguous_format), torch.zeros_like(grad)
         of_y: Tensor | None = None
@@ -130,21 +131,22 @@ class _LearnedRounds(torch.autograd.Function):
             of_alphas[k] = -(step * misfit).sum(dim=(1, 2, 3, 4))
             of_y = step if of_y is None else of_y.add_(step)
             of_mean, of_flattening[k] = flatten_gradients(back, average.mean, flattening[k], flat=plan.averaging.flat)
-            of_support, layers = add_detail_gradient(
+            of_support, of_layers = add_detail_gradient(
                 of_mean, back, *average[:2], hidden, _of_round(detail, k), level=plan.level
             )
-            _add(_of_round(of_detail, k), layers)
+            of_detail.append(of_layers)
             ahead = frames[0]
             if k:
                 torch.sub(frames[k], frames[k - 1], out=change)
                 ahead = torch.lerp(frames[k - 1], frames[k], 1 + momentum, out=between)
-            of_ahead, layers = trusted_average_gradient(
+            of_ahead, of_layers = trusted_average_gradient(
                 of_mean, of_support, ahead, motion, speed, average, trust, samples=samples, **plan.average
             )
-            _add(of_trust, layers)
+            of_trust.append(of_layers)
             if k:
                 of_momenta[k] = torch.dot(of_ahead.flatten(), change.flatten())
             of_last, of_previous = of_previous.add_(of_ahead, alpha=1 + momentum), of_ahead.mul_(-momentum)
+        of_first, of_first_bias, *of_lasts = (torch.stack(parts[::-1]) for parts in zip(*of_detail, strict=True))
         return (
             *[None] * 3,
             of_last.add_(of_previous),
@@ -152,8 +154,10 @@ class _LearnedRounds(torch.autograd.Function):
             of_alphas,
             of_momenta,
             of_flattening,
-            *of_trust,
-            *of_detail,
+            *(torch.stack(parts).sum(dim=0) for parts in zip(*of_trust, strict=True)),
+            of_first.sum(dim=0),
+            of_first_bias.sum(dim=0),
+            *of_lasts,
         )
 
 
@@ -165,8 +169,3 @@ def _apart(memory: Tensor, first: Tensor) -> Tensor:
 def _of_round(detail: list[Tensor] | tuple[Tensor, ...], k: int) -> list[Tensor]:
     first, first_bias, lasts, last_biases = detail
     return [first, first_bias, lasts[k], last_biases[k]]
-
-
-def _add(sums: list[Tensor], parts: list[Tensor]) -> None:
-    for total, part in zip(sums, parts, strict=True):
-        total.add_(part)
