@@ -14,7 +14,8 @@ import av
 import cv2
 import numpy as np
 
-from davsr.data.image_header import header_fault, header_has_alpha, header_size, plain_png_size, pnm_white
+from davsr.data.image_header import header_fault, header_has_alpha, header_size, plain_png_size
+from davsr.data.pnm import read_pnm
 from davsr.errors import InputError
 from davsr.guards.console import opencv_unheard
 from davsr.guards.limits import require_below
@@ -43,6 +44,9 @@ def read_image(path: str | Path) -> np.ndarray:
     claimed = header_size(encoded)
     if claimed is not None:
         require_frame_size(claimed, f"frame {path}")
+    image = read_pnm(encoded)
+    if image is not None:
+        return image
     image = None if claimed is None else _decoded(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise InputError(f"frame {path} cannot be read: it is not an image, or it is damaged")
@@ -50,10 +54,7 @@ def read_image(path: str | Path) -> np.ndarray:
         raise InputError(f"frame {path} must have no alpha channel, got pixels that are not opaque")
     if image.dtype not in (np.uint8, np.uint16):
         raise InputError(f"frame {path} cannot be read: samples must be 8 or 16 bits wide, got {image.dtype}")
-    white, widest = pnm_white(encoded), np.iinfo(image.dtype).max
-    if white not in (0, widest):  # OpenCV leaves samples of 10 bits where they are
-        image = cv2.convertScaleAbs(image, alpha=255 / white)
-    elif image.dtype == np.uint16:
+    if image.dtype == np.uint16:
         image = eight_bits(image)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # 16 times faster than copying a reversed view
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable
 from typing import BinaryIO
 
+from davsr.data.pnm import pnm_fault, pnm_size
 from davsr.data.tiff_header import tiff_fault, tiff_has_alpha, tiff_size
 
 Size = tuple[int, int]  # (h, w)
@@ -16,7 +16,6 @@ _TIFF = (b"II", b"MM")
 _PNG_ALPHA = (4, 6)  # colour types of PNG with an alpha channel
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of JPEG: start of frame, of any coding
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # of JPEG: without a length
-_LONGEST_HEADER = 4096  # bytes of a PNM header, comments included
 _OTHERS = {  # signatures of formats that are not read: more than a display shows, or no picture of a camera
     b"v/1\x01": "OpenEXR",
     b"#?RADIANCE": "Radiance HDR",
@@ -102,13 +101,7 @@ def header_fault(data: bytes) -> str:
         data[12:16] == b"VP8X" and data[20:21] and data[20] & 2
     ):
         return "it must hold one picture, got an animation"
-    return ""
-
-
-def pnm_white(data: bytes) -> int:
-    """The value that is white in a PNM; 0 where it is none, or of single bits."""
-    match = re.match(rb"P[2356]\s+\d+\s+\d+\s+(\d{1,5})\s", _without_comments(data))
-    return int(match[1]) if match else 0
+    return pnm_fault(data)
 
 
 def _before_samples(png: bytes) -> bytes:
@@ -173,15 +166,6 @@ def _webp(data: bytes) -> Size | None:
     return height, width
 
 
-def _pnm(data: bytes) -> Size | None:
-    match = re.match(rb"P\d\s+(\d{1,10})\s+(\d{1,10})\s", _without_comments(data))
-    return (int(match[2]), int(match[1])) if match else None
-
-
-def _without_comments(data: bytes) -> bytes:
-    return re.sub(rb"#[^\n\r]*", b" ", data[:_LONGEST_HEADER])
-
-
 _READERS: dict[bytes, Callable[[bytes], Size | None]] = {
     _PNG: _png,
     b"\xff\xd8": _jpeg,
@@ -189,5 +173,5 @@ _READERS: dict[bytes, Callable[[bytes], Size | None]] = {
     b"RIFF": _webp,
     b"II": tiff_size,
     b"MM": tiff_size,
-    **{b"P%d" % n: _pnm for n in range(1, 7)},
+    **{b"P%d" % n: pnm_size for n in range(1, 7)},
 }

@@ -64,17 +64,18 @@ def silence(stream: IO[str] | IO[bytes]) -> None:
 @contextlib.contextmanager
 def opencv_unheard() -> Iterator[None]:
     """Within it OpenCV prints nothing of its own about a file: whoever reads one says what is wrong with it."""
-    from cv2.utils import logging
+    import cv2
 
-    level = logging.getLogLevel()
-    if level == logging.LOG_LEVEL_SILENT:  # by the user, or by another thread, which also ends it
+    log: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # the latter from OpenCV 5 on
+    level = log.getLogLevel()
+    if level == 0:  # silent already: by the user, or by another thread, which also ends it
         yield
         return
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    log.setLogLevel(0)
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        log.setLogLevel(level)
 
 
 def begin_process() -> None:

@@ -146,6 +146,7 @@ WRONG = {
     "hdr.png": (b"#?RADIANCE\n" + bytes(100), "got Radiance HDR"),
     "pfm.ppm": (pfm(RGB), "got PFM"),
     "heic.jpg": (b"\0\0\0\x18ftypheic" + bytes(100), "got HEIF or a video"),
+    "text_100.pgm": (b"P2 8 6 100 " + b"1 " * H * W, "white must be 255 in a PNM that is text, got 100"),
     "cut.tif": (tiff(RGB, 2)[:-20], "it is damaged"),
     "text.ppm": (b"P3 8 6 255 1 2 3", "it is damaged"),
 }
@@ -160,7 +161,8 @@ def test_what_would_be_decoded_wrongly_is_one_sentence(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{name} cannot be read: .*{reason}"):
         read_image(tmp_path / name)
-    assert capfd.readouterr() == ("", "")
+    if hasattr(cv2.utils, "logging"):  # before OpenCV 5 damaged data is told on stderr, past its log
+        assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,11 @@ def test_what_would_be_decoded_wrongly_is_one_sentence(
         ("white_is_zero.tif", tiff(255 - GREY[..., None], 0), GREY[..., None]),
         ("thumbnail.tif", tiff(RGB, 2, pages=(0, 1)), RGB),
         *[
-            (f"{white}.ppm", b"P6 8 6 %d\n" % white + (RGB * np.uint32(white) // 255).astype(form).tobytes(), RGB)
+            (
+                f"{white}.ppm",
+                b"P6 # a comment\n8 6 %d\n" % white + (RGB.astype(np.uint32) * white // 255).astype(form).tobytes(),
+                RGB,
+            )
             for white, form in ((1023, ">u2"), (4095, ">u2"), (65535, ">u2"), (254, "u1"))
         ],
         ("text.pgm", b"P2 8 6 255 " + b" ".join(b"%d" % v for v in GREY.ravel()), GREY[..., None]),
