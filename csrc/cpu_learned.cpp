@@ -136,14 +136,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> trusted_avera
   return {d_a, d_first, d_first_bias, d_second, d_second_bias, d_last, d_last_bias};
 }
 
-// conv3x3 of cells [n, h, w, seen] to [n, h, w, made], without a copy of the weight that is kept.
-Tensor convolved(const Tensor& cells, const Tensor& weight, const std::optional<Tensor>& bias_in, float slope, Level level) {
+// conv3x3 of cells [n, h, w, seen] to [n, h, w, made], without a copy of the weight that is kept; in memory of cells that
+// are used up, where there are any.
+Tensor convolved(const Tensor& cells, const Tensor& weight, const std::optional<Tensor>& bias_in, float slope, Level level,
+                 const Tensor& used = {}) {
   const int64_t made = weight.size(0), seen = weight.size(1), padded_to = round_up(made, kPad);
   const Tensor taps = at::constant_pad_nd(weight.permute({2, 3, 1, 0}), {0, padded_to - made}).contiguous();
   const Tensor bias =
       bias_in ? at::constant_pad_nd(*bias_in, {0, padded_to - made}).contiguous() : at::zeros({padded_to}, cells.options());
   const Tensor points = at::empty({36, seen, padded_to}, cells.options());
-  const Tensor out = at::empty({cells.size(0), cells.size(1), cells.size(2), made}, cells.options());
+  const std::vector<int64_t> sizes{cells.size(0), cells.size(1), cells.size(2), made};
+  const int64_t numbers = cells.size(0) * cells.size(1) * cells.size(2) * made;
+  const Tensor out = used.defined() ? used.view(-1).narrow(0, 0, numbers).view(sizes) : at::empty(sizes, cells.options());
   choose(level).conv3x3({cells.size(0), cells.size(1), cells.size(2), seen, made, padded_to, cells.const_data_ptr<float>(),
                          taps.const_data_ptr<float>(), bias.const_data_ptr<float>(), nullptr, points.data_ptr<float>(),
                          out.data_ptr<float>(), slope, false},
@@ -198,8 +202,9 @@ Tensor add_detail_(Tensor& out, const Tensor& mean_in, const Tensor& support_in,
   if (out.numel() == 0)
     return at::empty({shape.batch * shape.frames, shape.cells_h, shape.cells_w, first.size(0)}, mean_in.options());
   const Tensor mean = mean_in.contiguous(), support = support_in.contiguous();
-  const Tensor hidden = convolved(cells_of(shape, mean, &support, support_level, level), first, first_bias, 0, level);
-  const Tensor made = convolved(hidden, last, last_bias, 1, level);
+  const Tensor cells = cells_of(shape, mean, &support, support_level, level);
+  const Tensor hidden = convolved(cells, first, first_bias, 0, level);
+  const Tensor made = convolved(hidden, last, last_bias, 1, level, cells);
   choose(level).cells_to_pixels({shape, made.size(3), made.const_data_ptr<float>(), out.data_ptr<float>(), nullptr, false},
                                 threads());
   return hidden;
@@ -225,7 +230,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> add_detail_backward_(Tensor& 
   auto [d_last, d_last_bias] = layer_gradients(d_made, hidden, level);
   const Tensor d_hidden = at::threshold_backward(convolved(d_made, turned(last), {}, 1, level), hidden, 0);
   auto [d_first, d_first_bias] = layer_gradients(d_hidden, cells, level);
-  const Tensor d_cells = convolved(d_hidden, turned(first), {}, 1, level);
+  const Tensor d_cells = convolved(d_hidden, turned(first), {}, 1, level, cells);
   choose(level).cells_to_pixels(
       {shape, d_cells.size(3), d_cells.const_data_ptr<float>(), d_mean.data_ptr<float>(), d_support.data_ptr<float>(), true},
       threads());
