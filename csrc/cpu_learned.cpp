@@ -136,8 +136,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> trusted_avera
   return {d_a, d_first, d_first_bias, d_second, d_second_bias, d_last, d_last_bias};
 }
 
-// conv3x3 of cells [n, h, w, seen] to [n, h, w, made], without a copy of the weight that is kept; in memory of cells that
-// are used up, where there are any.
+// conv3x3 of cells [n, h, w, seen] to [n, h, w, made], of a weight that changes; in memory of cells that are used up,
+// where there are any.
 Tensor convolved(const Tensor& cells, const Tensor& weight, const std::optional<Tensor>& bias_in, float slope, Level level,
                  const Tensor& used = {}) {
   const int64_t made = weight.size(0), seen = weight.size(1), padded_to = round_up(made, kPad);
