@@ -42,7 +42,7 @@ def deliverable(
         raise InputError(
             f"output {target} must be {_H265_WIDTH} pixels wide or more for h265, got {size[1]}; give --codec h264"
         )
-    extras = _extras(lead, options, target, 1 if options.slow_motion else s_t)
+    extras = _extras(lead, options, target, s_t)
     beside = extras is not None and extras.timed and bool(extras.streams)
     schedule = lead.schedule(s_t, slower=s_t if options.slow_motion else 1, at_zero=not beside)
     if schedule is None:
@@ -55,13 +55,15 @@ def deliverable(
     return schedule, extras
 
 
-def _extras(lead: Source, options: RestoreOptions, target: Path, finer: int) -> Extras | None:
+def _extras(lead: Source, options: RestoreOptions, target: Path, s_t: int) -> Extras | None:
     """What comes along beside the picture; one line says what does not."""
     if not isinstance(lead, VideoSource):
         return None
     timed = not (options.slow_motion or options.rate or options.frames)
+    rate = lead.schedule(s_t, slower=s_t if options.slow_motion else 1).rate
+    finer, from_start = 1 if options.slow_motion else s_t, lead.kept[0] == 0
     extras = choose_extras(
-        lead.path, target, audio=options.audio, timed=timed, finer=finer, from_start=lead.kept[0] == 0
+        lead.path, target, audio=options.audio, timed=timed, finer=finer, rate=rate, from_start=from_start
     )
     if extras.encoded:
         tracks = ", ".join(str(index) for index in extras.encoded)

@@ -22,7 +22,7 @@ from av.subtitles.subtitle import SubtitleSet
 from davsr.data.container import Clock, open_container, origin, picture_stream
 from davsr.errors import InputError
 from davsr.restoration.languages import quicktime_language
-from davsr.restoration.nowhere import probe
+from davsr.restoration.nowhere import RATE, probe
 from davsr.restoration.tags import (
     chapters_of,
     is_told_elsewhere,
@@ -53,6 +53,7 @@ class Extras:
     timed: bool = True  # chapters go along: the output runs at the input's pace
     timecode: bool = True  # the container takes the time code
     finer: int = 1  # frames of the output in the time of one of the input
+    rate: Fraction = RATE  # frames a second of the output, which not every time code can count
     movflags: str = ""  # how an ISO file is written, besides
 
     @property
@@ -67,7 +68,14 @@ class Extras:
 
 
 def choose_extras(
-    path: Path, target: Path, *, audio: bool, timed: bool, finer: int = 1, from_start: bool = True
+    path: Path,
+    target: Path,
+    *,
+    audio: bool,
+    timed: bool,
+    finer: int = 1,
+    rate: Fraction = RATE,
+    from_start: bool = True,
 ) -> Extras:
     """Find out what of `path` the container of `target` takes, by writing it to nowhere.
 
@@ -75,6 +83,7 @@ def choose_extras(
         audio: whether sound is wanted.
         timed: whether the output runs at the input's pace; otherwise sound, subtitles and chapters would not fit.
         finer: frames of the output in the time of one of the input, in which the time code counts.
+        rate: frames a second of the output.
         from_start: whether the first picture goes along, of which the time code is.
 
     Raises:
@@ -109,7 +118,7 @@ def choose_extras(
             left_out.append(lost)
         if not from_start and timecode(container, picture, finer):
             left_out.append("time code")
-    chosen = Extras(path, tuple(streams), tuple(left_out), timed, from_start, finer, movflags(tags))
+    chosen = Extras(path, tuple(streams), tuple(left_out), timed, from_start, finer, rate, movflags(tags))
     try:
         _rehearse(chosen, format)
     except (av.FFmpegError, ValueError):
@@ -170,7 +179,7 @@ def _written(extras: Extras, index: int, how: str, format: str) -> tuple[int, st
 
 
 def _rehearse(extras: Extras, format: str) -> None:
-    out, video = probe(format)
+    out, video = probe(format, extras.rate)
     with out:
         copy = ExtraCopy(extras, out, video, rehearsal=True)
         out.start_encoding()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 from typing import Any
 
 import av
 from av.container import OutputContainer
+
+RATE = Fraction(25)
 
 
 class Nowhere(io.RawIOBase):
@@ -34,14 +37,14 @@ class Nowhere(io.RawIOBase):
         return True
 
 
-def probe(format: str) -> tuple[OutputContainer, av.VideoStream]:
-    """An output to nowhere, with a picture."""
+def probe(format: str, rate: Fraction = RATE) -> tuple[OutputContainer, av.VideoStream]:
+    """An output to nowhere, with a picture of `rate` frames a second."""
     out = av.open(Nowhere(), "w", format=format)
-    return out, add_picture(out)
+    return out, add_picture(out, rate)
 
 
-def add_picture(out: OutputContainer) -> av.VideoStream:
+def add_picture(out: OutputContainer, rate: Fraction = RATE) -> av.VideoStream:
     """A small picture for an output that is only tried."""
-    video: Any = out.add_stream("libx264", rate=25)
+    video: Any = out.add_stream("libx264", rate=rate)
     video.width, video.height, video.pix_fmt = 16, 16, "yuv420p"
     return video

@@ -43,10 +43,10 @@ def through(tmp_path_factory):
     return run
 
 
-def video(path: Path, tags: dict[str, str]) -> Path:
+def video(path: Path, tags: dict[str, str], rate: int = 24) -> Path:
     options = {"movflags": "use_metadata_tags"} if "com.android.version" in tags else {}
     with av.open(str(path), "w", options=options) as out:
-        stream = out.add_stream("libx264", rate=24)
+        stream = out.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
         out.metadata.update(tags)
         for image in pattern(3):
@@ -107,6 +107,14 @@ def test_the_time_code_is_that_of_the_first_picture(tmp_path, through, caplog):
     assert code_of(through(kept, "code_again.mov", caplog)[0]) == "01:02:03:16"
     late, said = through(source, "late.mov", caplog, frames="1:")
     assert code_of(late) is None and "left out of" in said and "time code" in said
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4"])
+def test_a_time_code_that_cannot_count_so_many_frames_is_left_out_before_work(tmp_path, through, caplog, suffix):
+    """Of 300 a second FFmpeg has none: that had come out when all work was done, as an invalid argument."""
+    source = video(tmp_path / "in.mov", {"timecode": "01:02:03:04"}, rate=150)
+    made, said = through(source, f"fast{suffix}", caplog)
+    assert code_of(made) is None and "left out of" in said and "time code" in said
 
 
 def code_of(path: Path) -> str | None:
