@@ -195,7 +195,7 @@ class Degradation:
     def data_step_kept(self, x: Tensor, y: Tensor, alpha: Tensor, *, out: Tensor) -> tuple[Tensor, Tensor]:
         """`data_step` without a derivative, and its u = (A A^T + alpha I)^-1 (y - A x).
 
-        With the v that `data_step_gradient` has for y, -<v, u> is the derivative by alpha.
+        With the v that `data_step_gradient` has for y, `-<v, u>` is the derivative by alpha.
         """
         with full_precision(x):
             u = self._solve(self._misfit(x, y), alpha_per_sample(alpha, x))
