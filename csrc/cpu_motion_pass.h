@@ -7,8 +7,7 @@
 
 namespace davsr {
 
-constexpr int64_t kWideRow = 512;  // pixels, from which on the next rows are asked for: see SampledRow::fetch
-constexpr int64_t kRaised = 4;     // rows of cells at every column; the last ones of a frame may all be known at once
+constexpr int64_t kRaised = 4;  // rows of cells at every column; the last ones of a frame may all be known at once
 
 // A frame that is averaged: where it, its neighbours and its motion lie, and where its mean goes.
 template <class Real>

@@ -45,6 +45,7 @@ static DAVSR_FN void look_ahead(const Real* from, int64_t further, int64_t plane
     __builtin_prefetch(reinterpret_cast<const void*>(at + static_cast<uintptr_t>(further + c * plane) * sizeof(Real)), 0, 2);
 }
 
+constexpr int64_t kWideRow = 512;   // pixels, from which on the next rows are asked for: see SampledRow::fetch
 constexpr int64_t kWindowRows = 6;  // beyond so many, lanes are read by the row
 
 // The samples of a row of pixels at one step, of an image of any number of channels: first where they lie, then what

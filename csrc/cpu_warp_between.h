@@ -5,6 +5,8 @@
 
 namespace davsr {
 
+constexpr int64_t kRowsAhead = 4;  // that samples are asked for, see SampledRow::fetch
+
 // Rows of a flow raised to the pixels of a finer grid, bilinearly and half-pixel, in pixels of that grid.
 template <class Device>
 struct FlowRows {
@@ -47,27 +49,26 @@ struct FlowRows {
   }
 };
 
-// Adds `share` of one frame, moved, to a row of every channel; or begins the row with it.
+// Adds `share` of one frame, moved along a row of a flow, to a row of every channel; or begins the row with it.
 template <class Device>
-static DAVSR_FN void add_moved(const WarpBetween& op, const float* frame, const float* flow, int64_t flow_row, int64_t y,
-                               float share, bool begins, float* out) {
+static DAVSR_FN void add_moved(const WarpBetween& op, SampledRow<Device, float>& row, const float* frame, const float* flow,
+                               int64_t flow_row, int64_t y, float share, bool begins, float* out) {
   using F = typename Device::template Lanes<float>;
   constexpr int wide = Device::template lanes<float>;
   const MotionShape& shape = op.shape;
-  const F at_y = Device::template splat<float>(static_cast<float>(y)), part = Device::template splat<float>(share);
+  const F part = Device::template splat<float>(share);
+  row.locate(flow, flow + flow_row, y, 1);
   for (int64_t x = 0; x < shape.width; x += wide) {
-    const int count = static_cast<int>(shape.width - x < wide ? shape.width - x : wide);
-    const F at_x = Device::template ramp<float>(static_cast<float>(x));
-    const auto at = place<Device, float>(shape, at_y, at_x, Device::template pack<float, wide>(flow + flow_row + x),
-                                         Device::template pack<float, wide>(flow + x), 1);
+    const int count = row.lanes(x);
     const auto some = [&](auto n, int64_t c) {
-      Corners<F> around[n.value];
-      Device::template corners<float, n.value>(frame + c * shape.pixels(), shape.pixels(), shape.height, shape.width, at.row,
-                                               at.column, around);
+      F value[n.value];
+      const float* image = frame + c * shape.pixels();
+      if (shape.width >= kWideRow) row.template fetch<n.value>(image, x, kRowsAhead);
+      row.template read<n.value>(image, x, value);
 #pragma GCC unroll 3
       for (int i = 0; i < n.value; ++i) {
         float* to = out + (c + i) * op.out_channel + x;
-        const F moved = part * around[i].value(at.down, at.right);
+        const F moved = part * value[i];
         store_some<Device, float>(to, begins ? moved : moved + load_some<Device, float>(to, count), count);
       }
     };
@@ -83,6 +84,9 @@ static void warp_between(const WarpBetween& op, const Parallel& threads) {
   const int64_t frame = shape.channels * shape.pixels();
   parallel<Device>(threads, shape.batch * op.count * shape.height, [&](int64_t begin, int64_t end) {
     FlowRows<Device> flows(shape, threads);
+    MotionShape alone = shape;  // a frame by itself, whose channels follow each other
+    alone.frames = 1;
+    SampledRow<Device, float> row(alone, 0, shape.width, threads);
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t y = unit % shape.height, n = unit / shape.height % op.count, b = unit / shape.height / op.count;
       const int64_t low = op.low[n], high = low + 1 < shape.frames ? low + 1 : low;
@@ -90,8 +94,9 @@ static void warp_between(const WarpBetween& op, const Parallel& threads) {
       const auto share = static_cast<float>(op.share[n]);
       float* out = op.out + b * op.out_batch + n * op.out_frame + y * shape.width;
       const float* video = op.video + b * shape.frames * frame;
-      add_moved<Device>(op, video + low * frame, flows.at(op.before + flow, y), flows.row, y, 1 - share, true, out);
-      if (share != 0) add_moved<Device>(op, video + high * frame, flows.at(op.after + flow, y), flows.row, y, share, false, out);
+      add_moved<Device>(op, row, video + low * frame, flows.at(op.before + flow, y), flows.row, y, 1 - share, true, out);
+      if (share != 0)
+        add_moved<Device>(op, row, video + high * frame, flows.at(op.after + flow, y), flows.row, y, share, false, out);
     }
   });
 }
