@@ -40,8 +40,25 @@ def option(
     return dataclasses.field(default=default, metadata={k: v for k, v in limits.items() if v is not None})
 
 
+_DEEPEST = 50  # levels of a file; options have half a dozen
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """`yaml.SafeLoader` lets the last of two equal keys win; here the second one is an error."""
+    """`yaml.SafeLoader` lets the last of two equal keys win; here the second one is an error.
+
+    It also goes as deep as Python lets it, which is deeper where another library asked for more.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.depth == _DEEPEST:
+            raise InputError("options: values are nested too deeply")
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()

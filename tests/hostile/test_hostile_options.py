@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,20 @@ def test_it_is_answered_with_a_sentence(tmp_path: Path, content: bytes, sentence
     with pytest.raises(InputError) as error:
         load_options(tmp_path / "o.yml")
     assert sentence in str(error.value) and str(error.value).isprintable() and len(str(error.value)) < 2100
+
+
+@pytest.mark.parametrize("content", ["[" * 3000, "{a: " * 3000, "[" * 51 + "]" * 51, "- " * 3000], ids=lambda v: v[:3])
+def test_too_deep_is_too_deep_however_deep_python_may_go(tmp_path: Path, content: str) -> None:
+    """Type checkers and compilers raise the limit for the whole process."""
+    (tmp_path / "o.yml").write_text(f"name: {content}" if content[0] != "-" else content)
+    limit = sys.getrecursionlimit()
+    for frames in (limit, 2**14):
+        sys.setrecursionlimit(frames)
+        try:
+            with pytest.raises(InputError, match="nested too deeply"):
+                load_options(tmp_path / "o.yml")
+        finally:
+            sys.setrecursionlimit(limit)
 
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:

@@ -98,13 +98,17 @@ def test_tags_for_which_a_container_has_no_place_are_named(tmp_path, through, ca
 
 def test_the_time_code_is_that_of_the_first_picture(tmp_path, through, caplog):
     """Frame 4 of a second of 24 is frame 8 of a second of 48; and the code of a frame that is not there is none."""
-    source = video(tmp_path / "in.mov", {"timecode": "01:02:03:04"})
+    source = video(tmp_path / "in.mkv", {"timecode": "01:02:03:04"})
     kept, _ = through(source, "code.mkv", caplog)
     assert tags_of(kept)["timecode"] == "01:02:03:08"
+    written = code_of(video(tmp_path / "in.mov", {"timecode": "01:02:03:04"})) is not None  # PyAV 15.1 writes none
     for name in ("code.mov", "code.mp4"):
-        assert code_of(through(source, name, caplog)[0]) == "01:02:03:08"
-    assert code_of(through(source, "slow.mov", caplog, slow_motion=True)[0]) == "01:02:03:04"
-    assert code_of(through(kept, "code_again.mov", caplog)[0]) == "01:02:03:16"
+        assert code_of(through(source, name, caplog)[0]) == ("01:02:03:08" if written else None)
+    slow, again = (
+        code_of(through(clip, name, caplog, slow_motion=slow)[0])
+        for clip, name, slow in ((source, "slow.mov", True), (kept, "code_again.mov", False))
+    )
+    assert (slow, again) == (("01:02:03:04", "01:02:03:16") if written else (None, None))
     late, said = through(source, "late.mov", caplog, frames="1:")
     assert code_of(late) is None and "left out of" in said and "time code" in said
 
@@ -112,7 +116,7 @@ def test_the_time_code_is_that_of_the_first_picture(tmp_path, through, caplog):
 @pytest.mark.parametrize("suffix", [".mov", ".mp4"])
 def test_a_time_code_that_cannot_count_so_many_frames_is_left_out_before_work(tmp_path, through, caplog, suffix):
     """Of 300 a second FFmpeg has none: that had come out when all work was done, as an invalid argument."""
-    source = video(tmp_path / "in.mov", {"timecode": "01:02:03:04"}, rate=150)
+    source = video(tmp_path / "in.mkv", {"timecode": "01:02:03:04"}, rate=150)
     made, said = through(source, f"fast{suffix}", caplog)
     assert code_of(made) is None and "left out of" in said and "time code" in said
 
