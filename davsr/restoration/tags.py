@@ -64,7 +64,8 @@ def is_told_elsewhere(stream: Stream, container: InputContainer) -> bool:
     if stream.type != "data" or stream.time_base is None:
         return False
     begins = [chapter["start"] * chapter["time_base"] for chapter in chapters_of(container)]
-    is_chapters = bool(begins) and begins == [entry.timestamp * stream.time_base for entry in stream.index_entries]
+    entries = getattr(stream, "index_entries", ())  # of data tracks from PyAV 17 on; before it, such a track is named
+    is_chapters = bool(begins) and begins == [entry.timestamp * stream.time_base for entry in entries]
     return is_chapters or _code_of(stream.metadata) is not None
 
 

@@ -23,7 +23,8 @@ PHONE = {
     "com.android.version": "14",
 }
 needs_chapters = pytest.mark.skipif(
-    not hasattr(av.container.OutputContainer, "set_chapters"), reason="PyAV before 16 neither reads nor writes chapters"
+    not hasattr(av.stream.DataStream, "index_entries"),
+    reason="PyAV before 17 tells no track of chapters by its entries",
 )
 
 
@@ -101,7 +102,7 @@ def test_the_time_code_is_that_of_the_first_picture(tmp_path, through, caplog):
     source = video(tmp_path / "in.mkv", {"timecode": "01:02:03:04"})
     kept, _ = through(source, "code.mkv", caplog)
     assert tags_of(kept)["timecode"] == "01:02:03:08"
-    written = code_of(video(tmp_path / "in.mov", {"timecode": "01:02:03:04"})) is not None  # PyAV 15.1 writes none
+    written = int(av.__version__.split(".")[0]) >= 18  # before, PyAV writes none for packets that are encoded already
     for name in ("code.mov", "code.mp4"):
         assert code_of(through(source, name, caplog)[0]) == ("01:02:03:08" if written else None)
     slow, again = (
