@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -43,15 +43,18 @@ def forward(function: Callable[..., Tensor], *inputs: Tensor) -> Run:
     return run
 
 
-def forward_backward(function: Callable[..., Tensor], *inputs: Tensor) -> Run:
-    """Result and gradients of all inputs, for one random gradient of the output."""
+def forward_backward(function: Callable[..., Tensor], *inputs: Tensor, also: Sequence[Tensor] = ()) -> Run:
+    """Result and gradients of all inputs, for one random gradient of the output.
+
+    Gradients of what is in `also`, weights, are asked for as well, as who learns them does.
+    """
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     like = function(*leaves)
     gradient = noise(*like.shape, device=like.device, seed=9).to(like.dtype)
 
     def run() -> tuple[Tensor, ...]:
         out = function(*leaves)
-        return (out, *torch.autograd.grad(out, leaves, gradient))
+        return (out, *torch.autograd.grad(out, [*leaves, *also], gradient)[: len(leaves)])
 
     return run
 

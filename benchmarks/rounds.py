@@ -142,7 +142,8 @@ def rounds_cases(quick: bool, passes: dict[str, Callable[..., Run]]) -> list[Cas
         operator = Degradation(SCALE)
         x, y, motion = (v.to(device) for v in moving_clip(t, h, w))
         run: nn.Module = prior if contestant == OURS else PeerRounds(prior)
-        return wrap(lambda x, y: run(x, y, motion, operator), x, y)
+        learned = {"also": tuple(prior.parameters())} if channels and wrap is passes["forward + backward"] else {}
+        return wrap(lambda x, y: run(x, y, motion, operator), x, y, **learned)
 
     return [
         Case(
