@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from davsr.config import shown
 from davsr.data.frames import require_frame_size, require_inside
 from davsr.data.lmdb_pages import DamagedPagesError, check_pages
 from davsr.errors import InputError
 from davsr.guards.limits import require_below
+from davsr.settings.yaml_text import shown
 
 TILE = 128
 FORMAT = "davsr-frames-1"

@@ -38,6 +38,7 @@ from davsr.restoration.planning import Economy
 from davsr.restoration.source import Source, open_source
 from davsr.restoration.target import Target, clear_finished, is_folder, part_folder
 from davsr.restoration.windows import LowFrame, Restorer, Run, restore_stream
+from davsr.settings.yaml_text import shown
 
 Progress = Callable[[int, int], None]  # (LR frames done, LR frames in all)
 _SEGMENT_FRAMES = 250  # HR frames after which a segment ends: as far apart as encoders set key frames anyway
@@ -308,13 +309,10 @@ def frame_rate(text: str) -> Fraction | None:
     if not text:
         return None
     # Its digits are counted first: 1e999999999 is a number that takes minutes to write down.
-    match = re.fullmatch(r"(\d{1,9}(\.\d{1,9})?|\d{1,9}/\d{1,9})", text.strip())
-    try:
-        rate = Fraction(match[0]) if match else None
-    except ZeroDivisionError:
-        rate = None
+    match = re.fullmatch(r"(\d{1,9}(\.\d{1,9})?|\d{1,9}/(?!0+$)\d{1,9})", text.strip())
+    rate = Fraction(match[0]) if match else None
     if rate is None:
-        raise InputError(f"restore.rate: must be a number such as 25 or 24000/1001, got {config.shown(text)}")
+        raise InputError(f"restore.rate: must be a number such as 25 or 24000/1001, got {shown(text)}")
     if not _SLOWEST <= rate <= _FASTEST:
         raise InputError(f"restore.rate: must be from {float(_SLOWEST):g} to {_FASTEST} frames a second, got {text}")
     return rate

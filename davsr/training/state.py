@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from davsr.config import shown
 from davsr.errors import InputError
+from davsr.settings.yaml_text import shown
 
 
 @dataclass

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from davsr import config
 from davsr.checkpoints.files import FORMAT
 from davsr.checkpoints.network import KEY, network_section
 from davsr.data.clips import open_clip
@@ -20,6 +19,7 @@ from davsr.data.frames import write_image
 from davsr.models.davsr import DAVSR
 from davsr.options import Options, load_options
 from davsr.restoration.flags import stated_options
+from davsr.settings.yaml_text import parse_yaml
 from tests.seams.matrix import choices_of, flags_of, parser_of, run
 
 SCALE = (5, 4, 4)  # of the defaults
@@ -204,5 +204,5 @@ def test_flags_merge_with_a_checkpoint_in_every_command(place: Path, tmp_path: P
     first, second = (open_clip(tmp_path / name).frames(0, 15) for name in ("restored", "tested"))
     np.testing.assert_array_equal(first, second)
     assert not run(["test", "--input", "lq", "--name", "t", "--set", "test.save=none", *both], capsys)
-    recorded = config.parse_yaml((tmp_path / "results/t/options.yml").read_text(), "options.yml")
+    recorded = parse_yaml((tmp_path / "results/t/options.yml").read_text(), "options.yml")
     assert (recorded["degradation"]["psf"], recorded["degradation"]["exposure"]) == ("gaussian", 3)
