@@ -2,7 +2,7 @@
 // neighbouring cells at a time, with the gradient of such a layer's weights.
 #pragma once
 
-#include "cpu_tiles.h"
+#include "cpu_cell_rows.h"
 
 namespace davsr {
 
@@ -38,31 +38,12 @@ struct CellPlanes {
   // 3, channels, made] makes of row r; bias: or null; made: a multiple of `block`.
   template <int block, class Visit>
   void convolve(int64_t r, const float* weight, const float* bias, int64_t made, const Visit& visit) const {
+    const float* rows[3] = {row(0, r - 1), row(0, r), row(0, r + 1)};
     for (int64_t x = 0; x < cells; x += step)
       for (int64_t at = 0; at < made; at += block) {
         F sum[vectors][block];
-        sums<block>(r, x, weight + at, bias ? bias + at : nullptr, made, sum);
+        cell_sums<Device>(rows, plane, channels, x, weight + at, bias ? bias + at : nullptr, made, sum);
         visit(at, x, sum);
-      }
-  }
-
- private:
-  template <int block>
-  DAVSR_FN void sums(int64_t r, int64_t x, const float* weight, const float* bias, int64_t made, F (&sum)[vectors][block]) const {
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v)
-#pragma GCC unroll 8
-      for (int j = 0; j < block; ++j) sum[v][j] = Device::template splat<float>(bias ? bias[j] : 0.0f);
-    for (int64_t ky = 0; ky < 3; ++ky)
-      for (int64_t kx = 0; kx < 3; ++kx) {
-        const float *from = row(0, r + ky - 1) + x + kx - 1, *share = weight + (ky * 3 + kx) * channels * made;
-        for (int64_t c = 0; c < channels; ++c, from += plane, share += made)
-#pragma GCC unroll 2
-          for (int v = 0; v < vectors; ++v) {
-            const F value = Device::template pack<float, wide>(from + v * wide);
-#pragma GCC unroll 8
-            for (int j = 0; j < block; ++j) sum[v][j] += value * share[j];
-          }
       }
   }
 };

@@ -6,6 +6,30 @@
 
 namespace davsr {
 
+// What a layer [3, 3, channels, made] makes of three rows of cells, whose channels lie `next` apart: `block` channels at
+// `vectors` vectors of cells from x on. bias: or null.
+template <class Device, int vectors, int block>
+static DAVSR_FN void cell_sums(const float* const* rows, int64_t next, int64_t channels, int64_t x, const float* weight,
+                               const float* bias, int64_t made, typename Device::template Lanes<float> (&sum)[vectors][block]) {
+  using F = typename Device::template Lanes<float>;
+  constexpr int wide = Device::template lanes<float>;
+#pragma GCC unroll 2
+  for (int v = 0; v < vectors; ++v)
+#pragma GCC unroll 8
+    for (int j = 0; j < block; ++j) sum[v][j] = Device::template splat<float>(bias ? bias[j] : 0.0f);
+  for (int ky = 0; ky < 3; ++ky)
+    for (int kx = 0; kx < 3; ++kx) {
+      const float *from = rows[ky] + x + kx - 1, *share = weight + (ky * 3 + kx) * channels * made;
+      for (int64_t c = 0; c < channels; ++c, from += next, share += made)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) {
+          const F value = Device::template pack<float, wide>(from + v * wide);
+#pragma GCC unroll 8
+          for (int j = 0; j < block; ++j) sum[v][j] += value * share[j];
+        }
+    }
+}
+
 // Of each of a few images three rows of `channels` numbers of every cell, by number % 3; what lies beside a row is
 // zero.
 template <class Device>
@@ -46,28 +70,8 @@ struct RowsOfCells {
     for (int64_t x = 0; x < cells; x += step)
       for (int64_t at = 0; at < made; at += block) {
         F sum[vectors][block];
-        sums(rows, x, weight + at, bias + at, made, sum);
+        cell_sums<Device>(rows, room, channels, x, weight + at, bias + at, made, sum);
         visit(at, x, sum);
-      }
-  }
-
- private:
-  DAVSR_FN void sums(const float* const* rows, int64_t x, const float* weight, const float* bias, int64_t made,
-                     F (&sum)[vectors][block]) const {
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v)
-#pragma GCC unroll 8
-      for (int j = 0; j < block; ++j) sum[v][j] = Device::template splat<float>(bias[j]);
-    for (int ky = 0; ky < 3; ++ky)
-      for (int kx = 0; kx < 3; ++kx) {
-        const float *from = rows[ky] + x + kx - 1, *share = weight + (ky * 3 + kx) * channels * made;
-        for (int64_t c = 0; c < channels; ++c, from += room, share += made)
-#pragma GCC unroll 2
-          for (int v = 0; v < vectors; ++v) {
-            const F value = Device::template pack<float, wide>(from + v * wide);
-#pragma GCC unroll 8
-            for (int j = 0; j < block; ++j) sum[v][j] += value * share[j];
-          }
       }
   }
 };

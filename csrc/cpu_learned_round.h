@@ -208,7 +208,6 @@ static void learned_round_rows(const LearnedRound& op, const Parallel& threads) 
   const int64_t channels = few ? few : shape.channels, pairs = (height + kPair - 1) / kPair;
   const int64_t most = kBand / width > kFewRows ? kBand / width : kFewRows, parts = (height + most - 1) / most;
   const int64_t of_part = (pairs + parts - 1) / parts, room = (of_part + 2) * kPair * width;
-  const auto* a = static_cast<const float*>(round.a);
   parallel<Device>(threads, shape.batch * parts * round.count * of_part, [&](int64_t begin, int64_t end) {
     AveragePass<Device, float, few, true> pass(shape, round.mismatch, round.reach, round.raised, threads, &op.trust);
     FlattenedRows<Device, float, false, few> flattened(channels, width, *static_cast<const float*>(round.step),
@@ -217,7 +216,7 @@ static void learned_round_rows(const LearnedRound& op, const Parallel& threads) 
     Scratch<Device, float> mean(threads, channels * room), support(threads, room);
     while (begin < end) {
       const int64_t unit = begin / of_part, n = unit % round.count, part = unit / round.count % parts;
-      const int64_t b = unit / round.count / parts, first = part * of_part + begin % of_part, p = round.first + n;
+      const int64_t b = unit / round.count / parts, first = part * of_part + begin % of_part;
       int64_t stop = (part + 1) * of_part;
       stop = stop - first < end - begin ? stop : first + end - begin;
       begin += stop - first;
@@ -225,19 +224,11 @@ static void learned_round_rows(const LearnedRound& op, const Parallel& threads) 
       if (first >= stop) continue;
       const int64_t above = first ? first - 1 : 0, below = stop < pairs ? stop + 1 : pairs;  // pairs that are averaged
       const int64_t top = above * kPair, last = below * kPair < height ? below * kPair : height;
-      AveragedFrame<float> frame{};
-      frame.own = a + shape.at(b, p % shape.frames);
-      for (int k = 0; k < shape.steps; ++k) {
-        const int64_t other = p + shape.step[k];
-        if (other >= 0 && other < round.total) frame.image[k] = a + shape.at(b, other % shape.frames);
-      }
-      frame.motion =
-          static_cast<const float*>(round.motion) + (b * round.count + n) * 2 * (round.raised ? shape.cells() : shape.pixels());
+      AveragedFrame<float> frame = frame_of_round<float>(round, b, n);
       frame.speed = op.speed + (b * round.count + n) * shape.cells();
       frame.mean = mean.data;
       frame.support = support.data;
       frame.top = top;
-      frame.plane = shape.plane();
       frame.mean_plane = (last - top) * width;
       pass.average(frame, top, last);
       const AveragedRows averaged{mean.data, support.data, top, frame.mean_plane};

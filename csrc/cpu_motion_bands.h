@@ -53,6 +53,23 @@ static void averaged_frames(const Op& op, const TrustLayers* layers, const Paral
   });
 }
 
+// Frame n of those that a round averages, without where its mean goes.
+template <class Real>
+static DAVSR_FN AveragedFrame<Real> frame_of_round(const MotionRound& op, int64_t b, int64_t n) {
+  const MotionShape& shape = op.shape;
+  const auto* a = static_cast<const Real*>(op.a);
+  const int64_t p = op.first + n;
+  AveragedFrame<Real> frame{};
+  frame.own = a + shape.at(b, p % shape.frames);
+  for (int k = 0; k < shape.steps; ++k) {
+    const int64_t other = p + shape.step[k];
+    if (other >= 0 && other < op.total) frame.image[k] = a + shape.at(b, other % shape.frames);
+  }
+  frame.motion = static_cast<const Real*>(op.motion) + (b * op.count + n) * 2 * (op.raised ? shape.cells() : shape.pixels());
+  frame.plane = shape.plane();
+  return frame;
+}
+
 template <class Device, class Real, int few>
 static void motion_average_rows(const MotionAverage& op, const Parallel& threads) {
   const MotionShape& shape = op.shape;

@@ -12,7 +12,6 @@ static void motion_round_rows(const MotionRound& op, const Parallel& threads) {
   const MotionShape& shape = op.shape;
   const int64_t channels = few ? few : shape.channels, width = shape.width, out_plane = op.count * shape.pixels();
   const int64_t most = band_rows(shape) < shape.height ? band_rows(shape) + 2 : shape.height;
-  const auto* a = static_cast<const Real*>(op.a);
   parallel<Device>(threads, shape.batch * shape.height, [&](int64_t begin, int64_t end) {
     AveragePass<Device, Real, few> pass(shape, op.mismatch, op.reach, op.raised, threads);
     FlattenedRows<Device, Real, false, few> rows(channels, width, *static_cast<const Real*>(op.step), static_cast<Real>(op.flat),
@@ -21,18 +20,9 @@ static void motion_round_rows(const MotionRound& op, const Parallel& threads) {
     bands(shape, begin, end, [&](int64_t b, int64_t top, int64_t stop) {
       const int64_t above = top > 0 ? top - 1 : top, below = stop < shape.height ? stop + 1 : stop;
       for (int64_t n = 0; n < op.count; ++n) {
-        const int64_t p = op.first + n;
-        AveragedFrame<Real> frame{};
-        frame.own = a + shape.at(b, p % shape.frames);
-        for (int k = 0; k < shape.steps; ++k) {
-          const int64_t other = p + shape.step[k];
-          if (other >= 0 && other < op.total) frame.image[k] = a + shape.at(b, other % shape.frames);
-        }
-        frame.motion =
-            static_cast<const Real*>(op.motion) + (b * op.count + n) * 2 * (op.raised ? shape.cells() : shape.pixels());
+        AveragedFrame<Real> frame = frame_of_round<Real>(op, b, n);
         frame.mean = mean.data;
         frame.top = above;
-        frame.plane = shape.plane();
         frame.mean_plane = (below - above) * width;
         pass.average(frame, above, below);
         Real* out = static_cast<Real*>(op.out) + b * channels * out_plane + n * shape.pixels();

@@ -12,9 +12,9 @@ static void trusted_average_rows(const TrustedAverage& op, const Parallel& threa
         const int64_t cells = (b * op.shape.frames + p) * op.shape.cells();
         frame.speed = op.speed + cells;
         frame.weight_step = op.shape.frames * op.shape.cells();
-        if (op.weight) frame.weight = op.weight + op.shape.cell_at(b, 0, p);
-        if (op.root) frame.root = op.root + op.shape.cell_at(b, 0, p);
-        if (op.texture) frame.texture = op.texture + cells;
+        frame.weight = op.weight + op.shape.cell_at(b, 0, p);
+        frame.root = op.root + op.shape.cell_at(b, 0, p);
+        frame.texture = op.texture + cells;
       });
 }
 

@@ -238,9 +238,9 @@ def _register() -> None:
         return (
             torch.empty_like(features, memory_format=_memory_format(features)),
             torch.empty_like(raw, memory_format=_memory_format(raw)),
-            torch.empty_like(flow_1, memory_format=torch.contiguous_format),
-            flow_1.new_empty(0) if flow_2 is None else torch.empty_like(flow_2, memory_format=torch.contiguous_format),
-            torch.empty_like(weight, memory_format=torch.contiguous_format),
+            _extension.dense(flow_1),
+            flow_1.new_empty(0) if flow_2 is None else _extension.dense(flow_2),
+            _extension.dense(weight),
             weight.new_empty(weight.shape[0]),
         )
 

@@ -118,6 +118,11 @@ def when_loaded(register: Callable[[], None]) -> None:
         register()
 
 
+def dense(tensor: torch.Tensor) -> torch.Tensor:
+    """Memory for a dense tensor of the same sizes."""
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
 def available(device_type: str) -> bool:
     """Whether the extension has kernels for tensors of this device type."""
     return device_type in _DEVICES

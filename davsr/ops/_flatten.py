@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from davsr.ops import _extension
+from davsr.ops._extension import dense
 
 _DTYPES = (torch.float32, torch.float64)
 
@@ -81,7 +82,7 @@ def _register() -> None:
 
     @torch.library.register_fake("davsr::flatten")
     def _(x: Tensor, step: Tensor, flat: float, level: str | None = None) -> Tensor:
-        return _dense(x)
+        return dense(x)
 
     @torch.library.register_fake("davsr::flatten_")
     def _(out: Tensor, x: Tensor, step: Tensor, flat: float, level: str | None = None) -> None:
@@ -89,7 +90,7 @@ def _register() -> None:
 
     @torch.library.register_fake("davsr::flatten_backward")
     def _(grad: Tensor, x: Tensor, step: Tensor, flat: float, level: str | None = None) -> tuple[Tensor, Tensor]:
-        return _dense(x), _dense(step)
+        return dense(x), dense(step)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, step, ctx.flat, ctx.level = inputs
@@ -100,10 +101,6 @@ def _register() -> None:
         return d_x, d_step, None, None
 
     torch.library.register_autograd("davsr::flatten", backward, setup_context=setup_context)
-
-
-def _dense(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
 _extension.when_loaded(_register)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from davsr.ops import _extension
+from davsr.ops._extension import dense
 
 _DTYPES = (torch.complex64, torch.complex128)
 
@@ -166,7 +167,7 @@ def _register() -> None:
         width: int,
         level: str | None = None,
     ) -> tuple[Tensor, Tensor]:
-        return _dense(x), _dense(y)
+        return dense(x), dense(y)
 
     @torch.library.register_fake("davsr::fourier_division_backward")
     def _(
@@ -181,8 +182,8 @@ def _register() -> None:
         otf_gradient: bool,
         level: str | None = None,
     ) -> tuple[Tensor, ...]:
-        d_otf = _dense(otf) if otf_gradient else otf.new_empty(0)
-        return _dense(grad), _dense(quotient), d_otf, _dense(gram), _dense(alpha)
+        d_otf = dense(otf) if otf_gradient else otf.new_empty(0)
+        return dense(grad), dense(quotient), d_otf, dense(gram), dense(alpha)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         x, _, otf, gram, alpha, ctx.scale, ctx.width, ctx.level = inputs
@@ -197,10 +198,6 @@ def _register() -> None:
         return d_x, d_y, d_otf if ctx.needs_input_grad[2] else None, d_gram, d_alpha, None, None, None
 
     torch.library.register_autograd("davsr::fourier_division", backward, setup_context=setup_context)
-
-
-def _dense(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
 _extension.when_loaded(_register)

@@ -111,7 +111,7 @@ def _register() -> None:
         gain: float,
         level: str | None = None,
     ) -> Tensor:
-        return torch.empty_like(z, memory_format=torch.contiguous_format)
+        return _extension.dense(z)
 
 
 _extension.when_loaded(_register)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from davsr.ops import _extension
+from davsr.ops._extension import dense
 
 
 class TrustedKept(NamedTuple):
@@ -158,7 +159,7 @@ def _register() -> None:
     ) -> tuple[Tensor, ...]:
         b, _, T, H, W = a.shape
         cells = a.new_empty(b, len(steps), T, H // cell[0], W // cell[1])
-        return _dense(a), a.new_empty(b, T, H, W), cells, _dense(cells), _dense(speed)
+        return dense(a), a.new_empty(b, T, H, W), cells, dense(cells), dense(speed)
 
     @torch.library.register_fake("davsr::trusted_average_backward_")
     def _(
@@ -187,7 +188,7 @@ def _register() -> None:
         level: str | None = None,
     ) -> tuple[Tensor, ...]:
         layers = (first, first_bias, second, second_bias, last, last_bias)
-        return _dense(a), *(layer.new_empty(layer.shape) for layer in layers)
+        return dense(a), *(layer.new_empty(layer.shape) for layer in layers)
 
     @torch.library.register_fake("davsr::add_detail_")
     def _(
@@ -217,11 +218,7 @@ def _register() -> None:
         level: str | None = None,
     ) -> tuple[Tensor, ...]:
         layers = (first.shape, first.shape[:1], last.shape, last.shape[:1])
-        return _dense(support), *(first.new_empty(shape) for shape in layers)
-
-
-def _dense(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        return dense(support), *(first.new_empty(shape) for shape in layers)
 
 
 _extension.when_loaded(_register)

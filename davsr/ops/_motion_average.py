@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from davsr.ops import _extension
+from davsr.ops._extension import dense
 from davsr.ops._motion_parts import (
     check,
     check_cell,
-    dense,
     motion_blend,
     motion_blend_reference,
     motion_mismatch,

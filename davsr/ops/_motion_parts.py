@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from davsr.ops import _extension
+from davsr.ops._extension import dense
 from davsr.ops._grid import sample, sampling_grid
 
 _DTYPES = (torch.float32, torch.float64)
@@ -201,11 +202,6 @@ def _register() -> None:
 
     torch.library.register_autograd("davsr::motion_mismatch", mismatch_backward, setup_context=keep_for_mismatch)
     torch.library.register_autograd("davsr::motion_blend", blend_backward, setup_context=keep_for_blend)
-
-
-def dense(tensor: Tensor) -> Tensor:
-    """Memory for a dense tensor of the same sizes."""
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
 _extension.when_loaded(_register)
