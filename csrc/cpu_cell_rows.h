@@ -6,8 +6,8 @@
 
 namespace davsr {
 
-// What a layer [3, 3, channels, made] makes of three rows of cells, whose channels lie `next` apart: `block` channels at
-// `vectors` vectors of cells from x on. bias: or null.
+// What a layer [3, 3, channels, made] makes of three rows of cells, whose channels lie `next` apart: `block` channels
+// at `vectors` vectors of cells from x on. bias: or null.
 template <class Device, int vectors, int block>
 static DAVSR_FN void cell_sums(const float* const* rows, int64_t next, int64_t channels, int64_t x, const float* weight,
                                const float* bias, int64_t made, typename Device::template Lanes<float> (&sum)[vectors][block]) {
