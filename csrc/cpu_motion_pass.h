@@ -147,13 +147,15 @@ struct AveragePass {
     const Real* own = frame.own + y * shape.width + strip.first_sampled;
     const Real share = static_cast<Real>(1 / static_cast<double>(channels));
     Real *sums = grey.data, *squares_of = grey.data + room;
-    DAVSR_NO_ALIAS
-    for (int64_t i = 0; i < strip.sampled; ++i) {
-      Real sum = 0;
-      for (int64_t c = 0; c < channels; ++c) sum += own[c * frame.plane + i];
+    for (int64_t i = 0; i < strip.sampled; i += wide) {
+      F sum{};
+      colours(shape, [&](auto n, int64_t c) {
+#pragma GCC unroll 3
+        for (int j = 0; j < n.value; ++j) sum += load_some<Device, Real>(own + (c + j) * frame.plane + i, row.lanes(i));
+      });
       sum *= share;
-      sums[i] += sum;
-      squares_of[i] += sum * sum;
+      Device::template put<Real, wide>(sums + i, Device::template pack<Real, wide>(sums + i) + sum);
+      Device::template put<Real, wide>(squares_of + i, Device::template pack<Real, wide>(squares_of + i) + sum * sum);
     }
   }
 

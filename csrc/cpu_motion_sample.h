@@ -47,6 +47,7 @@ static DAVSR_FN void look_ahead(const Real* from, int64_t further, int64_t plane
 
 constexpr int64_t kWideRow = 512;   // pixels, from which on the next rows are asked for: see SampledRow::fetch
 constexpr int64_t kWindowRows = 6;  // beyond so many, lanes are read by the row
+constexpr int32_t kLevel = -1;      // all lanes lie in the first row of their window: two rows are read, not three
 
 // The samples of a row of pixels at one step, of an image of any number of channels: first where they lie, then what
 // lies there, so that nothing waits for the next address.
@@ -63,7 +64,7 @@ struct SampledRow {
   Scratch<Device, Real> down, right;
   Scratch<Device, Whole> column, below;  // in the window
   Scratch<Device, int64_t> window;       // the number of its first pixel
-  Scratch<Device, int32_t> deepest;      // its last row that a lane lies in, at least 1; 0: there is no window
+  Scratch<Device, int32_t> deepest;      // its last row that a lane lies in, or kLevel; 0: there is no window
   const Real *motion_x = nullptr, *motion_y = nullptr;
   int64_t y = 0;
   int step = 0;
@@ -132,19 +133,23 @@ struct SampledRow {
       __builtin_memcpy(below.data + i, &second, sizeof second);
       const bool inside =
           top >= 0 && rows < kWindowRows && top + rows + 1 < shape.height && !Device::template signs<Real>(outside);
-      deepest.data[i / wide] = inside ? static_cast<int32_t>(rows) : 0;
+      const bool level = low == top && !Device::template signs<Real>(-second);
+      deepest.data[i / wide] = !inside ? 0 : level ? kLevel : static_cast<int32_t>(rows);
       window.data[i / wide] = top * shape.width + start;
     }
   }
 
-  // How many rows of a window the vector at pixel i lies in, 0: none.
+  // The last row of a window that the vector at pixel i lies in, see `deepest`.
   DAVSR_FN int32_t depth(int64_t i) const { return windows && shape.width >= 2 * wide ? deepest.data[i / wide] : 0; }
 
   // The samples at pixels [i, i + wide) of the row, of channels of `image` that lie `plane` apart.
   template <int Colours>
   DAVSR_FN void read(const Real* image, int64_t i, F* out) const {
-    if (depth(i) == 1)
+    const int32_t last = depth(i);
+    if (last == 1)
       read_rows<Colours, false>(image, i, out);
+    else if (last == kLevel)
+      read_level<Colours>(image, i, out);
     else
       read_unusual<Colours>(image, i, out);
   }
@@ -173,6 +178,27 @@ struct SampledRow {
     return from + second * static_cast<Whole>(shape.width) + static_cast<Whole>(window.data[i / wide]);
   }
 
+  // Between the lanes' columns of a row of a window.
+  static DAVSR_FN F across(const Real* row, const I& from, const F& to_right) {
+    const F a = Device::template pack<Real, wide>(row), b = Device::template pack<Real, wide>(row + wide);
+    const F before = shuffle(a, b, from);
+    return before + to_right * (shuffle(a, b, from + 1) - before);
+  }
+
+  template <int Colours>
+  DAVSR_FN void read_level(const Real* image, int64_t i, F* out) const {
+    const Real* top = image + window.data[i / wide];
+    const F to_right = Device::template pack<Real, wide>(right.data + i),
+            to_low = Device::template pack<Real, wide>(down.data + i);
+    I from;
+    __builtin_memcpy(&from, column.data + i, sizeof from);
+#pragma GCC unroll 3
+    for (int c = 0; c < Colours; ++c, top += shape.plane()) {
+      const F above = across(top, from, to_right);
+      out[c] = above + to_low * (across(top + shape.width, from, to_right) - above);
+    }
+  }
+
   template <int Colours, bool deep>
   DAVSR_FN void read_rows(const Real* image, int64_t i, F* out) const {
     const Real* top = image + window.data[i / wide];
@@ -184,11 +210,7 @@ struct SampledRow {
     __builtin_memcpy(&second, below.data + i, sizeof second);
 #pragma GCC unroll 3
     for (int c = 0; c < Colours; ++c, top += plane) {
-      const auto between = [&](const Real* row) {
-        const F a = Device::template pack<Real, wide>(row), b = Device::template pack<Real, wide>(row + wide);
-        const F before = shuffle(a, b, from);
-        return before + to_right * (shuffle(a, b, from + 1) - before);
-      };
+      const auto between = [&](const Real* row) { return across(row, from, to_right); };
       const F upper = between(top), middle = between(top + low);
       F last = between(top + 2 * low), above = second > 0 ? middle : upper, under = second > 0 ? last : middle;
       for (int32_t r = 2; deep && r <= deepest.data[i / wide]; ++r) {

@@ -8,7 +8,7 @@
 
 namespace davsr {
 
-constexpr int64_t kRowsTogether = 8;  // of one neighbour: what they sample stays in the first-level cache
+constexpr int64_t kRowsTogether = 4;  // of one neighbour: what they sample stays in the first-level cache
 
 // Samples of all frames at all steps, [batch, frames, steps, height, channels, room], in memory of the caller's: what
 // one pass samples, the next ones read in order.
