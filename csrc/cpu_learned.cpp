@@ -10,36 +10,6 @@ namespace {
 using Level = std::optional<c10::string_view>;
 using at::Tensor;
 
-// The layers of the network that changes weights, as its kernels take them.
-struct TrustNetwork {
-  Tensor into, into_bias, through, through_bias, out;
-  TrustLayers layers;
-
-  TrustNetwork(const Tensor& first, const Tensor& first_bias, const Tensor& second, const Tensor& second_bias, const Tensor& last,
-               const Tensor& last_bias, double low, double high, const char* op) {
-    TORCH_CHECK_VALUE(first.dim() == 4 && first.size(0) > 0, op, ": first must be [hidden, 4, 3, 3], got ", first.sizes());
-    const int64_t hidden = first.size(0);
-    check_layer(first, first_bias, {hidden, kTrustSees, 3, 3}, op, "first");
-    check_layer(second, second_bias, {hidden, hidden, 3, 3}, op, "second");
-    check_layer(last, last_bias, {1, hidden, 1, 1}, op, "last");
-    TORCH_CHECK_VALUE(low <= high, op, ": low must not be above high, got ", low, " and ", high);
-    into = taps(first);
-    into_bias = padded(first_bias);
-    through = at::constant_pad_nd(taps(second), {0, 0, 0, padding(hidden)});
-    through_bias = padded(second_bias);
-    out = padded(last.flatten());
-    layers = {hidden + padding(hidden),
-              into.const_data_ptr<float>(),
-              into_bias.const_data_ptr<float>(),
-              through.const_data_ptr<float>(),
-              through_bias.const_data_ptr<float>(),
-              out.const_data_ptr<float>(),
-              last_bias.item<float>(),
-              static_cast<float>(low),
-              static_cast<float>(high)};
-  }
-};
-
 MotionShape trusted_shape(const Tensor& a, const Tensor& motion, const Tensor& speed, at::IntArrayRef cell, at::IntArrayRef steps,
                           double mismatch, double reach, const char* op) {
   const MotionShape shape = average_shape(a, motion, cell, steps, mismatch, reach);
@@ -49,50 +19,44 @@ MotionShape trusted_shape(const Tensor& a, const Tensor& motion, const Tensor& s
   return shape;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> trusted_average_kept(
-    const Tensor& a_in, const Tensor& motion_in, const Tensor& speed_in, const Tensor& first, const Tensor& first_bias,
-    const Tensor& second, const Tensor& second_bias, const Tensor& last, const Tensor& last_bias, at::IntArrayRef cell,
-    at::IntArrayRef steps, double mismatch, double reach, double low, double high, Level level) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> trusted_average_kept(const Tensor& a_in, const Tensor& motion_in,
+                                                                        const Tensor& speed_in, at::TensorList trust,
+                                                                        at::IntArrayRef cell, at::IntArrayRef steps,
+                                                                        double mismatch, double reach, double low, double high,
+                                                                        Level level) {
   const char* op = "trusted_average";
   const MotionShape shape = trusted_shape(a_in, motion_in, speed_in, cell, steps, mismatch, reach, op);
-  const TrustNetwork network(first, first_bias, second, second_bias, last, last_bias, low, high, op);
+  const TrustLayers layers = trust_layers(trust, low, high, op);
   const Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), speed = speed_in.contiguous();
   const Tensor mean = at::empty_like(a), weight = cells_like(a, shape).zero_(), root = at::zeros_like(weight),
                support = at::empty({shape.batch, shape.frames, shape.height, shape.width}, a.options()),
                texture = at::empty_like(speed);
   if (a.numel() > 0)
-    choose(level).trusted_average(
-        {shape, a.const_data_ptr<float>(), motion.const_data_ptr<float>(), speed.const_data_ptr<float>(), mean.data_ptr<float>(),
-         support.data_ptr<float>(), network.layers, mismatch, reach, weight.data_ptr<float>(), root.data_ptr<float>(),
-         texture.data_ptr<float>()},
-        threads());
+    choose(level).trusted_average({shape, a.const_data_ptr<float>(), motion.const_data_ptr<float>(),
+                                   speed.const_data_ptr<float>(), mean.data_ptr<float>(), support.data_ptr<float>(), layers,
+                                   mismatch, reach, weight.data_ptr<float>(), root.data_ptr<float>(), texture.data_ptr<float>()},
+                                  threads());
   return {mean, support, weight, root, texture};
 }
 
-// [3, 3, seen, made] with padding -> [made, seen, 3, 3].
-Tensor unpacked(const Tensor& numbers, int64_t& at, int64_t seen, int64_t all, int64_t made, int64_t wanted) {
-  const Tensor taps = numbers.narrow(0, at, 9 * all * made).view({3, 3, all, made});
-  at += 9 * all * made;
-  return taps.narrow(2, 0, seen).narrow(3, 0, wanted).permute({3, 2, 0, 1}).contiguous();
-}
+// The transpose of a packed layer: one [3, 3, made, seen] with the mirrored weight.
+Tensor turned_packed(const Tensor& weight) { return weight.flip({0, 1}).transpose(2, 3).contiguous(); }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> trusted_average_backward_(
-    Tensor& samples, const Tensor& d_mean_in, const std::optional<Tensor>& d_support_in, const Tensor& a_in,
-    const Tensor& motion_in, const Tensor& speed_in, const Tensor& mean_in, const Tensor& support_in, const Tensor& weight_in,
-    const Tensor& root_in, const Tensor& texture_in, const Tensor& first, const Tensor& first_bias, const Tensor& second,
-    const Tensor& second_bias, const Tensor& last, const Tensor& last_bias, at::IntArrayRef cell, at::IntArrayRef steps,
-    double mismatch, double low, double high, Level level) {
+std::tuple<Tensor, Tensor> trusted_average_backward_(Tensor& samples, const Tensor& d_mean_in,
+                                                     const std::optional<Tensor>& d_support_in, const Tensor& a_in,
+                                                     const Tensor& motion_in, const Tensor& speed_in, const Tensor& mean_in,
+                                                     const Tensor& support_in, const Tensor& weight_in, const Tensor& root_in,
+                                                     const Tensor& texture_in, at::TensorList trust, at::IntArrayRef cell,
+                                                     at::IntArrayRef steps, double mismatch, double low, double high,
+                                                     Level level) {
   const char* op = "trusted_average";
   const MotionShape shape = trusted_shape(a_in, motion_in, speed_in, cell, steps, mismatch, 1, op);
-  const TrustNetwork network(first, first_bias, second, second_bias, last, last_bias, low, high, op);
+  const TrustLayers layers = trust_layers(trust, low, high, op);
   const AverageGradients given = average_gradients(shape, d_mean_in, d_support_in, a_in, weight_in, mean_in, support_in);
   const Tensor root = like(root_in, weight_in, "trusted_average: root"),
                texture = like(texture_in, speed_in, "trusted_average: texture");
   const Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), speed = speed_in.contiguous();
-  const int64_t hidden = first.size(0), made = network.layers.hidden;
-  const Tensor through = at::constant_pad_nd(taps(turned(second)), {0, 0, 0, padding(hidden)});
-  const Tensor into = at::constant_pad_nd(turned(first).narrow(0, 0, 2).permute({2, 3, 1, 0}), {0, 0, 0, padding(hidden)});
-  const Tensor through_taps = through.contiguous(), into_taps = into.contiguous();
+  const Tensor first_turned = turned_packed(trust[0].narrow(2, 0, 2)), second_turned = turned_packed(trust[2]);
   TrustedAverageBackward backward{shape,
                                   a.const_data_ptr<float>(),
                                   motion.const_data_ptr<float>(),
@@ -104,9 +68,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> trusted_avera
                                   texture.const_data_ptr<float>(),
                                   given.d_mean.const_data_ptr<float>(),
                                   given.d_support ? given.d_support->const_data_ptr<float>() : nullptr,
-                                  network.layers,
-                                  through_taps.const_data_ptr<float>(),
-                                  into_taps.const_data_ptr<float>(),
+                                  layers,
+                                  second_turned.const_data_ptr<float>(),
+                                  first_turned.const_data_ptr<float>(),
                                   mismatch};
   const int64_t numbers = backward.layer_numbers();
   TORCH_CHECK_VALUE(
@@ -125,15 +89,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> trusted_avera
   backward.d_layers_parts = parts.data_ptr<float>();
   backward.samples = samples.data_ptr<float>();
   if (a.numel() > 0) choose(level).trusted_average_backward(backward, threads());
-  int64_t at = 0;
-  const auto next = [&](int64_t count, int64_t wanted) {
-    at += count;
-    return d_layers.narrow(0, at - count, wanted).clone();
-  };
-  const Tensor d_first = unpacked(d_layers, at, kTrustSees, kTrustSees, made, hidden), d_first_bias = next(made, hidden);
-  const Tensor d_second = unpacked(d_layers, at, hidden, made, made, hidden), d_second_bias = next(made, hidden);
-  const Tensor d_last = next(made, hidden).view({1, hidden, 1, 1}), d_last_bias = next(1, 1);
-  return {d_a, d_first, d_first_bias, d_second, d_second_bias, d_last, d_last_bias};
+  return {d_a, d_layers};
 }
 
 // conv3x3 of cells [n, h, w, seen] to [n, h, w, made], of a weight that changes; in memory of cells that are used up,

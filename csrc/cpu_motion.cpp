@@ -5,6 +5,7 @@
 
 #include "by_unit_motion.h"
 #include "cpu_host.h"
+#include "host_layers.h"
 #include "serial.h"
 
 namespace davsr {
@@ -213,25 +214,6 @@ void motion_round_(at::Tensor& out, const at::Tensor& a, const at::Tensor& motio
   if (!given.made.is_same(out)) out.copy_(given.made);
 }
 
-// The tensors of a network as `pack_trust` and `pack_detail` make them (davsr/ops/_learned_round.py): their sizes, of
-// which -1 is the hidden number, a multiple of 8 that is returned.
-int64_t check_packed(at::TensorList packed, std::initializer_list<std::vector<int64_t>> sizes, const char* name) {
-  const char* op = "learned_round";
-  TORCH_CHECK_VALUE(packed.size() == sizes.size() && packed[1].dim() == 1, op, ": ", name, " must be ", sizes.size(),
-                    " tensors, the second one a bias, got ", packed.size());
-  const int64_t hidden = packed[1].size(0);
-  TORCH_CHECK_VALUE(hidden > 0 && hidden % 8 == 0, op, ": ", name, " must have a multiple of 8 hidden channels, got ", hidden);
-  size_t at = 0;
-  for (std::vector<int64_t> expected : sizes) {
-    std::replace(expected.begin(), expected.end(), int64_t{-1}, hidden);
-    check_sizes(packed[at], expected, op, name);
-    TORCH_CHECK_VALUE(packed[at].scalar_type() == at::kFloat && packed[at].is_contiguous(), op, ": ", name,
-                      " must be dense float32, got ", packed[at].scalar_type());
-    ++at;
-  }
-  return hidden;
-}
-
 void learned_round_(at::Tensor& out, const at::Tensor& a, const at::Tensor& motion, const at::Tensor& speed_in,
                     const at::Tensor& step, at::TensorList trust, at::TensorList detail, int64_t first, int64_t total,
                     at::IntArrayRef cell, at::IntArrayRef steps, double mismatch, double reach, double low, double high,
@@ -242,17 +224,14 @@ void learned_round_(at::Tensor& out, const at::Tensor& a, const at::Tensor& moti
   const MotionShape& shape = given.round.shape;
   check_sizes(speed_in, {shape.batch, given.round.count, shape.cells_h, shape.cells_w}, op, "speed");
   check_type(speed_in, a, op, "speed", "a");
-  const int64_t of_trust = check_packed(trust, {{3, 3, 4, -1}, {-1}, {3, 3, -1, -1}, {-1}, {-1}, {1}}, "trust");
+  const TrustLayers of_trust = trust_layers(trust, low, high, op);
   const int64_t seen = 16 * shape.channels;
-  const int64_t of_detail = check_packed(detail, {{4, 4, seen + 1, -1}, {-1}, {4, 4, -1, seen}, {seen}}, "detail");
-  TORCH_CHECK_VALUE(low <= high, op, ": low must not be above high, got ", low, " and ", high);
+  const int64_t of_detail = check_packed(detail, {{4, 4, seen + 1, -1}, {-1}, {4, 4, -1, seen}, {seen}}, op, "detail");
   if (out.numel() == 0) return;
   const at::Tensor speed = speed_in.contiguous();
   const auto of = [](const at::Tensor& tensor) { return tensor.const_data_ptr<float>(); };
   choose(level).learned_round(
-      {given.round, of(speed),
-       TrustLayers{of_trust, of(trust[0]), of(trust[1]), of(trust[2]), of(trust[3]), of(trust[4]), trust[5].item<float>(),
-                   static_cast<float>(low), static_cast<float>(high)},
+      {given.round, of(speed), of_trust,
        DetailLayers{of_detail, of(detail[0]), of(detail[1]), of(detail[2]), of(detail[3]), static_cast<float>(support_level)}},
       threads());
   if (!given.made.is_same(out)) out.copy_(given.made);

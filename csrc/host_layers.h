@@ -1,20 +1,50 @@
-// Layers of small networks that go along with a pass over pixels: checks, and the layouts that the kernels take.
+// Layers of small networks that go along with a pass over pixels: their checks.
 #pragma once
 
 #include <ATen/ATen.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <vector>
 
 #include "checks.h"
 #include "cpu_kernels.h"
 
 namespace davsr {
 
-// Channels are made eight at a time: a weight [made, seen, 3, 3] as [3, 3, seen, made], with zeros up to that, and a
-// bias.
-inline int64_t padding(int64_t made) { return (8 - made % 8) % 8; }
-inline at::Tensor taps(const at::Tensor& weight) {
-  return at::constant_pad_nd(weight.permute({2, 3, 1, 0}), {0, padding(weight.size(0))}).contiguous();
+// The tensors of a network as `pack_trust` and `pack_detail` make them (davsr/ops/_learned_round.py): their sizes, of
+// which -1 is the hidden number, a multiple of 8 that is returned.
+inline int64_t check_packed(at::TensorList packed, std::initializer_list<std::vector<int64_t>> sizes, const char* op,
+                            const char* name) {
+  TORCH_CHECK_VALUE(packed.size() == sizes.size() && packed[1].dim() == 1, op, ": ", name, " must be ", sizes.size(),
+                    " tensors, the second one a bias, got ", packed.size());
+  const int64_t hidden = packed[1].size(0);
+  TORCH_CHECK_VALUE(hidden > 0 && hidden % 8 == 0, op, ": ", name, " must have a multiple of 8 hidden channels, got ", hidden);
+  size_t at = 0;
+  for (std::vector<int64_t> expected : sizes) {
+    std::replace(expected.begin(), expected.end(), int64_t{-1}, hidden);
+    check_sizes(packed[at], expected, op, name);
+    TORCH_CHECK_VALUE(packed[at].scalar_type() == at::kFloat && packed[at].is_contiguous(), op, ": ", name,
+                      " must be dense float32, got ", packed[at].scalar_type());
+    ++at;
+  }
+  return hidden;
 }
-inline at::Tensor padded(const at::Tensor& bias) { return at::constant_pad_nd(bias, {0, padding(bias.size(0))}).contiguous(); }
+
+inline TrustLayers trust_layers(at::TensorList packed, double low, double high, const char* op) {
+  const int64_t hidden = check_packed(packed, {{3, 3, kTrustSees, -1}, {-1}, {3, 3, -1, -1}, {-1}, {-1}, {1}}, op, "trust");
+  TORCH_CHECK_VALUE(low <= high, op, ": low must not be above high, got ", low, " and ", high);
+  const auto numbers = [&](size_t at) { return packed[at].const_data_ptr<float>(); };
+  return {hidden,
+          numbers(0),
+          numbers(1),
+          numbers(2),
+          numbers(3),
+          numbers(4),
+          *numbers(5),
+          static_cast<float>(low),
+          static_cast<float>(high)};
+}
 
 inline void check_layer(const at::Tensor& weight, const at::Tensor& bias, at::IntArrayRef sizes, const char* op,
                         const char* name) {

@@ -56,19 +56,17 @@ TORCH_LIBRARY(davsr, m) {
       "learned_round_(Tensor(a!) out, Tensor a, Tensor motion, Tensor speed, Tensor step, Tensor[] trust, Tensor[] detail, "
       "int first, int total, int[] cell, int[] steps, float mismatch, float reach, float low, float high, float flat, "
       "float support_level, str? level=None) -> ()");
-  // The average whose weights a network [hidden, 4, 3, 3], [hidden, hidden, 3, 3], [1, hidden, 1, 1] multiplies by the
-  // exponential of what it makes of cells, held between low and high; speed [b, T, h, w]. Mean and support, and what
-  // the gradient needs: the weights and the roots of the mismatch in cells, the textures [b, T, h, w]. That gradient:
-  // of a and of the six layers; samples: memory for b T steps c H (W + 48) numbers. On the CPU alone, float32.
+  // The average whose weights a network, as pack_trust makes it, multiplies by the exponential of what it makes of
+  // cells, held between low and high; speed [b, T, h, w]. Mean and support, and what the gradient needs: the weights
+  // and the roots of the mismatch in cells, the textures [b, T, h, w]. That gradient: of a, and of the six tensors of
+  // the network, one after the other; samples: memory for b T steps c H (W + 48) numbers. On the CPU alone, float32.
   m.def(
-      "trusted_average_kept(Tensor a, Tensor motion, Tensor speed, Tensor first, Tensor first_bias, Tensor second, "
-      "Tensor second_bias, Tensor last, Tensor last_bias, int[] cell, int[] steps, float mismatch, float reach, float low, "
-      "float high, str? level=None) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "trusted_average_kept(Tensor a, Tensor motion, Tensor speed, Tensor[] trust, int[] cell, int[] steps, float mismatch, "
+      "float reach, float low, float high, str? level=None) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "trusted_average_backward_(Tensor(a!) samples, Tensor d_mean, Tensor? d_support, Tensor a, Tensor motion, Tensor speed, "
-      "Tensor mean, Tensor support, Tensor weight, Tensor root, Tensor texture, Tensor first, Tensor first_bias, "
-      "Tensor second, Tensor second_bias, Tensor last, Tensor last_bias, int[] cell, int[] steps, float mismatch, float low, "
-      "float high, str? level=None) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "Tensor mean, Tensor support, Tensor weight, Tensor root, Tensor texture, Tensor[] trust, int[] cell, int[] steps, "
+      "float mismatch, float low, float high, str? level=None) -> (Tensor, Tensor)");
   // What a network [hidden, 16 c + 1, 3, 3], [16 c, hidden, 3, 3] makes of cells of 4x4 pixels, added to out, like
   // mean; support [b, T, H, W]. Its hidden layer [b T, h, w, hidden]. The gradient adds that of the mean to d_mean, and
   // returns those of the support and of the four layers. On the CPU alone, float32.

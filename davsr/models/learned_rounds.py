@@ -70,7 +70,7 @@ def learned_rounds(
     Differentiable in all but the motion.
 
     Args:
-        trust: layers as `Trust.in_units` has them.
+        trust: the network as `pack_trust` makes it.
         detail: layers as `Detail.of_rounds` has them, the last weight and bias for every round.
         bounds: of the logarithm of a factor, see `learned_round`.
         level: of support, see `learned_round`.

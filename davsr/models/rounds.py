@@ -180,7 +180,7 @@ class MotionPrior(nn.Module):
             how, sizes = Averaging(STEPS, MISMATCH, REACH, FLAT), (alphas[1:], momenta[1:], flattening[1:])
             if self.trust is None or self.detail is None or speed is None:
                 return fixed_rounds(z, y, motion, *sizes, degradation, how)
-            layers = self.trust.in_units(), self.detail.of_rounds(slice(1, None))
+            layers = pack_trust(self.trust.in_units()), self.detail.of_rounds(slice(1, None))
             return learned_rounds(z, y, motion, speed, *sizes, *layers, degradation, how, bounds=TRUSTED, level=SUPPORT)
         previous = z.clone() if learning else empty_volume(z, *z.shape).copy_(z)
         mean = None if learning or self.trust is not None else empty_volume(z, *z.shape)

@@ -31,7 +31,7 @@ def trusted_average_kept(
     a: Tensor,  # [b, c, T, H, W]
     motion: Tensor,  # [b, T, 2, H, W]
     speed: Tensor,  # [b, T, h, w]
-    layers: Sequence[Tensor],
+    trust: Sequence[Tensor],
     *,
     cell: tuple[int, int],
     steps: Sequence[int],
@@ -46,14 +46,14 @@ def trusted_average_kept(
     Args:
         a, motion, cell, steps, mismatch, reach: as of ``motion_average``.
         speed: length of the motion in cells, in the unit that the network takes.
-        layers: as ``pack_trust`` takes them.
+        trust: the network as ``pack_trust`` makes it.
 
     Raises:
         ValueError: a shape, dtype or device does not fit.
     """
     return TrustedKept(
         *torch.ops.davsr.trusted_average_kept(
-            a, motion, speed, *layers, list(cell), list(steps), mismatch, reach, *bounds
+            a, motion, speed, trust, list(cell), list(steps), mismatch, reach, *bounds
         )
     )
 
@@ -74,7 +74,7 @@ def trusted_average_gradient(
     motion: Tensor,
     speed: Tensor,
     kept: TrustedKept,
-    layers: Sequence[Tensor],
+    trust: Sequence[Tensor],
     *,
     cell: tuple[int, int],
     steps: Sequence[int],
@@ -82,7 +82,7 @@ def trusted_average_gradient(
     bounds: tuple[float, float],
     samples: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The gradients of a and of the layers, for those of the mean and the support (None: zero).
+    """The gradients of a and of `trust`, for those of the mean and the support (None: zero).
 
     Args:
         samples: memory, see ``samples_memory``.
@@ -90,10 +90,11 @@ def trusted_average_gradient(
     Raises:
         ValueError: a shape, dtype or device does not fit.
     """
-    of_a, *of_layers = torch.ops.davsr.trusted_average_backward_(
-        samples, d_mean, d_support, a, motion, speed, *kept, *layers, list(cell), list(steps), mismatch, *bounds
+    of_a, numbers = torch.ops.davsr.trusted_average_backward_(
+        samples, d_mean, d_support, a, motion, speed, *kept, trust, list(cell), list(steps), mismatch, *bounds
     )
-    return of_a, of_layers
+    parts = numbers.split([v.numel() for v in trust])
+    return of_a, [part.view(v.shape) for part, v in zip(parts, trust, strict=True)]
 
 
 def add_detail(
@@ -143,12 +144,7 @@ def _register() -> None:
         a: Tensor,
         motion: Tensor,
         speed: Tensor,
-        first: Tensor,
-        first_bias: Tensor,
-        second: Tensor,
-        second_bias: Tensor,
-        last: Tensor,
-        last_bias: Tensor,
+        trust: Sequence[Tensor],
         cell: Sequence[int],
         steps: Sequence[int],
         mismatch: float,
@@ -174,12 +170,7 @@ def _register() -> None:
         weight: Tensor,
         root: Tensor,
         texture: Tensor,
-        first: Tensor,
-        first_bias: Tensor,
-        second: Tensor,
-        second_bias: Tensor,
-        last: Tensor,
-        last_bias: Tensor,
+        trust: Sequence[Tensor],
         cell: Sequence[int],
         steps: Sequence[int],
         mismatch: float,
@@ -187,8 +178,7 @@ def _register() -> None:
         high: float,
         level: str | None = None,
     ) -> tuple[Tensor, ...]:
-        layers = (first, first_bias, second, second_bias, last, last_bias)
-        return dense(a), *(layer.new_empty(layer.shape) for layer in layers)
+        return dense(a), a.new_empty(sum(v.numel() for v in trust))
 
     @torch.library.register_fake("davsr::add_detail_")
     def _(

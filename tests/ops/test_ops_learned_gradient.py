@@ -16,6 +16,7 @@ from davsr.ops import (
     add_detail_gradient,
     motion_blend_reference,
     motion_mismatch_reference,
+    pack_trust,
     samples_memory,
     to_cells,
     trusted_average_gradient,
@@ -81,22 +82,26 @@ def average_of_parts(
 
 def kept_average(level: str | None, case, network: list[Tensor]) -> TrustedKept:
     a, motion, speed = clip(case)
+    trust = pack_trust(network)
     if level is None:
-        return trusted_average_kept(a, motion, speed, network, cell=case[1], steps=STEPS, **SCALES, bounds=BOUNDS)
+        return trusted_average_kept(a, motion, speed, trust, cell=case[1], steps=STEPS, **SCALES, bounds=BOUNDS)
     numbers = (list(case[1]), list(STEPS), *SCALES.values(), *BOUNDS)
-    return TrustedKept(*torch.ops.davsr.trusted_average_kept(a, motion, speed, *network, *numbers, level))
+    return TrustedKept(*torch.ops.davsr.trusted_average_kept(a, motion, speed, trust, *numbers, level))
 
 
 def average_gradient(level: str | None, case, network: list[Tensor]) -> list[Tensor]:
+    """Of a, and of the packed network."""
+    trust = pack_trust(network)
     kept = kept_average(level, case, network)
     d_mean, d_support = slopes_like(kept.mean, kept.support)
     given = (d_mean, d_support, *clip(case))
     samples = samples_memory(kept.mean, STEPS).fill_(float("nan"))
     if level is None:
-        of_a, of_layers = trusted_average_gradient(*given, kept, network, **how(case, samples))
+        of_a, of_layers = trusted_average_gradient(*given, kept, trust, **how(case, samples))
         return [of_a, *of_layers]
     numbers = (list(case[1]), list(STEPS), SCALES["mismatch"], *BOUNDS)
-    return list(torch.ops.davsr.trusted_average_backward_(samples, *given, *kept, *network, *numbers, level))
+    of_a, flat = torch.ops.davsr.trusted_average_backward_(samples, *given, *kept, trust, *numbers, level)
+    return [of_a, *(part.view(v.shape) for part, v in zip(flat.split([v.numel() for v in trust]), trust, strict=True))]
 
 
 def how(case, samples: Tensor) -> dict[str, Any]:
@@ -135,10 +140,9 @@ def test_the_average_and_its_gradient_are_those_of_its_parts(level, case, hidden
         else:
             torch.testing.assert_close(made.double(), right.detach(), rtol=1e-5, atol=1e-5)
     loss = sum((v * d).sum() for v, d in zip(exact[:2], slopes_like(*exact[:2]), strict=True))
-    expected = torch.autograd.grad(loss, leaves, allow_unused=True)
-    for made, right, leaf in zip(average_gradient(level, case, network), expected, leaves, strict=True):
-        assert made.shape == leaf.shape
-        assert near(made, torch.zeros_like(leaf) if right is None else right, 3e-5)
+    of_a, *of_layers = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+    for made, right in zip(average_gradient(level, case, network), [of_a, *pack_trust(of_layers)], strict=True):
+        assert made.shape == right.shape and near(made, right, 3e-5)
 
 
 @needs_extension
@@ -151,11 +155,22 @@ def test_the_network_has_a_say():
 
 
 @needs_extension
+def test_packing_takes_the_gradient_back():
+    network = [v.requires_grad_() for v in of_trust(5)]
+    packed = pack_trust(network)
+    of_packed = slopes_like(*packed)
+    back = torch.autograd.grad(packed, network, of_packed)
+    for made, right in zip(pack_trust(back), of_packed, strict=True):
+        inside = tuple(slice(5) if n == 8 else slice(None) for n in right.shape)
+        torch.testing.assert_close(made[inside], right[inside], rtol=0, atol=0)
+
+
+@needs_extension
 def test_no_gradient_of_the_support_is_one_of_zeros():
     case, network = CASES[0], of_trust(8)
     kept = kept_average(None, case, network)
     (d_mean,) = slopes_like(kept.mean)
-    given = (*clip(case), kept, network)
+    given = (*clip(case), kept, pack_trust(network))
     samples = samples_memory(d_mean, STEPS)
     without = trusted_average_gradient(d_mean, None, *given, **how(case, samples))
     zeros = trusted_average_gradient(d_mean, torch.zeros_like(kept.support), *given, **how(case, samples))
@@ -224,7 +239,7 @@ def test_any_strides_are_taken():
     d_mean, d_support = slopes_like(kept.mean, kept.support)
     spread = [torch.stack([v, v], -1)[..., 0] for v in (d_mean, d_support, a, motion, speed, *kept)]
     of_a, of_layers = trusted_average_gradient(
-        *spread[:5], TrustedKept(*spread[5:]), of_trust(5), **how(case, samples_memory(a, STEPS))
+        *spread[:5], TrustedKept(*spread[5:]), pack_trust(of_trust(5)), **how(case, samples_memory(a, STEPS))
     )
     for ours, dense in zip([of_a, *of_layers], average_gradient(None, case, of_trust(5)), strict=True):
         assert torch.equal(ours, dense)
@@ -248,7 +263,8 @@ def test_opcheck():
     case = CASES[2]
     a, motion, speed = clip(case)
     cell, steps, network = list(case[1]), list(STEPS), of_trust(3)
-    given = (a, motion, speed, *network, cell, steps, *SCALES.values(), *BOUNDS)
+    trust = pack_trust(network)
+    given = (a, motion, speed, trust, cell, steps, *SCALES.values(), *BOUNDS)
     torch.library.opcheck(torch.ops.davsr.trusted_average_kept.default, given)
     kept = kept_average(None, case, network)
     back = (
@@ -258,7 +274,7 @@ def test_opcheck():
         motion,
         speed,
         *kept,
-        *network,
+        trust,
         cell,
         steps,
         0.4,
@@ -277,23 +293,23 @@ def test_opcheck():
 def test_errors():
     case = CASES[1]
     a, motion, speed = clip(case)
-    network = of_trust(8)
+    trust = pack_trust(of_trust(8))
     scales = {"cell": (4, 4), "steps": STEPS, "mismatch": 0.4, "bounds": BOUNDS}
     samples = samples_memory(a, STEPS)
     with pytest.raises(ValueError, match="trusted_average: speed must be"):
-        trusted_average_kept(a, motion, speed[..., 1:], network, reach=2.0, **scales)
+        trusted_average_kept(a, motion, speed[..., 1:], trust, reach=2.0, **scales)
     with pytest.raises(ValueError, match="trusted_average: a must be float32"):
-        trusted_average_kept(a.double(), motion.double(), speed, network, reach=2.0, **scales)
-    kept = kept_average(None, case, network)
+        trusted_average_kept(a.double(), motion.double(), speed, trust, reach=2.0, **scales)
+    kept = kept_average(None, case, of_trust(8))
     d_mean, d_support = slopes_like(kept.mean, kept.support)
     with pytest.raises(ValueError, match="trusted_average: root"):
         wrong = kept._replace(root=kept.root[:, 1:])
-        trusted_average_gradient(d_mean, d_support, a, motion, speed, wrong, network, **how(case, samples))
-    with pytest.raises(ValueError, match="trusted_average: second must be"):
-        wrong_layers = [*network[:2], network[2][:, 1:], *network[3:]]
+        trusted_average_gradient(d_mean, d_support, a, motion, speed, wrong, trust, **how(case, samples))
+    with pytest.raises(ValueError, match="trusted_average: trust must be"):
+        wrong_layers = [*trust[:2], trust[2][:, 1:], *trust[3:]]
         trusted_average_gradient(d_mean, d_support, a, motion, speed, kept, wrong_layers, **how(case, samples))
     with pytest.raises(ValueError, match="trusted_average: samples must be"):
-        given = (d_mean, d_support, a, motion, speed, kept, network)
+        given = (d_mean, d_support, a, motion, speed, kept, trust)
         trusted_average_gradient(*given, **how(case, samples_memory(a, STEPS[1:])))
     mean, support = detailed(case)
     detail = of_detail(3, 8)
