@@ -10,7 +10,6 @@
 
 #include "camera.h"
 #include "checks.h"
-#include "host_memory.h"
 
 namespace davsr {
 
@@ -106,7 +105,7 @@ at::Tensor camera_adjoint_with(const at::Tensor& y, const std::optional<at::Tens
     check_type(*x_in, y, "camera_adjoint", "x", "y");
     x = x_in->contiguous();
   }
-  const at::Tensor out = in_large_pages(at::empty(high, y.options()));
+  const at::Tensor out = at::empty(high, y.options());
   adjoint_into(out, y, x_in ? &x : nullptr, op, run);
   return out;
 }
