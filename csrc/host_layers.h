@@ -41,7 +41,7 @@ inline TrustLayers trust_layers(at::TensorList packed, double low, double high, 
           numbers(2),
           numbers(3),
           numbers(4),
-          *numbers(5),
+          packed[5].item<float>(),
           static_cast<float>(low),
           static_cast<float>(high)};
 }

@@ -127,28 +127,22 @@ def by_schema(name: str) -> Callable[[np.random.Generator, float, str | None], C
             "step": [],
         }
         shapes |= {"weight": cells, "grad": cells if "mismatch" in name else volume}
-        networks: dict[str, list[list[int]]] = {}
+        hidden = 8 * int(rng.integers(1, 4))
+        networks = {  # packed
+            "trust": [[3, 3, 4, hidden], [hidden], [3, 3, hidden, hidden], [hidden], [hidden], [1]],
+            "detail": [[4, 4, 16 * c + 1, hidden], [hidden], [4, 4, hidden, 16 * c], [16 * c]],
+        }
         lists = {"cell": [s, s], "steps": [int(rng.choice([-2, -1, 1, 2])) for _ in range(n)]}
         if name == "warp_between_":
             made, flow = [b, n, c, s * h, s * w], [b, n, 2, h, w]
             shapes |= {"out": made, "video": [b, T, *made[2:]], "before": flow, "after": flow}
             lists |= {"low": [int(rng.integers(T)) for _ in range(n)], "share": [1] * n}
-        if name == "learned_round_":
-            k, seen = 8 * int(rng.integers(1, 4)), 16 * c
-            shapes |= {"speed": [b, T, h, w]}
-            networks = {
-                "trust": [[3, 3, 4, k], [k], [3, 3, k, k], [k], [k], [1]],
-                "detail": [[4, 4, seen + 1, k], [k], [4, 4, k, seen], [seen]],
-            }
-        if "trusted" in name or "detail" in name:  # hidden, seen and made channels of their networks
-            k, seen, made = int(rng.integers(1, 20)), 4, 1
-            shapes |= {"speed": [b, T, h, w], "second": [k, k, 3, 3], "second_bias": [k], "last": [made, k, 1, 1]}
-            shapes |= {"root": cells, "texture": [b, T, h, w], "samples": [b * T * n * c * s * h * (s * w + 48)]}
+        shapes |= {"speed": [b, T, h, w], "texture": [b, T, h, w], "root": cells}
+        shapes |= {"samples": [b * T * n * c * s * h * (s * w + 48)]}
+        if "detail" in name:
+            k, seen = int(rng.integers(1, 20)), 16 * c
+            shapes |= {"first": [k, seen + 1, 3, 3], "first_bias": [k], "last": [seen, k, 3, 3], "last_bias": [seen]}
             shapes |= {"hidden": [b * T, -(-s * h // 4), -(-s * w // 4), k]}
-            if "detail" in name:
-                seen, made = 16 * c + 1, 16 * c
-                shapes["last"] = [made, k, 3, 3]
-            shapes |= {"first": [k, seen, 3, 3], "first_bias": [k], "last_bias": [made]}
         if name.startswith("camera"):
             shapes |= {"y": [b, c, T, h, w]}
             lists |= {axis: [1] * int(rng.integers(1, 9)) for axis in ("time", "rows", "columns")}
