@@ -6,28 +6,33 @@
 
 namespace davsr {
 
+// Adds what weights [channels, made] make of vectors of numbers, whose channels lie `next` apart: `block` channels.
+template <class Device, int vectors, int block>
+static DAVSR_FN void add_channels(const float* from, int64_t next, int64_t channels, const float* weight, int64_t made,
+                                  typename Device::template Lanes<float> (&sum)[vectors][block]) {
+  using F = typename Device::template Lanes<float>;
+  constexpr int wide = Device::template lanes<float>;
+  for (int64_t c = 0; c < channels; ++c, from += next, weight += made)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) {
+      const F value = Device::template pack<float, wide>(from + v * wide);
+#pragma GCC unroll 8
+      for (int j = 0; j < block; ++j) sum[v][j] += value * weight[j];
+    }
+}
+
 // What a layer [3, 3, channels, made] makes of three rows of cells, whose channels lie `next` apart: `block` channels
 // at `vectors` vectors of cells from x on. bias: or null.
 template <class Device, int vectors, int block>
 static DAVSR_FN void cell_sums(const float* const* rows, int64_t next, int64_t channels, int64_t x, const float* weight,
                                const float* bias, int64_t made, typename Device::template Lanes<float> (&sum)[vectors][block]) {
-  using F = typename Device::template Lanes<float>;
-  constexpr int wide = Device::template lanes<float>;
 #pragma GCC unroll 2
   for (int v = 0; v < vectors; ++v)
 #pragma GCC unroll 8
     for (int j = 0; j < block; ++j) sum[v][j] = Device::template splat<float>(bias ? bias[j] : 0.0f);
   for (int ky = 0; ky < 3; ++ky)
-    for (int kx = 0; kx < 3; ++kx) {
-      const float *from = rows[ky] + x + kx - 1, *share = weight + (ky * 3 + kx) * channels * made;
-      for (int64_t c = 0; c < channels; ++c, from += next, share += made)
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) {
-          const F value = Device::template pack<float, wide>(from + v * wide);
-#pragma GCC unroll 8
-          for (int j = 0; j < block; ++j) sum[v][j] += value * share[j];
-        }
-    }
+    for (int kx = 0; kx < 3; ++kx)
+      add_channels<Device>(rows[ky] + x + kx - 1, next, channels, weight + (ky * 3 + kx) * channels * made, made, sum);
 }
 
 // Of each of a few images three rows of `channels` numbers of every cell, by number % 3; what lies beside a row is

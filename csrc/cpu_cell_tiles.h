@@ -100,14 +100,7 @@ struct TiledCells {
 
   DAVSR_FN void multiply(int p, const float* weight, int64_t made) const {
     F sum[vectors][block] = {};
-    const float* from = seen.data + p * channels * step;
-    for (int64_t c = 0; c < channels; ++c, from += step, weight += made)
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        const F value = Device::template pack<float, wide>(from + v * wide);
-#pragma GCC unroll 8
-        for (int j = 0; j < block; ++j) sum[v][j] += value * weight[j];
-      }
+    add_channels<Device>(seen.data + p * channels * step, step, channels, weight, made, sum);
     float* to = products.data + p * block * step;
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v)

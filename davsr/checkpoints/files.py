@@ -138,6 +138,7 @@ def _require_plain_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+    # What zipfile raises for damaged bytes, beside its own: of versions, offsets and fields that cannot be.
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, RecursionError):
         raise InputError(f"weights: {path} is truncated, corrupt or not a PyTorch checkpoint") from None
     unpacked = sum(entry.file_size for entry in entries)

@@ -154,7 +154,6 @@ def test_the_network_has_a_say():
     assert all(v.abs().max() > 0 for v in told)
 
 
-@needs_extension
 def test_packing_takes_the_gradient_back():
     network = [v.requires_grad_() for v in of_trust(5)]
     packed = pack_trust(network)
