@@ -16,7 +16,7 @@ static DAVSR_FN void add_channels(const float* from, int64_t next, int64_t chann
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) {
       const F value = Device::template pack<float, wide>(from + v * wide);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int j = 0; j < block; ++j) sum[v][j] += value * weight[j];
     }
 }

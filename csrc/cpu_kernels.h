@@ -176,8 +176,8 @@ struct MotionRound {
 };
 
 // Two 3x3 convolutions over cells of 4x4 pixels, of 16 numbers of every channel and the support's mean less `level`, by
-// their weights in tiles of 2x2 (see cpu_cell_tiles.h): first [4, 4, 16 channels + 1, hidden], last [4, 4, hidden, 16
-// channels]; hidden: a multiple of 8.
+// their weights at the points of tiles of 4x4 (see cpu_cell_tiles.h): first [6, 6, 16 channels + 1, hidden], last
+// [6, 6, hidden, 16 channels]; hidden: a multiple of 8.
 struct DetailLayers {
   int64_t hidden;
   const float *first, *first_bias, *last, *last_bias;

@@ -226,7 +226,7 @@ void learned_round_(at::Tensor& out, const at::Tensor& a, const at::Tensor& moti
   check_type(speed_in, a, op, "speed", "a");
   const TrustLayers of_trust = trust_layers(trust, low, high, op);
   const int64_t seen = 16 * shape.channels;
-  const int64_t of_detail = check_packed(detail, {{4, 4, seen + 1, -1}, {-1}, {4, 4, -1, seen}, {seen}}, op, "detail");
+  const int64_t of_detail = check_packed(detail, {{6, 6, seen + 1, -1}, {-1}, {6, 6, -1, seen}, {seen}}, op, "detail");
   if (out.numel() == 0) return;
   const at::Tensor speed = speed_in.contiguous();
   const auto of = [](const at::Tensor& tensor) { return tensor.const_data_ptr<float>(); };

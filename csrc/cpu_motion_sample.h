@@ -96,8 +96,16 @@ struct SampledRow {
     return high < limit ? high : limit;
   }
 
-  // Windows of two vectors in three rows or a few more, for lanes that lie in all but the last of them and not at the
-  // frame's border: the usual case.
+  // Held inside an axis of `size` pixels, at whose end it lies a whole pixel beyond the one before; what is no number
+  // is held there.
+  static DAVSR_FN void hold_inside(F& first, F& rest, int64_t size) {
+    const F zero{}, end = Device::template splat<Real>(static_cast<Real>(size - 1));
+    rest = first < end ? rest : zero + 1;
+    first = first < end ? first : end - 1;
+    rest = first < zero ? zero : rest;
+    first = first < zero ? zero : first;
+  }
+
   void locate(const void* motion, int64_t b, int64_t p, int64_t row_of_pixels, int step_to) {
     const Real* along = static_cast<const Real*>(motion) + shape.motion_at(b, p) + row_of_pixels * shape.width + first;
     locate(along, along + shape.pixels(), row_of_pixels, step_to);
@@ -107,8 +115,7 @@ struct SampledRow {
     step = step_to;
     motion_x = along_x;
     motion_y = along_y;
-    const int64_t last = shape.width - 2 * wide;
-    if (!windows || last < 0) return;
+    if (!windows || shape.width < 2 * wide) return;
     const Real far = static_cast<Real>(step);
     const F at_y = Device::template splat<Real>(static_cast<Real>(y));
     F at_x = Device::template ramp<Real>(static_cast<Real>(first));
@@ -116,27 +123,38 @@ struct SampledRow {
       const int n = lanes(i);
       const F delta_y = load_some<Device, Real>(motion_y + i, n) * far, delta_x = load_some<Device, Real>(motion_x + i, n) * far;
       const F whole_y = Device::template round_down<Real>(delta_y), whole_x = Device::template round_down<Real>(delta_x);
-      const I row = Device::template integer<Real>(bounded(at_y + whole_y));
-      const I at = Device::template integer<Real>(bounded(at_x + whole_x));
-      const int64_t top = row[0] < row[wide - 1] ? row[0] : row[wide - 1], low = row[0] < row[wide - 1] ? row[wide - 1] : row[0];
-      const int64_t left = at[0] < at[wide - 1] ? at[0] : at[wide - 1], end = at[0] < at[wide - 1] ? at[wide - 1] : at[0];
-      int64_t start = left & -wide;  // whole cache lines, where the lanes fit into them
-      start = end - start < 2 * wide - 1 ? start : (left + end + 1) / 2 - wide;
-      start = start < last ? start : last;
-      start = start > 0 ? start : 0;
-      const I from = at - static_cast<Whole>(start), second = row - static_cast<Whole>(top);
-      const int64_t rows = low - top > 1 ? low - top : 1;
-      const I outside = from | (static_cast<Whole>(2 * wide - 2) - from) | second | (static_cast<Whole>(rows) - second);
-      Device::template put<Real, wide>(down.data + i, delta_y - whole_y);
-      Device::template put<Real, wide>(right.data + i, delta_x - whole_x);
-      __builtin_memcpy(column.data + i, &from, sizeof from);
-      __builtin_memcpy(below.data + i, &second, sizeof second);
-      const bool inside =
-          top >= 0 && rows < kWindowRows && top + rows + 1 < shape.height && !Device::template signs<Real>(outside);
-      const bool level = low == top && !Device::template signs<Real>(-second);
-      deepest.data[i / wide] = !inside ? 0 : level ? kLevel : static_cast<int32_t>(rows);
-      window.data[i / wide] = top * shape.width + start;
+      F first_y = at_y + whole_y, first_x = at_x + whole_x, rest_y = delta_y - whole_y, rest_x = delta_x - whole_x;
+      if (find_window(i, first_y, first_x, rest_y, rest_x) || shape.height < 2) continue;
+      hold_inside(first_y, rest_y, shape.height);
+      hold_inside(first_x, rest_x, shape.width);
+      find_window(i, first_y, first_x, rest_y, rest_x);
     }
+  }
+
+  // A window of two vectors in two rows, three, or a few more, for lanes that lie in all but the last of them: the
+  // usual case, but that they may have to be held inside the frame before. Whether there is one.
+  DAVSR_FN bool find_window(int64_t i, F first_y, F first_x, F rest_y, F rest_x) {
+    const I row = Device::template integer<Real>(bounded(first_y)), at = Device::template integer<Real>(bounded(first_x));
+    const int64_t top = row[0] < row[wide - 1] ? row[0] : row[wide - 1], low = row[0] < row[wide - 1] ? row[wide - 1] : row[0];
+    const int64_t left = at[0] < at[wide - 1] ? at[0] : at[wide - 1], end = at[0] < at[wide - 1] ? at[wide - 1] : at[0];
+    const int64_t last = shape.width - 2 * wide;
+    int64_t start = left & -wide;  // whole cache lines, where the lanes fit into them
+    start = end - start < 2 * wide - 1 ? start : (left + end + 1) / 2 - wide;
+    start = start < last ? start : last;
+    start = start > 0 ? start : 0;
+    const I from = at - static_cast<Whole>(start), second = row - static_cast<Whole>(top);
+    const int64_t rows = low - top > 1 ? low - top : 1;
+    const I outside = from | (static_cast<Whole>(2 * wide - 2) - from) | second | (static_cast<Whole>(rows) - second);
+    Device::template put<Real, wide>(down.data + i, rest_y);
+    Device::template put<Real, wide>(right.data + i, rest_x);
+    __builtin_memcpy(column.data + i, &from, sizeof from);
+    __builtin_memcpy(below.data + i, &second, sizeof second);
+    const bool level = low == top && !Device::template signs<Real>(-second);
+    const bool inside =
+        top >= 0 && rows < kWindowRows && top + (level ? 1 : rows + 1) < shape.height && !Device::template signs<Real>(outside);
+    deepest.data[i / wide] = !inside ? 0 : level ? kLevel : static_cast<int32_t>(rows);
+    window.data[i / wide] = top * shape.width + start;
+    return inside;
   }
 
   // The last row of a window that the vector at pixel i lies in, see `deepest`.

@@ -63,8 +63,9 @@ def pack_detail(layers: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _of_tiles(weight: Tensor) -> Tensor:
-    """A 3x3 convolution [made, seen, 3, 3] in products of a tile of 2x2, [4, 4, seen, made]: Winograd's F(2x2, 3x3)."""
-    points = weight.new_tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    """A 3x3 convolution [made, seen, 3, 3] in products of a tile of 4x4, [6, 6, seen, made]: Winograd's F(4x4, 3x3)."""
+    taps = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]
+    points = weight.new_tensor(taps) / 24
     return (points @ weight @ points.T).permute(2, 3, 1, 0)
 
 
