@@ -123,10 +123,12 @@ struct SampleGradientPass {
       own = static_cast<const Real*>(op.a) + first;
     }
     const Real* sampled = samples ? samples->row(b, p, k, y) + channel * samples->room : nullptr;
+    const int64_t below = kRowsTogether * shape.channels * (samples ? samples->room : 0);
     row.locate(op.motion, b, p, y, shape.step[k]);
     for (int64_t i = 0; i < shape.width; i += wide) {
       const int count = row.lanes(i);
       F value[few] = {}, down, right;
+      if (sampled) look_ahead<few>(sampled + i, below, samples->room);
       if (matches) {
         if (sampled)
 #pragma GCC unroll 3

@@ -231,6 +231,7 @@ struct OwnGradient {
           sum[j] = load_some<Device, float>(op.d_mean + first + (c + j) * plane + i, some) * share + turn;
         }
         for (int k = 0; k < present; ++k) {
+          look_ahead<n.value>(sampled[k] + c * samples.room + i, shape.cell_h * channels * samples.room, samples.room);
           const F d = Device::template pack<float, wide>(spread.data + k * room + i);
 #pragma GCC unroll 3
           for (int j = 0; j < n.value; ++j)
