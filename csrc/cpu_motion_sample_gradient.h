@@ -123,18 +123,18 @@ struct SampleGradientPass {
       own = static_cast<const Real*>(op.a) + first;
     }
     const Real* sampled = samples ? samples->row(b, p, k, y) + channel * samples->room : nullptr;
-    const int64_t below = kRowsTogether * shape.channels * (samples ? samples->room : 0);
     row.locate(op.motion, b, p, y, shape.step[k]);
     for (int64_t i = 0; i < shape.width; i += wide) {
       const int count = row.lanes(i);
       F value[few] = {}, down, right;
-      if (sampled) look_ahead<few>(sampled + i, below, samples->room);
       if (matches) {
-        if (sampled)
+        if (sampled) {
+          look_ahead<few>(sampled + i, kRowsTogether * shape.channels * samples->room, samples->room);
 #pragma GCC unroll 3
           for (int c = 0; c < few; ++c) value[c] = Device::template pack<Real, wide>(sampled + c * samples->room + i);
-        else
+        } else {
           row.template read<few>(image, i, value);
+        }
         const F d = Device::template pack<Real, wide>(d_error + i);
 #pragma GCC unroll 3
         for (int c = 0; c < few; ++c) value[c] = d * (value[c] - load_some<Device, Real>(own + c * plane + i, count));
