@@ -42,7 +42,8 @@ struct CellPlanes {
     for (int64_t x = 0; x < cells; x += step)
       for (int64_t at = 0; at < made; at += block) {
         F sum[vectors][block];
-        cell_sums<Device>(rows, plane, channels, x, weight + at, bias ? bias + at : nullptr, made, sum);
+        begin_sums<Device>(bias ? bias + at : nullptr, sum);
+        add_cells<Device>(rows, plane, channels, x, weight + at, channels, made, sum);
         visit(at, x, sum);
       }
   }

@@ -21,18 +21,23 @@ static DAVSR_FN void add_channels(const float* from, int64_t next, int64_t chann
     }
 }
 
-// What a layer [3, 3, channels, made] makes of three rows of cells, whose channels lie `next` apart: `block` channels
-// at `vectors` vectors of cells from x on. bias: or null.
+// Adds what `channels` channels have of a layer [3, 3, of, made] in three rows of cells, where they lie `next` apart:
+// `block` channels at `vectors` vectors of cells from x on.
 template <class Device, int vectors, int block>
-static DAVSR_FN void cell_sums(const float* const* rows, int64_t next, int64_t channels, int64_t x, const float* weight,
-                               const float* bias, int64_t made, typename Device::template Lanes<float> (&sum)[vectors][block]) {
+static DAVSR_FN void add_cells(const float* const* rows, int64_t next, int64_t channels, int64_t x, const float* weight,
+                               int64_t of, int64_t made, typename Device::template Lanes<float> (&sum)[vectors][block]) {
+  for (int ky = 0; ky < 3; ++ky)
+    for (int kx = 0; kx < 3; ++kx)
+      add_channels<Device>(rows[ky] + x + kx - 1, next, channels, weight + (ky * 3 + kx) * of * made, made, sum);
+}
+
+// bias: or null.
+template <class Device, int vectors, int block>
+static DAVSR_FN void begin_sums(const float* bias, typename Device::template Lanes<float> (&sum)[vectors][block]) {
 #pragma GCC unroll 2
   for (int v = 0; v < vectors; ++v)
 #pragma GCC unroll 8
     for (int j = 0; j < block; ++j) sum[v][j] = Device::template splat<float>(bias ? bias[j] : 0.0f);
-  for (int ky = 0; ky < 3; ++ky)
-    for (int kx = 0; kx < 3; ++kx)
-      add_channels<Device>(rows[ky] + x + kx - 1, next, channels, weight + (ky * 3 + kx) * channels * made, made, sum);
 }
 
 // Of each of a few images three rows of `channels` numbers of every cell, by number % 3; what lies beside a row is
@@ -41,18 +46,13 @@ template <class Device>
 struct RowsOfCells {
   using F = typename Device::template Lanes<float>;
   static constexpr int wide = Device::template lanes<float>;
-  static constexpr int vectors = Device::registers >= 32 ? 2 : 1;  // of cells at a time
-  static constexpr int block = 8;                                  // channels that are made at a time
-  static constexpr int64_t step = vectors * wide;
 
   const int64_t channels, room;
   Scratch<Device, float> data, outside;
 
-  static int64_t room_for(int64_t cells) { return wide + (cells + step) / step * step + wide; }
-
-  RowsOfCells(int64_t images, int64_t of_channels, int64_t widest, const Parallel& threads)
+  RowsOfCells(int64_t images, int64_t of_channels, int64_t row_room, const Parallel& threads)
       : channels(of_channels),
-        room(room_for(widest)),
+        room(row_room),
         data(threads, images * 3 * of_channels * room),
         outside(threads, of_channels * room) {
     Clear<Device, float>::run(data.data, images * 3 * channels * room);
@@ -64,20 +64,9 @@ struct RowsOfCells {
   void end_row(int64_t image, int64_t r, int64_t cells) const {
     for (int64_t c = 0; c < channels; ++c) row(image, r)[c * room + cells] = 0;
   }
-
-  // visit(first channel, first cell, sums of `block` channels at `vectors` vectors of cells) for all that a layer [3,
-  // 3, channels, made] makes of row r of a frame of `tall` rows of so many cells; made: a multiple of `block`.
-  template <class Visit>
-  void convolve(int64_t image, int64_t r, int64_t tall, int64_t cells, const float* weight, const float* bias, int64_t made,
-                const Visit& visit) const {
-    const float* nothing = outside.data + wide;
-    const float* rows[3] = {r > 0 ? row(image, r - 1) : nothing, row(image, r), r + 1 < tall ? row(image, r + 1) : nothing};
-    for (int64_t x = 0; x < cells; x += step)
-      for (int64_t at = 0; at < made; at += block) {
-        F sum[vectors][block];
-        cell_sums<Device>(rows, room, channels, x, weight + at, bias + at, made, sum);
-        visit(at, x, sum);
-      }
+  // Row r of a frame of `tall` rows, and those around it.
+  void around(int64_t image, int64_t r, int64_t tall, const float** rows) const {
+    for (int64_t i = 0; i < 3; ++i) rows[i] = r - 1 + i >= 0 && r - 1 + i < tall ? row(image, r - 1 + i) : outside.data + wide;
   }
 };
 

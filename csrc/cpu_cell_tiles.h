@@ -4,11 +4,10 @@
 #pragma once
 
 #include "cpu_cell_rows.h"
+#include "cpu_sorted.h"
 #include "cpu_winograd.h"
 
 namespace davsr {
-
-constexpr int kTileCells = 4;  // cells to each side
 
 // Of a frame `kept` rows, by number % kept, of `channels` numbers of every cell; what lies beside a row is zero.
 template <class Device>

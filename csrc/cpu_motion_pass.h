@@ -231,33 +231,29 @@ struct AveragePass {
   // The texture of row r of cells, and the length of its motion, as they are of every step.
   void see_texture(int64_t r) {
     const Real share = static_cast<Real>(1 / static_cast<double>(shape.cell_h * shape.cell_w));
-    Real *mean = trust.shared_of(0), *square = trust.shared_of(1);
-    sum_cells(grey.data, mean);
+    const int64_t next = trust.room;
+    Real *texture = trust.shared.row(0, r), *square = texture + next;
+    sum_cells(grey.data, texture);
     sum_cells(grey.data + room, square);
     const Real* speed = frame.speed + r * shape.cells_w + strip.first_cell;
-    for (int64_t c = 0; c < strip.cells; ++c) {
-      const Real own = mean[c] * share, deviation = square[c] * share - own * own;
-      mean[c] = CpuPixel<Device>::template root<Real>((deviation > 0 ? deviation : 0) + kLeastDeviation);
-      square[c] = speed[c];
-    }
-    if (frame.texture) keep(mean, strip.first_cell, r, frame.texture);
-  }
-
-  // What the network sees of row r at step k, whose sums of squares are `sums`.
-  void see(int64_t r, int k, const Real* sums) {
-    const Real share = static_cast<Real>(1 / static_cast<double>(channels * shape.cell_h * shape.cell_w));
-    const Real distance = static_cast<Real>(shape.step[k] < 0 ? -shape.step[k] : shape.step[k]);
-    const Real *texture = trust.shared_of(0), *speed = trust.shared_of(1);
-    Real* to = trust.seen.row(k, r);
-    const int64_t next = trust.room;
     DAVSR_NO_ALIAS
     for (int64_t c = 0; c < strip.cells; ++c) {
-      to[c] = CpuPixel<Device>::template root<Real>(sums[c] * share + kLeastMismatch);
-      to[next + c] = texture[c];
-      to[2 * next + c] = distance * speed[c];
-      to[3 * next + c] = distance;
+      const Real own = texture[c] * share, deviation = square[c] * share - own * own;
+      texture[c] = CpuPixel<Device>::template root<Real>((deviation > 0 ? deviation : 0) + kLeastDeviation);
+      texture[next + c] = speed[c];
+      texture[2 * next + c] = 1;
     }
-    trust.seen.end_row(k, r, strip.cells);
+    trust.shared.end_row(0, r, strip.cells);
+    if (frame.texture) keep(texture, strip.first_cell, r, frame.texture);
+  }
+
+  // What the network sees of row r at step k alone, whose sums of squares are `sums`.
+  void see(int64_t r, int k, const Real* sums) {
+    const Real share = static_cast<Real>(1 / static_cast<double>(channels * shape.cell_h * shape.cell_w));
+    Real* to = trust.root.row(k, r);
+    DAVSR_NO_ALIAS
+    for (int64_t c = 0; c < strip.cells; ++c) to[c] = CpuPixel<Device>::template root<Real>(sums[c] * share + kLeastMismatch);
+    trust.root.end_row(k, r, strip.cells);
     if (frame.root) keep(to, strip.first_cell, r, frame.root + k * frame.weight_step);
   }
 
@@ -276,7 +272,7 @@ struct AveragePass {
       }
     };
     for (; next_hidden < r || (r == last && next_hidden == last); ++next_hidden) {
-      for (int each = 0; each < present; ++each) trust.hide(step[each], next_hidden, strip.cells, shape.cells_h);
+      trust.hide(present, step, shape.step, next_hidden, strip.cells, shape.cells_h);
       weights_of(next_hidden - 1);
       if (next_hidden == last) weights_of(last);
     }

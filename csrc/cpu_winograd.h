@@ -8,6 +8,7 @@
 
 namespace davsr {
 
+constexpr int kTileCells = 4;    // results to each side of a tile
 constexpr int64_t kPoints = 36;  // 6x6
 
 // B^T d, G g and A^T m of one column.
