@@ -243,6 +243,15 @@ struct FusionPixels {
   float half, gain;
 };
 
+// z = x + A^T u, u = (A A^T + alpha)^-1 (y - A x), on every LR frame by itself: A A^T has the eigenvalues `spectrum` there,
+// and the basis rows x columns.
+struct DataStep {
+  Camera camera;                                  // x, y or null for zero, out: z
+  const void *rows, *columns, *spectrum, *alpha;  // [h, h], [w, w], [h, w], [batch]
+  int64_t frames_of_sample;                       // LR frames of all channels
+  void* u;                                        // like y, and room for kPad numbers more
+};
+
 struct CpuKernels {
   const char* level;
   void (*align_forward)(const AlignForward&, bool doubles, const Parallel&);
@@ -269,6 +278,7 @@ struct CpuKernels {
   void (*fusion_pixels)(const FusionPixels&, const Parallel&);
   void (*camera)(const Camera&, bool doubles, const Parallel&);
   void (*camera_adjoint)(const Camera&, bool doubles, const Parallel&);
+  void (*data_step)(const DataStep&, bool doubles, const Parallel&);
 };
 
 CpuKernels baseline_kernels();

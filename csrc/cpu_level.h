@@ -1,9 +1,9 @@
 // Included by one translation unit per instruction set, which defines the type `Isa` in its own anonymous namespace.
 #pragma once
 
-#include "cpu_camera.h"
 #include "cpu_cells.h"
 #include "cpu_conv3x3_gradient.h"
+#include "cpu_data_step.h"
 #include "cpu_deform_align.h"
 #include "cpu_flatten.h"
 #include "cpu_fourier_division.h"
@@ -75,6 +75,9 @@ static CpuKernels kernels_of() {
       },
       [](const Camera& op, bool doubles, const Parallel& threads) {
         doubles ? camera_adjoint<Device, double>(op, threads) : camera_adjoint<Device, float>(op, threads);
+      },
+      [](const DataStep& op, bool doubles, const Parallel& threads) {
+        doubles ? data_step<Device, double>(op, threads) : data_step<Device, float>(op, threads);
       },
   };
 }

@@ -100,6 +100,12 @@ TORCH_LIBRARY(davsr, m) {
   m.def(
       "camera_adjoint_(Tensor(a!) out, Tensor y, Tensor? x, float[] time, float[] rows, float[] columns, int[] start, "
       "int[] scale, bool circular, str? level=None) -> ()");
+  // z = x + A^T u into out, which without x is x, and u = (A A^T + alpha)^-1 (y - A x), y = 0 where there is none: on
+  // every LR frame by itself, in the orthogonal bases [h, h] of rows and [w, w] of columns, where A A^T is spectrum [h,
+  // w]; alpha [b]. On the CPU alone, without derivative.
+  m.def(
+      "data_step_(Tensor(a!) out, Tensor? x, Tensor? y, Tensor alpha, Tensor rows_basis, Tensor columns_basis, Tensor spectrum, "
+      "float[] time, float[] rows, float[] columns, int[] start, int[] scale, bool circular, str? level=None) -> Tensor");
   // On the CPU alone: elsewhere torch's own convolution is as good. The derivative is that of the plain convolution.
   // `points`: conv3x3_points of the weight, where it is known; `shuffle`: channels (i, j, c) become pixels
   // (2 y + i, 2 x + j).

@@ -14,6 +14,7 @@ from davsr.ops._camera import (
 )
 from davsr.ops._cells import add_cells, to_cells
 from davsr.ops._conv3x3 import conv3x3, conv3x3_reference, weights_stay
+from davsr.ops._data_step import data_step, data_step_compiled, data_step_reference
 from davsr.ops._deform_align import deform_align, deform_align_reference, one_source_channels
 from davsr.ops._extension import Backend, backend, log_backend, serves_without_gradient
 from davsr.ops._flatten import flatten, flatten_gradient, flatten_gradients, flatten_reference
@@ -77,6 +78,9 @@ __all__ = [
     "clamped_to_border",
     "conv3x3",
     "conv3x3_reference",
+    "data_step",
+    "data_step_compiled",
+    "data_step_reference",
     "deform_align",
     "deform_align_reference",
     "flatten",

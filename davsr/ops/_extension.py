@@ -52,6 +52,7 @@ _REGISTERED = (
     "camera",
     "camera_adjoint",
     "camera_adjoint_",
+    "data_step_",
     "conv3x3",
     "conv3x3_points",
     "conv3x3_weight_gradient",

@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from davsr.errors import InputError
-from davsr.ops import Axes, camera, camera_adjoint, camera_compiled
+from davsr.ops import Axes, camera, camera_adjoint, camera_compiled, data_step, data_step_compiled
 from davsr.options import DegradationOptions
 from davsr.physics.factors import AxisFactor, PlaneFactor
 from davsr.physics.precision import at_least_float32, full_precision
 from davsr.physics.psf import Boundary, DensePSF, described, exposure_taps, load_psf, spatial_taps
-from davsr.physics.residual_form import StepParts, residual_data_step
+from davsr.physics.residual_form import residual_data_step
 from davsr.physics.solvers import alpha_per_sample, conjugate_gradients, fourier_data_step
 
 _FARTHEST = 4096  # HR frames or pixels that an LR one may reach
@@ -189,8 +190,7 @@ class Degradation:
             if self.solver == "fourier" and self.boundary == "circular":
                 z = fourier_data_step(x, y, alpha, self._time, self._plane)
                 return z if out is None else out.copy_(z)
-            parts = StepParts(self.apply, self.adjoint, self._misfit, self._add_adjoint, self._solve)
-            return residual_data_step(parts, x, y, alpha, out)
+            return residual_data_step(self._step, x, y, alpha, out)
 
     def data_step_kept(self, x: Tensor, y: Tensor, alpha: Tensor, *, out: Tensor) -> tuple[Tensor, Tensor]:
         """`data_step` without a derivative, and its u = (A A^T + alpha I)^-1 (y - A x).
@@ -198,8 +198,7 @@ class Degradation:
         With the v that `data_step_gradient` has for y, `-<v, u>` is the derivative by alpha.
         """
         with full_precision(x):
-            u = self._solve(self._misfit(x, y), alpha_per_sample(alpha, x))
-            return self._add_adjoint(x, u, out), u
+            return self._step(x, y, alpha_per_sample(alpha, x), out)
 
     def data_step_gradient(
         self, grad: Tensor, alpha: float | Tensor, *, out: Tensor | None = None
@@ -213,8 +212,8 @@ class Degradation:
         self._check("grad", grad, self.scale)
         grad = at_least_float32(grad)
         with full_precision(grad):
-            of_y = self._solve(self.apply(grad), alpha_per_sample(alpha, grad))
-            return self._add_adjoint(grad, -of_y, out), of_y
+            of_x, less = self._step(grad, None, alpha_per_sample(alpha, grad), out)
+            return of_x, -less
 
     def residual(self, x: Tensor, y: Tensor) -> Tensor:
         """Root mean square of y - A x per batch entry and LR frame, [b, t]."""
@@ -253,6 +252,25 @@ class Degradation:
         taps = tuple(tuple(factor.taps.weights.tolist()) for factor in factors)
         return Axes(taps, tuple(factor.taps.start for factor in factors), self.scale, self.boundary == "circular")
 
+    def _step(self, x: Tensor, y: Tensor | None, alpha: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z = x + A^T u, and u = (A A^T + alpha I)^-1 (y - A x); y None: zero. By its parts where one is learned."""
+        learning = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (x, y, alpha))
+        axes = self._axes(x)
+        if (
+            axes is None
+            or self.solver != "separable"
+            or learning
+            or not data_step_compiled(x)
+            or not self._time.disjoint
+        ):
+            u = self._solve(-self.apply(x) if y is None else self._misfit(x, y), alpha)
+            return self._add_adjoint(x, u, out), u
+        assert not isinstance(self._space, PlaneFactor)
+        rows, columns = self._space
+        h, w = x.shape[3] // self.scale[1], x.shape[4] // self.scale[2]
+        spectrum = self._time.joint_eigenvalues(rows, columns, (1, h, w), x)
+        return data_step(x, y, alpha, axes, rows.basis(h, x), columns.basis(w, x), spectrum[0], out=out)
+
     def _misfit(self, x: Tensor, y: Tensor) -> Tensor:
         """y - A x."""
         return y - self.apply(x) if (axes := self._axes(x)) is None else camera(x, axes, y)
@@ -277,7 +295,7 @@ class Degradation:
         if not isinstance(self._space, PlaneFactor) and self.solver == "separable":
             rows, columns = self._space
             r = columns.to_basis(rows.to_basis(r, dim=3), dim=4)
-            r = r / (self._time.joint_eigenvalues(rows, columns, r) + alpha)
+            r = r / (self._time.joint_eigenvalues(rows, columns, r.shape[2:], r) + alpha)
             r = columns.from_basis(rows.from_basis(r, dim=3), dim=4)
             return self._time.from_basis(r, dim=2)
         time = self._time.eigenvalues(residual.shape[2], residual).view(-1, 1, 1)

@@ -6,7 +6,7 @@ A = A_time x A_space. Time is always one axis; space is two axes (separable PSF)
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,22 +156,22 @@ class AxisFactor:
 
     def to_basis(self, r: Tensor, dim: int) -> Tensor:
         """U^T r along `dim`."""
-        return r if self.disjoint else self._rotate(self._basis(r.shape[dim], r).mT, r, dim)
+        return r if self.disjoint else self._rotate(self.basis(r.shape[dim], r).mT, r, dim)
 
     def from_basis(self, r: Tensor, dim: int) -> Tensor:
         """U r along `dim`."""
-        return r if self.disjoint else self._rotate(self._basis(r.shape[dim], r), r, dim)
+        return r if self.disjoint else self._rotate(self.basis(r.shape[dim], r), r, dim)
 
     def eigenvalues(self, size: int, like: Tensor) -> Tensor:
         """L, the spectrum of A_i A_i^T on `size` LR samples, [size]."""
         return self._cache.tensor(("eigenvalues", size), like, lambda: self._spectrum(size))
 
-    def joint_eigenvalues(self, rows: AxisFactor, columns: AxisFactor, like: Tensor) -> Tensor:
-        """The spectrum of A A^T, of this axis as time and two of space, for `like` [b, c, t, h, w].
+    def joint_eigenvalues(self, rows: AxisFactor, columns: AxisFactor, sizes: Sequence[int], like: Tensor) -> Tensor:
+        """The spectrum of A A^T, of this axis as time and two of space, for LR videos of the sizes (t, h, w).
 
         [t, h, w], or [1, h, w] where all frames have the same.
         """
-        t, h, w = like.shape[2:]
+        t, h, w = sizes
         t = 1 if self.disjoint else t
 
         def outer() -> np.ndarray:
@@ -219,7 +219,8 @@ class AxisFactor:
         blocks: list[tuple[slice, slice]] = self._cache.array(("blocks", size, adjoint), compute)
         return blocks
 
-    def _basis(self, size: int, like: Tensor) -> Tensor:
+    def basis(self, size: int, like: Tensor) -> Tensor:
+        """U, the eigenbasis of A_i A_i^T on `size` LR samples, [size, size]."""
         return self._cache.tensor(("basis", size), like, lambda: self._eigen(size)[1])
 
     def _spectrum(self, size: int) -> np.ndarray:

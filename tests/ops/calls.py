@@ -143,8 +143,9 @@ def by_schema(name: str) -> Callable[[np.random.Generator, float, str | None], C
             k, seen = int(rng.integers(1, 20)), 16 * c
             shapes |= {"first": [k, seen + 1, 3, 3], "first_bias": [k], "last": [seen, k, 3, 3], "last_bias": [seen]}
             shapes |= {"hidden": [b * T, -(-s * h // 4), -(-s * w // 4), k]}
-        if name.startswith("camera"):
-            shapes |= {"y": [b, c, T, h, w]}
+        if name.startswith("camera") or name == "data_step_":
+            shapes |= {"y": [b, c, T, h, w], "alpha": [b], "spectrum": [h, w]}
+            shapes |= {"rows_basis": [h, h], "columns_basis": [w, w]}
             lists |= {axis: [1] * int(rng.integers(1, 9)) for axis in ("time", "rows", "columns")}
             lists |= {"start": [int(rng.integers(-9, 9)) for _ in range(3)], "scale": [1, s, s]}
         values: list[Any] = []

@@ -66,10 +66,26 @@ class Counted(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("A", MODELS, ids=repr)
+def test_in_one_call_it_is_what_its_parts_make(A: Degradation, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr("davsr.physics.degradation.data_step_compiled", lambda x: False)
+        x, y, alpha = (v.detach() for v in tensors(A, (2, 3, 2)))
+        made = [A.data_step(x, y, alpha), *A.data_step_gradient(x, alpha)]
+        into = x.clone()
+        made += A.data_step_kept(into, y, alpha, out=into)
+        torch.testing.assert_close(made[-2], into, rtol=0, atol=0)
+        results.append(made)
+    torch.testing.assert_close(*results)
+
+
 @pytest.mark.skipif(backend().name == "reference", reason="the ops are not compiled here")
 @pytest.mark.parametrize("boundary", ["reflect", "circular"])
-def test_a_gpu_waits_for_few_launches(boundary: str) -> None:
+def test_a_gpu_waits_for_few_launches(boundary: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thirteen for the step, sixteen for its gradients; on the CPU alpha takes three, not one, to be looked at."""
+    monkeypatch.setattr("davsr.physics.degradation.data_step_compiled", lambda x: False)  # a GPU has it in parts
     A = Degradation((5, 4, 4), boundary=boundary)
     given = tensors(A, (2, 4, 4), torch.float32)
     z = A.data_step(*given)  # makes what is kept
