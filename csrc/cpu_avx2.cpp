@@ -17,6 +17,11 @@ struct Avx2 {
   static DAVSR_FN VectorOf<float, 8>::type floor(VectorOf<float, 8>::type value) {
     return reinterpret_cast<VectorOf<float, 8>::type>(_mm256_floor_ps(reinterpret_cast<__m256>(value)));
   }
+  static DAVSR_FN VectorOf<float, 8>::type within(VectorOf<float, 8>::type value, VectorOf<float, 8>::type low,
+                                                  VectorOf<float, 8>::type high) {
+    const __m256 least = _mm256_max_ps(reinterpret_cast<__m256>(value), reinterpret_cast<__m256>(low));
+    return reinterpret_cast<VectorOf<float, 8>::type>(_mm256_min_ps(least, reinterpret_cast<__m256>(high)));
+  }
   using Device = Cpu<Avx2>;
 };
 

@@ -17,6 +17,11 @@ struct Avx512 {
   static DAVSR_FN VectorOf<float, 16>::type floor(VectorOf<float, 16>::type value) {
     return reinterpret_cast<VectorOf<float, 16>::type>(_mm512_maskz_roundscale_ps(0xffff, reinterpret_cast<__m512>(value), 1));
   }
+  static DAVSR_FN VectorOf<float, 16>::type within(VectorOf<float, 16>::type value, VectorOf<float, 16>::type low,
+                                                   VectorOf<float, 16>::type high) {
+    const __m512 least = _mm512_maskz_max_ps(0xffff, reinterpret_cast<__m512>(value), reinterpret_cast<__m512>(low));
+    return reinterpret_cast<VectorOf<float, 16>::type>(_mm512_maskz_min_ps(0xffff, least, reinterpret_cast<__m512>(high)));
+  }
   static DAVSR_FN VectorOf<float, 16>::type pick(VectorOf<float, 16>::type a, VectorOf<float, 16>::type b,
                                                  VectorOf<float, 16>::index from) {
     return reinterpret_cast<VectorOf<float, 16>::type>(

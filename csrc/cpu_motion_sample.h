@@ -8,11 +8,9 @@ namespace davsr {
 template <class Device, class Real>
 static DAVSR_FN typename Device::template Lanes<Real> load_some(const Real* from, int count) {
   constexpr int wide = Device::template lanes<Real>;
+  if (count == wide) return Device::template pack<Real, wide>(from);
   typename Device::template Lanes<Real> value{};
-  if (count == wide)
-    __builtin_memcpy(&value, from, sizeof value);
-  else
-    __builtin_memcpy(&value, from, static_cast<size_t>(count) * sizeof(Real));
+  __builtin_memcpy(&value, from, static_cast<size_t>(count) * sizeof(Real));
   return value;
 }
 
@@ -92,8 +90,7 @@ struct SampledRow {
   // Far beyond every border, and what is no number before them all: differences of such integers stay integers.
   static DAVSR_FN F bounded(F value) {
     const F limit = Device::template splat<Real>(16777216);
-    const F high = value > -limit ? value : -limit;
-    return high < limit ? high : limit;
+    return Device::template within<Real>(value, -limit, limit);
   }
 
   // Held inside an axis of `size` pixels, at whose end it lies a whole pixel beyond the one before; what is no number
@@ -149,10 +146,12 @@ struct SampledRow {
     Device::template put<Real, wide>(right.data + i, rest_x);
     __builtin_memcpy(column.data + i, &from, sizeof from);
     __builtin_memcpy(below.data + i, &second, sizeof second);
-    const bool level = low == top && !Device::template signs<Real>(-second);
+    // Without branches, but for the last one: nobody can foresee where rows end, and most lanes lie inside.
+    const bool level = (low == top) & !Device::template signs<Real>(-second);
     const bool inside =
-        top >= 0 && rows < kWindowRows && top + (level ? 1 : rows + 1) < shape.height && !Device::template signs<Real>(outside);
-    deepest.data[i / wide] = !inside ? 0 : level ? kLevel : static_cast<int32_t>(rows);
+        (top >= 0) & (rows < kWindowRows) & (top + rows + !level < shape.height) & !Device::template signs<Real>(outside);
+    const int32_t last_row = level ? kLevel : static_cast<int32_t>(rows);
+    deepest.data[i / wide] = inside ? last_row : 0;
     window.data[i / wide] = top * shape.width + start;
     return inside;
   }

@@ -104,6 +104,17 @@ struct Cpu {
     return __builtin_convertvector(value, Index<Real>);
   }
 
+  // Held between low and high; what is no number, at low.
+  template <class Real>
+  static DAVSR_FN Lanes<Real> within(const Lanes<Real>& value, const Lanes<Real>& low, const Lanes<Real>& high) {
+    if constexpr (sizeof(Real) == 4 && Isa::has_bits) {
+      return Isa::within(value, low, high);
+    } else {
+      const Lanes<Real> least = value > low ? value : low;
+      return least < high ? least : high;
+    }
+  }
+
   // Bit l: whether lane l of a comparison holds.
   template <class Real>
   static DAVSR_FN uint32_t bits(const Index<Real>& holds) {
