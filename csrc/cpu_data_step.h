@@ -16,7 +16,7 @@ static void lay_out_basis(const Real* basis, int64_t size, int64_t room, bool tu
     for (int64_t j = 0; j < size; ++j) to[i * room + j] = basis[turned ? j * size + i : i * size + j];
 }
 
-// u of every LR frame [h, w], in its place: Q_h (((Q_h^T u Q_w) / (spectrum + alpha)) Q_w^T. Behind the last frame there
+// u of every LR frame [h, w], in its place: Q_h ((Q_h^T u Q_w) / (spectrum + alpha)) Q_w^T. Behind the last frame there
 // is room for a vector.
 template <class Device, class Real>
 static void solve_frames(const DataStep& op, const Parallel& threads) {

@@ -243,13 +243,21 @@ struct FusionPixels {
   float half, gain;
 };
 
-// z = x + A^T u, u = (A A^T + alpha)^-1 (y - A x), on every LR frame by itself: A A^T has the eigenvalues `spectrum` there,
-// and the basis rows x columns.
+// z = x + A^T u, u = (A A^T + alpha)^-1 (y - A x), on every LR frame by itself: A A^T has the eigenvalues `spectrum`
+// there, and the basis rows x columns.
 struct DataStep {
   Camera camera;                                  // x, y or null for zero, out: z
   const void *rows, *columns, *spectrum, *alpha;  // [h, h], [w, w], [h, w], [batch]
   int64_t frames_of_sample;                       // LR frames of all channels
   void* u;                                        // like y, and room for kPad numbers more
+};
+
+// Of ahead = z + momentum (z - before), videos of so many numbers: d_z is added to, d_ahead becomes that of `before`.
+struct MomentumGradient {
+  int64_t numbers;
+  const void *z, *before;
+  void *d_z, *d_ahead, *d_momentum;
+  double momentum;
 };
 
 struct CpuKernels {
@@ -279,6 +287,7 @@ struct CpuKernels {
   void (*camera)(const Camera&, bool doubles, const Parallel&);
   void (*camera_adjoint)(const Camera&, bool doubles, const Parallel&);
   void (*data_step)(const DataStep&, bool doubles, const Parallel&);
+  void (*momentum_gradient)(const MomentumGradient&, bool doubles, const Parallel&);
 };
 
 CpuKernels baseline_kernels();

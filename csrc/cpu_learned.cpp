@@ -193,6 +193,27 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> add_detail_backward_(Tensor& 
   return {d_support, d_first, d_first_bias, d_last, d_last_bias};
 }
 
+// The gradient of the momentum; those of the videos go into d_z, which is added to, and d_ahead, where that of `before`
+// is left.
+Tensor momentum_backward_(Tensor& d_z, Tensor& d_ahead, const Tensor& z_in, const Tensor& before_in, double momentum,
+                          Level level) {
+  const char* op = "momentum";
+  check_floating(d_z, op, "d_z");
+  const Tensor z = like(z_in, d_z, "momentum: z"), before = like(before_in, d_z, "momentum: before");
+  like(d_ahead, d_z, "momentum: d_ahead");
+  for (const Tensor& written : {d_z, d_ahead}) {
+    TORCH_CHECK_VALUE(written.is_contiguous(), op, ": d_z and d_ahead must be contiguous");
+    for (const Tensor& read : {z_in, before_in}) at::assert_no_overlap(written, read);
+  }
+  at::assert_no_overlap(d_z, d_ahead);
+  const Tensor d_momentum = at::zeros({}, d_z.options());
+  if (d_z.numel() > 0)
+    choose(level).momentum_gradient(
+        {d_z.numel(), z.data_ptr(), before.data_ptr(), d_z.data_ptr(), d_ahead.data_ptr(), d_momentum.data_ptr(), momentum},
+        d_z.scalar_type() == at::kDouble, threads());
+  return d_momentum;
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(davsr, CPU, m) {
@@ -200,6 +221,7 @@ TORCH_LIBRARY_IMPL(davsr, CPU, m) {
   m.impl("trusted_average_backward_", trusted_average_backward_);
   m.impl("add_detail_", add_detail_);
   m.impl("add_detail_backward_", add_detail_backward_);
+  m.impl("momentum_backward_", momentum_backward_);
 }
 
 }  // namespace davsr

@@ -9,6 +9,7 @@
 #include "cpu_fourier_division.h"
 #include "cpu_fusion.h"
 #include "cpu_learned_round.h"
+#include "cpu_momentum.h"
 #include "cpu_motion_average_gradient.h"
 #include "cpu_motion_bands.h"
 #include "cpu_motion_gradient.h"
@@ -78,6 +79,9 @@ static CpuKernels kernels_of() {
       },
       [](const DataStep& op, bool doubles, const Parallel& threads) {
         doubles ? data_step<Device, double>(op, threads) : data_step<Device, float>(op, threads);
+      },
+      [](const MomentumGradient& op, bool doubles, const Parallel& threads) {
+        doubles ? momentum_gradient<Device, double>(op, threads) : momentum_gradient<Device, float>(op, threads);
       },
   };
 }

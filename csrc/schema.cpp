@@ -76,6 +76,11 @@ TORCH_LIBRARY(davsr, m) {
   m.def(
       "add_detail_backward_(Tensor(a!) d_mean, Tensor grad, Tensor mean, Tensor support, Tensor hidden, Tensor first, "
       "Tensor last, float support_level, str? level=None) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  // Of ahead = z + momentum (z - before), all alike and dense: adds to d_z, leaves the gradient of `before` in d_ahead,
+  // and returns that of the momentum. On the CPU alone.
+  m.def(
+      "momentum_backward_(Tensor(a!) d_z, Tensor(b!) d_ahead, Tensor z, Tensor before, float momentum, str? level=None) -> "
+      "Tensor");
   // Frames [b, count, c, H, W] of any strides whose planes are dense; video [b, t, c, H, W], flows [b, count, 2, h, w];
   // on the CPU alone, float32, without derivative.
   m.def(

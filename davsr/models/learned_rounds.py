@@ -21,6 +21,7 @@ from davsr.ops import (
     add_detail_gradient,
     flatten,
     flatten_gradients,
+    momentum_gradient,
     samples_memory,
     trusted_average_gradient,
     trusted_average_kept,
@@ -120,9 +121,10 @@ class _LearnedRounds(torch.autograd.Function):
         of_trust: list[list[Tensor]] = []  # of the rounds, the last one first
         of_detail: list[list[Tensor]] = []
         of_alphas, of_momenta, of_flattening = (torch.zeros_like(v) for v in (alphas, momenta, flattening))
-        of_last, of_previous = grad.clone(memory_format=torch.contiguous_format), torch.zeros_like(grad)
+        of_last = grad.clone(memory_format=torch.contiguous_format)
+        of_previous = torch.zeros_like(of_last)
         of_y: Tensor | None = None
-        change, between = torch.empty_like(of_last), torch.empty_like(of_last)
+        between = torch.empty_like(of_last)
         samples = samples_memory(of_last, plan.averaging.steps)
         for k, momentum in reversed(list(enumerate(momenta.tolist()))):
             *parts, hidden, misfit = kept[7 * k : 7 * k + 7]
@@ -137,19 +139,20 @@ class _LearnedRounds(torch.autograd.Function):
             of_detail.append(of_layers)
             ahead = frames[0]
             if k:
-                torch.sub(frames[k], frames[k - 1], out=change)
                 ahead = torch.lerp(frames[k - 1], frames[k], 1 + momentum, out=between)
             of_ahead, of_layers = trusted_average_gradient(
                 of_mean, of_support, ahead, motion, speed, average, trust, samples=samples, **plan.average
             )
             of_trust.append(of_layers)
             if k:
-                of_momenta[k] = torch.dot(of_ahead.flatten(), change.flatten())
-            of_last, of_previous = of_previous.add_(of_ahead, alpha=1 + momentum), of_ahead.mul_(-momentum)
+                of_momenta[k] = momentum_gradient(of_previous, of_ahead, frames[k], frames[k - 1], momentum)
+                of_last, of_previous = of_previous, of_ahead
+            else:  # there the first frames are what is ahead
+                of_last = of_previous.add_(of_ahead)
         of_first, of_first_bias, *of_lasts = (torch.stack(parts[::-1]) for parts in zip(*of_detail, strict=True))
         return (
             *[None] * 3,
-            of_last.add_(of_previous),
+            of_last,
             of_y,
             of_alphas,
             of_momenta,

@@ -46,6 +46,7 @@ _REGISTERED = (
     "trusted_average_backward_",
     "add_detail_",
     "add_detail_backward_",
+    "momentum_backward_",
     "warp_between_",
     "fusion_cells",
     "fusion_pixels",

@@ -1,8 +1,8 @@
 """The learned parts of a round along the motion with what their gradients need, and those, on a CPU in float32.
 
 ``trusted_average_kept`` and ``trusted_average_gradient`` are one average and its derivative, ``add_detail`` and
-``add_detail_gradient`` what the network of detail adds. Elsewhere `davsr.models.round_networks` composes the same of
-differentiable operations, to which the tests compare them.
+``add_detail_gradient`` what the network of detail adds, ``momentum_gradient`` the derivative of a step ahead. Elsewhere
+`davsr.models.round_networks` composes the same of differentiable operations, to which the tests compare them.
 """
 
 from __future__ import annotations
@@ -138,7 +138,24 @@ def add_detail_gradient(
     return of_support, of_layers
 
 
+def momentum_gradient(d_z: Tensor, d_ahead: Tensor, z: Tensor, before: Tensor, momentum: float) -> Tensor:
+    """The gradient of `momentum` in ahead = z + momentum (z - before), a number; all tensors are alike and dense.
+
+    Those of the others: (1 + momentum) d_ahead is added to `d_z`, -momentum d_ahead, that of `before`, takes the place
+    of `d_ahead`.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit.
+    """
+    of_momentum: Tensor = torch.ops.davsr.momentum_backward_(d_z, d_ahead, z, before, momentum)
+    return of_momentum
+
+
 def _register() -> None:
+    @torch.library.register_fake("davsr::momentum_backward_")
+    def _(d_z: Tensor, d_ahead: Tensor, z: Tensor, before: Tensor, momentum: float, level: str | None = None) -> Tensor:
+        return d_z.new_empty(())
+
     @torch.library.register_fake("davsr::trusted_average_kept")
     def _(
         a: Tensor,

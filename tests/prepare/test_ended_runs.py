@@ -38,8 +38,9 @@ def wait_for(process: subprocess.Popen[bytes], pattern: str, folder: Path, count
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_ended_goes_on(tmp_path: Path, real: np.ndarray, end: signal.Signals) -> None:
+    frames = real[:20].repeat(4, axis=1).repeat(4, axis=2)  # large: there is time to end it
     for name in "abcdefghijkl":
-        write_clip(tmp_path / "hr" / name, real[:20])
+        write_clip(tmp_path / "hr" / name, frames)
     command = ("degrade", "--input", tmp_path / "hr", "--output", tmp_path / "lq", "--workers", "1")
     ended = start(*command)
     wait_for(ended, ".lq.partial/*/*.png", tmp_path, 2)
