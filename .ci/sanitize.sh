@@ -46,6 +46,6 @@ if [ "${1:-}" = calls ]; then # make op-calls: so many random calls, of a seed
   exit
 fi
 checked -m tests.ops.calls --calls 300 --seed 20 > /dev/null
-checked -m pytest --capture=sys -p no:cacheprovider tests/ops/test_ops_{deform_align,fourier_division,conv3x3,motion_average,motion_pass,motion_round,learned_round,learned_gradient,flatten,fusion,warp_between,camera}.py \
+checked -m pytest --capture=sys -p no:cacheprovider tests/ops/test_ops_{deform_align,fourier_division,conv3x3,motion_average,motion_pass,motion_round,learned_round,learned_gradient,flatten,fusion,warp_between,camera,cells,data_step,momentum}.py \
   -k "not compile and not memory_is_flat and not specification and not opcheck and not errors"
 echo "sanitize: the op tests are clean"
