@@ -128,3 +128,12 @@ def test_a_degradation_goes_by_it(monkeypatch):
         A.data_step(x.requires_grad_(), y, 0.1).sum().backward()
         assert len(calls) == 3 * expected
         x.requires_grad_(False)
+
+
+@needs_extension
+def test_opcheck():
+    A, low = CASES[0]
+    (x, y, alpha), axes, solution = given(A, low, torch.float32)
+    rest = (alpha, *solution, *axes.taps, axes.start, axes.scale, axes.circular)
+    for started, observed in ((x.clone(), y), (None, None)):
+        torch.library.opcheck(torch.ops.davsr.data_step_.default, (x, started, observed, *rest))

@@ -53,3 +53,9 @@ def test_threads_change_nothing():
         return [momentum_gradient(of_z, of_ahead, z, before, 0.9), of_z, of_ahead]
 
     assert_threads_change_nothing(run)
+
+
+@needs_extension
+def test_opcheck():
+    tensors = [torch.rand(1, 3, 2, 4, 4) for _ in range(4)]
+    torch.library.opcheck(torch.ops.davsr.momentum_backward_.default, (*tensors, 0.9))
