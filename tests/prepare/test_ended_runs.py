@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,29 +20,17 @@ from davsr.data.frames import read_image
 from davsr.prepare import output as output_module
 from davsr.prepare import pack
 from tests.prepare.folders import prepare, tree, write_clip
+from tests.processes import start_and_hold
 
 lmdb = pytest.importorskip("lmdb")
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "davsr.cli", "prepare", *map(str, arguments)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-
-
-def wait_for(process: subprocess.Popen[bytes], pattern: str, folder: Path, count: int) -> None:
-    while process.poll() is None and len(list(folder.glob(pattern))) < count:
-        time.sleep(0.001)
-
-
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_ended_goes_on(tmp_path: Path, real: np.ndarray, end: signal.Signals) -> None:
-    frames = real[:20].repeat(4, axis=1).repeat(4, axis=2)  # large: there is time to end it
     for name in "abcdefghijkl":
-        write_clip(tmp_path / "hr" / name, frames)
+        write_clip(tmp_path / "hr" / name, real[:20])
     command = ("degrade", "--input", tmp_path / "hr", "--output", tmp_path / "lq", "--workers", "1")
-    ended = start(*command)
-    wait_for(ended, ".lq.partial/*/*.png", tmp_path, 2)
+    ended = start_and_hold("davsr.prepare.degrade", "write_png", 2, "prepare", *command)
     ended.send_signal(end)
     _, error = ended.communicate()
     assert ended.returncode == (-9 if end == signal.SIGKILL else 130), error

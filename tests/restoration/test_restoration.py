@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 from fractions import Fraction
 
 import cv2
@@ -22,7 +20,7 @@ from davsr.options import DegradationOptions, RestoreOptions
 from davsr.restoration import planning
 from davsr.restoration.restore import restore
 from davsr.restoration.target import part_folder
-from tests.processes import wait_until
+from tests.processes import start_and_hold
 from tests.videos import about, decode, pattern, sound_of, write_video
 
 FAST = {"preset": "ultrafast", "crf": 4.0, "size_patch_testing": 0, "num_frame_testing": 4}
@@ -301,10 +299,9 @@ def test_a_killed_process_leaves_no_output_and_continues(tmp_path, model, name):
         "--device",
         "cpu",
     ]
-    process = subprocess.Popen([sys.executable, "-m", "davsr.cli", *command], stdout=subprocess.DEVNULL)
-    wait_until(lambda: bool(list(part_folder(target).glob("segment-*.json"))), process)
+    process = start_and_hold("davsr.restoration.target:Target", "end_segment", 1, *command)
     process.kill()
-    process.wait()
+    process.communicate()
     assert process.returncode == -signal.SIGKILL and not target.exists() and source.read_bytes() == before
     result = restore(source, target, model=model, options=RestoreOptions(preset="ultrafast"))
     assert result.continued >= 250 and len(result.residuals) == 300
