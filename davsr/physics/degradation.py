@@ -255,14 +255,9 @@ class Degradation:
     def _step(self, x: Tensor, y: Tensor | None, alpha: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z = x + A^T u, and u = (A A^T + alpha I)^-1 (y - A x); y None: zero. By its parts where one is learned."""
         learning = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (x, y, alpha))
-        axes = self._axes(x)
-        if (
-            axes is None
-            or self.solver != "separable"
-            or learning
-            or not data_step_compiled(x)
-            or not self._time.disjoint
-        ):
+        apart = self.solver == "separable" and self._time.disjoint  # every LR frame is solved by itself
+        axes = self._by_axes if apart and not learning and data_step_compiled(x) else None
+        if axes is None:
             u = self._solve(-self.apply(x) if y is None else self._misfit(x, y), alpha)
             return self._add_adjoint(x, u, out), u
         assert not isinstance(self._space, PlaneFactor)
