@@ -21,7 +21,6 @@ struct CellRow {
         r(unit % of.cells_h),
         tall(of.height - r * kCellSide < kCellSide ? of.height - r * kCellSide : kCellSide) {}
 
-  int64_t first_cell() const { return ((b * shape.frames + p) * shape.cells_h + r) * shape.cells_w; }
   int64_t pixel(int64_t channel) const { return shape.at(b, p) + channel * shape.plane() + r * kCellSide * shape.width; }
   int64_t support() const { return (b * shape.frames + p) * shape.pixels() + r * kCellSide * shape.width; }
   int64_t across(int64_t cell) const {
@@ -29,77 +28,72 @@ struct CellRow {
   }
 };
 
+// The pixels of a row of cells, and the mean of its support (null: none) less `level` behind them; from one cell to the
+// next `apart` numbers.
 template <class Device>
-static void pixels_to_cells(const PixelsToCells& op, const Parallel& threads) {
-  using Row = CellRow<Device>;
-  const MotionShape& shape = op.shape;
-  const int64_t pixels = kCellSide * kCellSide, numbers = pixels * shape.channels + (op.support ? 1 : 0);
-  parallel<Device>(threads, shape.batch * shape.frames * shape.cells_h, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const Row row(shape, unit);
-      float* cells = op.cells + row.first_cell() * numbers;
-      for (int64_t c = 0; c < shape.channels; ++c)
-        for (int64_t y = 0; y < kCellSide; ++y) {
-          const float* from = op.x + row.pixel(c) + (y < row.tall ? y : row.tall - 1) * shape.width;
-          float* to = cells + c * pixels + y * kCellSide;
-          const bool there = op.repeats || y < row.tall;
-          for (int64_t cell = 0; cell < shape.cells_w; ++cell, to += numbers, from += kCellSide) {
-            const int64_t across = row.across(cell);
-            if (there && across == kCellSide)
-              Device::template put<float, kCellSide>(to, Device::template pack<float, kCellSide>(from));
-            else
-              for (int64_t x = 0; x < kCellSide; ++x)
-                to[x] = !there || (x >= across && !op.repeats) ? 0 : from[x < across ? x : across - 1];
-          }
-        }
-      if (!op.support) continue;
-      const float* support = op.support + row.support();
-      for (int64_t cell = 0; cell < shape.cells_w; ++cell) {
-        const int64_t across = row.across(cell);
-        float sum = 0;
-        for (int64_t y = 0; y < row.tall; ++y)
-          for (int64_t x = 0; x < across; ++x) sum += support[y * shape.width + cell * kCellSide + x];
-        cells[cell * numbers + numbers - 1] = sum / static_cast<float>(row.tall * across) - op.level;
+static void row_to_cells(const CellRow<Device>& row, const float* x, const float* support, float level, bool repeats,
+                         float* cells, int64_t apart) {
+  using Four = typename CellRow<Device>::Four;
+  const MotionShape& shape = row.shape;
+  const int64_t pixels = kCellSide * kCellSide, whole = shape.width / kCellSide;
+  for (int64_t c = 0; c < shape.channels; ++c)
+    for (int64_t y = 0; y < kCellSide; ++y) {
+      const float* from = x + row.pixel(c) + (y < row.tall ? y : row.tall - 1) * shape.width;
+      float* to = cells + c * pixels + y * kCellSide;
+      const bool there = repeats || y < row.tall;
+      for (int64_t cell = 0; cell < whole; ++cell)
+        Device::template put<float, kCellSide>(to + cell * apart,
+                                               there ? Device::template pack<float, kCellSide>(from + cell * kCellSide) : Four{});
+      for (int64_t i = 0; whole < shape.cells_w && i < kCellSide; ++i) {
+        const int64_t column = whole * kCellSide + i, last = shape.width - 1;
+        to[whole * apart + i] = there && (repeats || column <= last) ? from[column < last ? column : last] : 0;
       }
     }
-  });
+  if (!support) return;
+  support += row.support();
+  float* to = cells + pixels * shape.channels;
+  for (int64_t cell = 0; cell < whole; ++cell) {
+    Four sum{};
+    for (int64_t y = 0; y < row.tall; ++y)
+      sum += Device::template pack<float, kCellSide>(support + y * shape.width + cell * kCellSide);
+    to[cell * apart] = (sum[0] + sum[1] + sum[2] + sum[3]) / static_cast<float>(row.tall * kCellSide) - level;
+  }
+  if (whole == shape.cells_w) return;
+  float sum = 0;
+  for (int64_t y = 0; y < row.tall; ++y)
+    for (int64_t x_at = whole * kCellSide; x_at < shape.width; ++x_at) sum += support[y * shape.width + x_at];
+  to[whole * apart] = sum / static_cast<float>(row.tall * row.across(whole)) - level;
 }
 
+// Back, added to x: what lies beyond the frame is added to the last pixels where it `repeats` them. The number behind
+// the pixels is spread over the support.
 template <class Device>
-static void cells_to_pixels(const CellsToPixels& op, const Parallel& threads) {
-  using Row = CellRow<Device>;
-  using Four = typename Row::Four;
-  const MotionShape& shape = op.shape;
-  const int64_t pixels = kCellSide * kCellSide;
-  parallel<Device>(threads, shape.batch * shape.frames * shape.cells_h, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const Row row(shape, unit);
-      const float* cells = op.cells + row.first_cell() * op.numbers;
-      for (int64_t c = 0; c < shape.channels; ++c)
-        for (int64_t y = 0; y < kCellSide; ++y) {
-          if (y >= row.tall && !op.repeats) break;
-          float* to = op.x + row.pixel(c) + (y < row.tall ? y : row.tall - 1) * shape.width;
-          const float* from = cells + c * pixels + y * kCellSide;
-          for (int64_t cell = 0; cell < shape.cells_w; ++cell, from += op.numbers, to += kCellSide) {
-            const int64_t across = row.across(cell);
-            if (across == kCellSide) {
-              const Four sum = Device::template pack<float, kCellSide>(to) + Device::template pack<float, kCellSide>(from);
-              Device::template put<float, kCellSide>(to, sum);
-            } else {
-              for (int64_t x = 0; x < (op.repeats ? kCellSide : across); ++x) to[x < across ? x : across - 1] += from[x];
-            }
-          }
-        }
-      if (!op.support) continue;
-      float* support = op.support + row.support();
-      for (int64_t cell = 0; cell < shape.cells_w; ++cell) {
-        const int64_t across = row.across(cell);
-        const float share = cells[cell * op.numbers + op.numbers - 1] / static_cast<float>(row.tall * across);
-        for (int64_t y = 0; y < row.tall; ++y)
-          for (int64_t x = 0; x < across; ++x) support[y * shape.width + cell * kCellSide + x] = share;
+static void cells_to_row(const CellRow<Device>& row, const float* cells, int64_t apart, bool repeats, float* x, float* support) {
+  using Four = typename CellRow<Device>::Four;
+  const MotionShape& shape = row.shape;
+  const int64_t pixels = kCellSide * kCellSide, whole = shape.width / kCellSide;
+  for (int64_t c = 0; c < shape.channels; ++c)
+    for (int64_t y = 0; y < (repeats ? kCellSide : row.tall); ++y) {
+      float* to = x + row.pixel(c) + (y < row.tall ? y : row.tall - 1) * shape.width;
+      const float* from = cells + c * pixels + y * kCellSide;
+      for (int64_t cell = 0; cell < whole; ++cell) {
+        float* at = to + cell * kCellSide;
+        const Four more = Device::template pack<float, kCellSide>(from + cell * apart);
+        Device::template put<float, kCellSide>(at, Device::template pack<float, kCellSide>(at) + more);
+      }
+      for (int64_t i = 0; whole < shape.cells_w && i < kCellSide; ++i) {
+        const int64_t column = whole * kCellSide + i, last = shape.width - 1;
+        if (repeats || column <= last) to[column < last ? column : last] += from[whole * apart + i];
       }
     }
-  });
+  if (!support) return;
+  support += row.support();
+  for (int64_t cell = 0; cell < shape.cells_w; ++cell) {
+    const int64_t across = row.across(cell);
+    const float share = cells[cell * apart + pixels * shape.channels] / static_cast<float>(row.tall * across);
+    for (int64_t y = 0; y < row.tall; ++y)
+      for (int64_t i = 0; i < across; ++i) support[y * shape.width + cell * kCellSide + i] = share;
+  }
 }
 
 }  // namespace davsr

@@ -193,24 +193,26 @@ struct LearnedRound {
   DetailLayers detail;
 };
 
-// Cells of 4x4 pixels of videos, channels last: [batch, frames, cells_h, cells_w, numbers], the pixels of every channel
-// row by row. Cells that reach over the frame's end repeat its last pixels, or have zeros there.
-struct PixelsToCells {
+// Frames [batch, channels, frames, height, width] flattened, and what a network adds to their cells of 4x4 pixels, of
+// which there are cells_h x cells_w a frame: first [hidden, 16 channels + 1, 3, 3], last [16 channels, hidden, 3, 3],
+// and biases. It sees the pixels of every channel row by row, where a cell reaches over the frame's end the last ones
+// again, and the mean of the support [batch, frames, height, width] less `level`.
+struct Detail {
   MotionShape shape;
-  const float *x, *support;  // support: [batch, frames, height, width], or null; its mean less `level` comes last
-  float* cells;
-  float level;
-  bool repeats;
+  int64_t hidden;
+  const float *mean, *support, *step;  // step: one number
+  const float *first, *first_bias, *last, *last_bias;
+  float flat, level;
+  float *out, *hidden_cells;  // like mean; [batch, frames, cells_h, cells_w, hidden]
 };
 
-// Back, added to the video: what lies beyond the frame is left out, or added to the last pixels. `numbers` of a cell,
-// the last one, where there is a support, spread over its pixels.
-struct CellsToPixels {
+// The gradients of all of it for that of the result.
+struct DetailBackward {
   MotionShape shape;
-  int64_t numbers;
-  const float* cells;
-  float *x, *support;  // support: or null
-  bool repeats;
+  int64_t hidden;
+  const float *grad, *mean, *support, *hidden_cells, *step, *first, *last;
+  float flat, level;
+  float *d_mean, *d_support, *d_step, *d_first, *d_first_bias, *d_last, *d_last_bias;
 };
 
 // Frames [batch, count] between frame low[n] of a video [batch, frames, channels, height, width] and the next one.
@@ -279,8 +281,8 @@ struct CpuKernels {
   void (*motion_round)(const MotionRound&, bool doubles, const Parallel&);
   void (*learned_round)(const LearnedRound&, const Parallel&);
   void (*trusted_average_backward)(const TrustedAverageBackward&, const Parallel&);
-  void (*pixels_to_cells)(const PixelsToCells&, const Parallel&);
-  void (*cells_to_pixels)(const CellsToPixels&, const Parallel&);
+  void (*detail)(const Detail&, const Parallel&);
+  void (*detail_backward)(const DetailBackward&, const Parallel&);
   void (*warp_between)(const WarpBetween&, const Parallel&);
   void (*fusion_cells)(const FusionCells&, const Parallel&);
   void (*fusion_pixels)(const FusionPixels&, const Parallel&);

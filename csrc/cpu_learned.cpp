@@ -92,43 +92,17 @@ std::tuple<Tensor, Tensor> trusted_average_backward_(Tensor& samples, const Tens
   return {d_a, d_layers};
 }
 
-// conv3x3 of cells [n, h, w, seen] to [n, h, w, made], of a weight that changes; in memory of cells that are used up,
-// where there are any.
-Tensor convolved(const Tensor& cells, const Tensor& weight, const std::optional<Tensor>& bias_in, float slope, Level level,
-                 const Tensor& used = {}) {
-  const int64_t made = weight.size(0), seen = weight.size(1), padded_to = round_up(made, kPad);
-  const Tensor taps = at::constant_pad_nd(weight.permute({2, 3, 1, 0}), {0, padded_to - made}).contiguous();
-  const Tensor bias =
-      bias_in ? at::constant_pad_nd(*bias_in, {0, padded_to - made}).contiguous() : at::zeros({padded_to}, cells.options());
-  const Tensor points = at::empty({36, seen, padded_to}, cells.options());
-  const std::vector<int64_t> sizes{cells.size(0), cells.size(1), cells.size(2), made};
-  const int64_t numbers = cells.size(0) * cells.size(1) * cells.size(2) * made;
-  const Tensor out = used.defined() ? used.view(-1).narrow(0, 0, numbers).view(sizes) : at::empty(sizes, cells.options());
-  choose(level).conv3x3({cells.size(0), cells.size(1), cells.size(2), seen, made, padded_to, cells.const_data_ptr<float>(),
-                         taps.const_data_ptr<float>(), bias.const_data_ptr<float>(), nullptr, points.data_ptr<float>(),
-                         out.data_ptr<float>(), slope, false},
-                        threads());
-  return out;
-}
-
-// The gradients of a layer's weight and bias, of what it saw and that of what it made, both [n, h, w, channels].
-std::tuple<Tensor, Tensor> layer_gradients(const Tensor& d_made, const Tensor& cells, Level level) {
-  const int64_t made = d_made.size(3), seen = cells.size(3), padded_to = round_up(made, kPad);
-  const Tensor d_weight = at::empty({3, 3, seen, padded_to}, cells.options()), d_bias = at::empty({padded_to}, cells.options());
-  choose(level).conv3x3_gradient(
-      {cells.size(0), cells.size(1), cells.size(2), seen, made, padded_to, cells.const_data_ptr<float>(),
-       d_made.const_data_ptr<float>(), d_weight.data_ptr<float>(), d_bias.data_ptr<float>()},
-      threads());
-  return {d_weight.narrow(3, 0, made).permute({3, 2, 0, 1}).contiguous(), d_bias.narrow(0, 0, made).clone()};
-}
-
-MotionShape detail_shape(const Tensor& mean, const Tensor& support, const Tensor& first, const Tensor& last, const char* op) {
+MotionShape detail_shape(const Tensor& mean, const Tensor& support, const Tensor& step, const Tensor& first, const Tensor& last,
+                         double flat, const char* op) {
   check_video(mean, 1, op, "mean");
   TORCH_CHECK_VALUE(mean.scalar_type() == at::kFloat, op, ": mean must be float32, got ", mean.scalar_type());
   MotionShape shape = video_shape(mean);
   shape.cells_h = (shape.height + 3) / 4;
   shape.cells_w = (shape.width + 3) / 4;
   check_support(shape, support, mean, op);
+  TORCH_CHECK_VALUE(step.numel() == 1, op, ": step must be one number, got ", step.sizes());
+  check_type(step, mean, op, "step", "mean");
+  TORCH_CHECK_VALUE(flat > 0, op, ": flat must be above 0, got ", flat);
   TORCH_CHECK_VALUE(first.dim() == 4 && first.size(0) > 0, op, ": first must be [hidden, 16 c + 1, 3, 3], got ", first.sizes());
   const int64_t hidden = first.size(0), seen = 16 * shape.channels;
   check_sizes(first, {hidden, seen + 1, 3, 3}, op, "first");
@@ -138,59 +112,58 @@ MotionShape detail_shape(const Tensor& mean, const Tensor& support, const Tensor
   return shape;
 }
 
-Tensor cells_of(const MotionShape& shape, const Tensor& x, const Tensor* support, double support_level, Level level) {
-  const Tensor cells =
-      at::empty({shape.batch * shape.frames, shape.cells_h, shape.cells_w, 16 * shape.channels + (support ? 1 : 0)}, x.options());
-  choose(level).pixels_to_cells({shape, x.const_data_ptr<float>(), support ? support->const_data_ptr<float>() : nullptr,
-                                 cells.data_ptr<float>(), static_cast<float>(support_level), support != nullptr},
-                                threads());
-  return cells;
+std::tuple<Tensor, Tensor> flatten_with_detail(const Tensor& mean_in, const Tensor& support_in, const Tensor& step,
+                                               const Tensor& first_in, const Tensor& first_bias_in, const Tensor& last_in,
+                                               const Tensor& last_bias_in, double flat, double support_level, Level level) {
+  const char* op = "flatten_with_detail";
+  const MotionShape shape = detail_shape(mean_in, support_in, step, first_in, last_in, flat, op);
+  check_layer(first_in, first_bias_in, first_in.sizes(), op, "first");
+  check_layer(last_in, last_bias_in, last_in.sizes(), op, "last");
+  const Tensor mean = mean_in.contiguous(), support = support_in.contiguous(), first = first_in.contiguous(),
+               first_bias = first_bias_in.contiguous(), last = last_in.contiguous(), last_bias = last_bias_in.contiguous();
+  const int64_t numbers = first.size(0);
+  const Tensor out = at::empty_like(mean),
+               hidden = at::empty({shape.batch * shape.frames, shape.cells_h, shape.cells_w, numbers}, mean.options());
+  if (out.numel() > 0)
+    choose(level).detail({shape, numbers, mean.const_data_ptr<float>(), support.const_data_ptr<float>(),
+                          step.const_data_ptr<float>(), first.const_data_ptr<float>(), first_bias.const_data_ptr<float>(),
+                          last.const_data_ptr<float>(), last_bias.const_data_ptr<float>(), static_cast<float>(flat),
+                          static_cast<float>(support_level), out.data_ptr<float>(), hidden.data_ptr<float>()},
+                         threads());
+  return {out, hidden};
 }
 
-Tensor add_detail_(Tensor& out, const Tensor& mean_in, const Tensor& support_in, const Tensor& first, const Tensor& first_bias,
-                   const Tensor& last, const Tensor& last_bias, double support_level, Level level) {
-  const char* op = "add_detail";
-  const MotionShape shape = detail_shape(mean_in, support_in, first, last, op);
-  check_layer(first, first_bias, first.sizes(), op, "first");
-  check_layer(last, last_bias, last.sizes(), op, "last");
-  check_out(out, mean_in, {mean_in, support_in}, op);
-  TORCH_CHECK_VALUE(out.is_contiguous(), op, ": out must be contiguous");
-  if (out.numel() == 0)
-    return at::empty({shape.batch * shape.frames, shape.cells_h, shape.cells_w, first.size(0)}, mean_in.options());
-  const Tensor mean = mean_in.contiguous(), support = support_in.contiguous();
-  const Tensor cells = cells_of(shape, mean, &support, support_level, level);
-  const Tensor hidden = convolved(cells, first, first_bias, 0, level);
-  const Tensor made = convolved(hidden, last, last_bias, 1, level, cells);
-  choose(level).cells_to_pixels({shape, made.size(3), made.const_data_ptr<float>(), out.data_ptr<float>(), nullptr, false},
-                                threads());
-  return hidden;
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> add_detail_backward_(Tensor& d_mean, const Tensor& grad_in,
-                                                                        const Tensor& mean_in, const Tensor& support_in,
-                                                                        const Tensor& hidden_in, const Tensor& first,
-                                                                        const Tensor& last, double support_level, Level level) {
-  const char* op = "add_detail";
-  const MotionShape shape = detail_shape(mean_in, support_in, first, last, op);
-  check_sizes(hidden_in, {shape.batch * shape.frames, shape.cells_h, shape.cells_w, first.size(0)}, op, "hidden");
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> flatten_with_detail_backward(
+    const Tensor& grad_in, const Tensor& mean_in, const Tensor& support_in, const Tensor& hidden_in, const Tensor& step,
+    const Tensor& first_in, const Tensor& last_in, double flat, double support_level, Level level) {
+  const char* op = "flatten_with_detail";
+  const MotionShape shape = detail_shape(mean_in, support_in, step, first_in, last_in, flat, op);
+  const int64_t numbers = first_in.size(0);
+  check_sizes(hidden_in, {shape.batch * shape.frames, shape.cells_h, shape.cells_w, numbers}, op, "hidden");
   check_type(hidden_in, mean_in, op, "hidden", "mean");
-  check_out(d_mean, mean_in, {mean_in, support_in, grad_in, hidden_in}, op);
-  TORCH_CHECK_VALUE(d_mean.is_contiguous(), op, ": d_mean must be contiguous");
-  const Tensor grad = like(grad_in, mean_in, "add_detail: grad");
-  const Tensor mean = mean_in.contiguous(), support = support_in.contiguous(), hidden = hidden_in.contiguous();
-  const Tensor d_support = at::empty_like(support);
-  if (grad.numel() == 0)
-    return {d_support, at::zeros_like(first), at::zeros({first.size(0)}, first.options()), at::zeros_like(last),
+  const Tensor grad = like(grad_in, mean_in, "flatten_with_detail: grad");
+  const Tensor mean = mean_in.contiguous(), support = support_in.contiguous(), hidden = hidden_in.contiguous(),
+               first = first_in.contiguous(), last = last_in.contiguous();
+  const Tensor d_mean = at::empty_like(mean), d_support = at::empty_like(support),
+               d_step = at::zeros(step.sizes(), step.options());
+  if (mean.numel() == 0)
+    return {d_mean,
+            d_support,
+            d_step,
+            at::zeros_like(first),
+            at::zeros({numbers}, first.options()),
+            at::zeros_like(last),
             at::zeros({last.size(0)}, last.options())};
-  const Tensor cells = cells_of(shape, mean, &support, support_level, level), d_made = cells_of(shape, grad, nullptr, 0, level);
-  auto [d_last, d_last_bias] = layer_gradients(d_made, hidden, level);
-  const Tensor d_hidden = at::threshold_backward(convolved(d_made, turned(last), {}, 1, level), hidden, 0);
-  auto [d_first, d_first_bias] = layer_gradients(d_hidden, cells, level);
-  const Tensor d_cells = convolved(d_hidden, turned(first), {}, 1, level, cells);
-  choose(level).cells_to_pixels(
-      {shape, d_cells.size(3), d_cells.const_data_ptr<float>(), d_mean.data_ptr<float>(), d_support.data_ptr<float>(), true},
+  const Tensor d_first = at::empty_like(first), d_first_bias = at::empty({numbers}, first.options()),
+               d_last = at::empty_like(last), d_last_bias = at::empty({last.size(0)}, last.options());
+  choose(level).detail_backward(
+      {shape, numbers, grad.const_data_ptr<float>(), mean.const_data_ptr<float>(), support.const_data_ptr<float>(),
+       hidden.const_data_ptr<float>(), step.const_data_ptr<float>(), first.const_data_ptr<float>(), last.const_data_ptr<float>(),
+       static_cast<float>(flat), static_cast<float>(support_level), d_mean.data_ptr<float>(), d_support.data_ptr<float>(),
+       d_step.data_ptr<float>(), d_first.data_ptr<float>(), d_first_bias.data_ptr<float>(), d_last.data_ptr<float>(),
+       d_last_bias.data_ptr<float>()},
       threads());
-  return {d_support, d_first, d_first_bias, d_last, d_last_bias};
+  return {d_mean, d_support, d_step, d_first, d_first_bias, d_last, d_last_bias};
 }
 
 // The gradient of the momentum; those of the videos go into d_z, which is added to, and d_ahead, where that of `before`
@@ -219,8 +192,8 @@ Tensor momentum_backward_(Tensor& d_z, Tensor& d_ahead, const Tensor& z_in, cons
 TORCH_LIBRARY_IMPL(davsr, CPU, m) {
   m.impl("trusted_average_kept", trusted_average_kept);
   m.impl("trusted_average_backward_", trusted_average_backward_);
-  m.impl("add_detail_", add_detail_);
-  m.impl("add_detail_backward_", add_detail_backward_);
+  m.impl("flatten_with_detail", flatten_with_detail);
+  m.impl("flatten_with_detail_backward", flatten_with_detail_backward);
   m.impl("momentum_backward_", momentum_backward_);
 }
 

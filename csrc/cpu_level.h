@@ -1,10 +1,10 @@
 // Included by one translation unit per instruction set, which defines the type `Isa` in its own anonymous namespace.
 #pragma once
 
-#include "cpu_cells.h"
 #include "cpu_conv3x3_gradient.h"
 #include "cpu_data_step.h"
 #include "cpu_deform_align.h"
+#include "cpu_detail_gradient.h"
 #include "cpu_flatten.h"
 #include "cpu_fourier_division.h"
 #include "cpu_fusion.h"
@@ -66,8 +66,8 @@ static CpuKernels kernels_of() {
       },
       [](const LearnedRound& op, const Parallel& threads) { learned_round<Device>(op, threads); },
       [](const TrustedAverageBackward& op, const Parallel& threads) { trusted_average_backward<Device>(op, threads); },
-      [](const PixelsToCells& op, const Parallel& threads) { pixels_to_cells<Device>(op, threads); },
-      [](const CellsToPixels& op, const Parallel& threads) { cells_to_pixels<Device>(op, threads); },
+      [](const Detail& op, const Parallel& threads) { detail<Device>(op, threads); },
+      [](const DetailBackward& op, const Parallel& threads) { detail_backward<Device>(op, threads); },
       [](const WarpBetween& op, const Parallel& threads) { warp_between<Device>(op, threads); },
       [](const FusionCells& op, const Parallel& threads) { fusion_cells<Device>(op, threads); },
       [](const FusionPixels& op, const Parallel& threads) { fusion_pixels<Device>(op, threads); },

@@ -67,15 +67,16 @@ TORCH_LIBRARY(davsr, m) {
       "trusted_average_backward_(Tensor(a!) samples, Tensor d_mean, Tensor? d_support, Tensor a, Tensor motion, Tensor speed, "
       "Tensor mean, Tensor support, Tensor weight, Tensor root, Tensor texture, Tensor[] trust, int[] cell, int[] steps, "
       "float mismatch, float low, float high, str? level=None) -> (Tensor, Tensor)");
-  // What a network [hidden, 16 c + 1, 3, 3], [16 c, hidden, 3, 3] makes of cells of 4x4 pixels, added to out, like
-  // mean; support [b, T, H, W]. Its hidden layer [b T, h, w, hidden]. The gradient adds that of the mean to d_mean, and
-  // returns those of the support and of the four layers. On the CPU alone, float32.
+  // mean, flattened, and what a network [hidden, 16 c + 1, 3, 3], [16 c, hidden, 3, 3] adds to its cells of 4x4 pixels;
+  // support [b, T, H, W]. The result, like mean, and the hidden layer [b T, h, w, hidden]. The gradients: of the mean,
+  // the support, the step and the four layers. On the CPU alone, float32.
   m.def(
-      "add_detail_(Tensor(a!) out, Tensor mean, Tensor support, Tensor first, Tensor first_bias, Tensor last, "
-      "Tensor last_bias, float support_level, str? level=None) -> Tensor");
+      "flatten_with_detail(Tensor mean, Tensor support, Tensor step, Tensor first, Tensor first_bias, Tensor last, "
+      "Tensor last_bias, float flat, float support_level, str? level=None) -> (Tensor, Tensor)");
   m.def(
-      "add_detail_backward_(Tensor(a!) d_mean, Tensor grad, Tensor mean, Tensor support, Tensor hidden, Tensor first, "
-      "Tensor last, float support_level, str? level=None) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "flatten_with_detail_backward(Tensor grad, Tensor mean, Tensor support, Tensor hidden, Tensor step, Tensor first, "
+      "Tensor last, float flat, float support_level, str? level=None) -> "
+      "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   // Of ahead = z + momentum (z - before), all alike and dense: adds to d_z, leaves the gradient of `before` in d_ahead,
   // and returns that of the momentum. On the CPU alone.
   m.def(

@@ -17,10 +17,8 @@ from torch.autograd.function import once_differentiable
 from davsr.models.grouped_rounds import Averaging
 from davsr.ops import (
     TrustedKept,
-    add_detail,
-    add_detail_gradient,
-    flatten,
-    flatten_gradients,
+    flatten_with_detail,
+    flatten_with_detail_gradient,
     momentum_gradient,
     samples_memory,
     trusted_average_gradient,
@@ -45,6 +43,11 @@ class _Plan:
             "mismatch": self.averaging.mismatch,
             "bounds": self.bounds,
         }
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        """How averages are flattened, and what detail sees of their support."""
+        return {"flat": self.averaging.flat, "level": self.level}
 
 
 _TRUST, _DETAIL = 6, 4  # weights and biases of the two networks
@@ -101,8 +104,7 @@ class _LearnedRounds(torch.autograd.Function):
         for k, weight in enumerate((1 + momenta).tolist()):
             ahead = first if k == 0 else torch.lerp(frames[k - 1], frames[k], weight, out=_apart(ahead, first))
             average = trusted_average_kept(ahead, motion, speed, trust, reach=plan.averaging.reach, **plan.average)
-            settled = flatten(average.mean, flattening[k], flat=plan.averaging.flat)
-            hidden = add_detail(settled, *average[:2], _of_round(detail, k), level=plan.level)
+            settled, hidden = flatten_with_detail(*average[:2], flattening[k], _of_round(detail, k), **plan.detail)
             z, misfit = plan.degradation.data_step_kept(settled, y, alphas[k], out=settled)
             kept += [*average, hidden, misfit]
             frames.append(z)
@@ -132,9 +134,8 @@ class _LearnedRounds(torch.autograd.Function):
             back, step = plan.degradation.data_step_gradient(of_last, alphas[k], out=of_last)
             of_alphas[k] = -(step * misfit).sum(dim=(1, 2, 3, 4))
             of_y = step if of_y is None else of_y.add_(step)
-            of_mean, of_flattening[k] = flatten_gradients(back, average.mean, flattening[k], flat=plan.averaging.flat)
-            of_support, of_layers = add_detail_gradient(
-                of_mean, back, *average[:2], hidden, _of_round(detail, k), level=plan.level
+            of_mean, of_support, of_flattening[k], of_layers = flatten_with_detail_gradient(
+                back, *average[:2], hidden, flattening[k], _of_round(detail, k), **plan.detail
             )
             of_detail.append(of_layers)
             ahead = frames[0]

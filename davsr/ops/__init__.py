@@ -17,7 +17,7 @@ from davsr.ops._conv3x3 import conv3x3, conv3x3_reference, weights_stay
 from davsr.ops._data_step import data_step, data_step_compiled, data_step_reference
 from davsr.ops._deform_align import deform_align, deform_align_reference, one_source_channels
 from davsr.ops._extension import Backend, backend, log_backend, serves_without_gradient
-from davsr.ops._flatten import flatten, flatten_gradient, flatten_gradients, flatten_reference
+from davsr.ops._flatten import flatten, flatten_gradient, flatten_reference
 from davsr.ops._fourier_division import fold_power, fourier_division, fourier_division_reference
 from davsr.ops._fusion import (
     cell_deviations,
@@ -29,9 +29,10 @@ from davsr.ops._fusion import (
 )
 from davsr.ops._grid import clamped_to_border, resize_flow, sample, sampling_grid
 from davsr.ops._learned_gradient import (
+    DetailGradients,
     TrustedKept,
-    add_detail,
-    add_detail_gradient,
+    flatten_with_detail,
+    flatten_with_detail_gradient,
     momentum_gradient,
     samples_memory,
     trusted_average_gradient,
@@ -64,11 +65,10 @@ __all__ = [
     "AverageKept",
     "Axes",
     "Backend",
+    "DetailGradients",
     "RoundNetworks",
     "TrustedKept",
     "add_cells",
-    "add_detail",
-    "add_detail_gradient",
     "backend",
     "camera",
     "camera_adjoint",
@@ -86,8 +86,9 @@ __all__ = [
     "deform_align_reference",
     "flatten",
     "flatten_gradient",
-    "flatten_gradients",
     "flatten_reference",
+    "flatten_with_detail",
+    "flatten_with_detail_gradient",
     "fold_power",
     "fourier_division",
     "fourier_division_reference",

@@ -50,12 +50,6 @@ def flatten_gradient(grad: Tensor, x: Tensor, step: Tensor, *, flat: float) -> T
     return of_x
 
 
-def flatten_gradients(grad: Tensor, x: Tensor, step: Tensor, *, flat: float) -> tuple[Tensor, Tensor]:
-    """``flatten_gradient`` and that of the step."""
-    of_x, of_step = torch.ops.davsr.flatten_backward(grad, x, step, flat)
-    return of_x, of_step
-
-
 def flatten_reference(x: Tensor, step: Tensor | float, *, flat: float) -> Tensor:
     """``flatten`` in plain PyTorch, differentiable by autograd."""
     _check(x, flat)

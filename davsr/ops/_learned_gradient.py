@@ -1,8 +1,9 @@
 """The learned parts of a round along the motion with what their gradients need, and those, on a CPU in float32.
 
-``trusted_average_kept`` and ``trusted_average_gradient`` are one average and its derivative, ``add_detail`` and
-``add_detail_gradient`` what the network of detail adds, ``momentum_gradient`` the derivative of a step ahead. Elsewhere
-`davsr.models.round_networks` composes the same of differentiable operations, to which the tests compare them.
+``trusted_average_kept`` and ``trusted_average_gradient`` are one average and its derivative, ``flatten_with_detail``
+and ``flatten_with_detail_gradient`` the step down its total variation with what the network of detail adds,
+``momentum_gradient`` the derivative of a step ahead. Elsewhere `davsr.models.round_networks` composes the same of
+differentiable operations, to which the tests compare them.
 """
 
 from __future__ import annotations
@@ -97,45 +98,60 @@ def trusted_average_gradient(
     return of_a, [part.view(v.shape) for part, v in zip(parts, trust, strict=True)]
 
 
-def add_detail(
-    out: Tensor,  # [b, c, T, H, W]
+def flatten_with_detail(
     mean: Tensor,  # [b, c, T, H, W]
     support: Tensor,  # [b, T, H, W]
+    step: Tensor,
     layers: Sequence[Tensor],
     *,
+    flat: float,
     level: float,
-) -> Tensor:
-    """What a network makes of ``to_cells(mean, support, level)``, in cells, added to `out`, which is dense.
+) -> tuple[Tensor, Tensor]:
+    """``flatten(mean, step)`` and what a network makes of ``to_cells(mean, support, level)``, added to its cells.
 
     Args:
         layers: as ``pack_detail`` takes them.
+        flat: as of ``flatten``.
 
     Returns:
-        Its hidden layer [b T, h, w, hidden], which the gradient needs.
+        The sum, like mean; and the hidden layer [b T, h, w, hidden], which the gradient needs.
 
     Raises:
         ValueError: a shape, dtype or device does not fit.
     """
-    hidden: Tensor = torch.ops.davsr.add_detail_(out, mean, support, *layers, level)
-    return hidden
+    made, hidden = torch.ops.davsr.flatten_with_detail(mean, support, step, *layers, flat, level)
+    return made, hidden
 
 
-def add_detail_gradient(
-    d_mean: Tensor,  # [b, c, T, H, W]
+class DetailGradients(NamedTuple):
+    """Of what ``flatten_with_detail`` takes, in the same shapes."""
+
+    mean: Tensor
+    support: Tensor
+    step: Tensor
+    layers: list[Tensor]
+
+
+def flatten_with_detail_gradient(
     grad: Tensor,  # [b, c, T, H, W]
     mean: Tensor,
     support: Tensor,
     hidden: Tensor,
+    step: Tensor,
     layers: Sequence[Tensor],
     *,
+    flat: float,
     level: float,
-) -> tuple[Tensor, list[Tensor]]:
-    """Of the gradient of `out`: that of the mean is added to `d_mean`; those of the support and of the layers."""
+) -> DetailGradients:
+    """The gradients for that of the sum.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit.
+    """
     first, _, last, _ = layers
-    of_support, *of_layers = torch.ops.davsr.add_detail_backward_(
-        d_mean, grad, mean, support, hidden, first, last, level
-    )
-    return of_support, of_layers
+    given = (grad, mean, support, hidden, step, first, last, flat, level)
+    of_mean, of_support, of_step, *of_layers = torch.ops.davsr.flatten_with_detail_backward(*given)
+    return DetailGradients(of_mean, of_support, of_step, of_layers)
 
 
 def momentum_gradient(d_z: Tensor, d_ahead: Tensor, z: Tensor, before: Tensor, momentum: float) -> Tensor:
@@ -197,35 +213,37 @@ def _register() -> None:
     ) -> tuple[Tensor, ...]:
         return dense(a), a.new_empty(sum(v.numel() for v in trust))
 
-    @torch.library.register_fake("davsr::add_detail_")
+    @torch.library.register_fake("davsr::flatten_with_detail")
     def _(
-        out: Tensor,
         mean: Tensor,
         support: Tensor,
+        step: Tensor,
         first: Tensor,
         first_bias: Tensor,
         last: Tensor,
         last_bias: Tensor,
+        flat: float,
         support_level: float,
         level: str | None = None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         b, _, T, H, W = mean.shape
-        return mean.new_empty(b * T, -(-H // 4), -(-W // 4), len(first))
+        return dense(mean), mean.new_empty(b * T, -(-H // 4), -(-W // 4), len(first))
 
-    @torch.library.register_fake("davsr::add_detail_backward_")
+    @torch.library.register_fake("davsr::flatten_with_detail_backward")
     def _(
-        d_mean: Tensor,
         grad: Tensor,
         mean: Tensor,
         support: Tensor,
         hidden: Tensor,
+        step: Tensor,
         first: Tensor,
         last: Tensor,
+        flat: float,
         support_level: float,
         level: str | None = None,
     ) -> tuple[Tensor, ...]:
         layers = (first.shape, first.shape[:1], last.shape, last.shape[:1])
-        return dense(support), *(first.new_empty(shape) for shape in layers)
+        return dense(mean), dense(support), dense(step), *(first.new_empty(shape) for shape in layers)
 
 
 _extension.when_loaded(_register)

@@ -12,8 +12,9 @@ from torch import Tensor
 from davsr.ops import (
     TrustedKept,
     add_cells,
-    add_detail,
-    add_detail_gradient,
+    flatten_reference,
+    flatten_with_detail,
+    flatten_with_detail_gradient,
     motion_blend_reference,
     motion_mismatch_reference,
     pack_trust,
@@ -32,6 +33,8 @@ NAMES = [*IDS, *("x".join(map(str, shape)) for shape, _, _ in MORE)]
 PASSES = [level for level in LEVELS if level != "serial"]
 BOUNDS = (-1.0, 0.5)
 LEVEL = 2.0
+FLAT = 0.3
+STEP = torch.tensor(0.2)
 
 
 def layers(*sizes: tuple[int, ...]) -> list[Tensor]:
@@ -183,45 +186,45 @@ def detailed(case) -> tuple[Tensor, Tensor]:
     return mean, 1 + 3 * torch.rand(b, T, H, W, generator=torch.Generator().manual_seed(2))
 
 
-def detail_of_parts(mean: Tensor, support: Tensor, network: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Of torch's operations: what is added, and the hidden layer, channels last."""
+def detail_of_parts(mean: Tensor, support: Tensor, step: Tensor, network: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Of torch's operations: the sum, and the hidden layer, channels last."""
     first, first_bias, last, last_bias = network
     cells = to_cells(mean, support, frames=slice(None), level=LEVEL).permute(0, 3, 1, 2)
     hidden = F.conv2d(cells, first, first_bias, padding=1).relu()
     made = F.conv2d(hidden, last, last_bias, padding=1).permute(0, 2, 3, 1)
-    return add_cells(torch.zeros_like(mean), made, frames=slice(None)), hidden.permute(0, 2, 3, 1)
+    flattened = flatten_reference(mean, step, flat=FLAT)
+    return add_cells(flattened, made, frames=slice(None)), hidden.permute(0, 2, 3, 1)
 
 
 def detail_and_gradient(level: str | None, case, network: list[Tensor]) -> list[Tensor]:
-    """What is added to ones, the hidden layer, and the gradients, that of the mean added to ones."""
+    """The sum, the hidden layer, and all gradients."""
     mean, support = detailed(case)
-    out, of_mean = torch.ones_like(mean), torch.ones_like(mean)
-    (grad,) = slopes_like(out)
+    (grad,) = slopes_like(mean)
     if level is None:
-        hidden = add_detail(out, mean, support, network, level=LEVEL)
-        of_support, of_layers = add_detail_gradient(of_mean, grad, mean, support, hidden, network, level=LEVEL)
-        return [out, hidden, of_mean, of_support, *of_layers]
-    hidden = torch.ops.davsr.add_detail_(out, mean, support, *network, LEVEL, level)
-    given = (of_mean, grad, mean, support, hidden, network[0], network[2], LEVEL, level)
-    return [out, hidden, of_mean, *torch.ops.davsr.add_detail_backward_(*given)]
+        sizes = {"flat": FLAT, "level": LEVEL}
+        made, hidden = flatten_with_detail(mean, support, STEP, network, **sizes)
+        back = flatten_with_detail_gradient(grad, mean, support, hidden, STEP, network, **sizes)
+        return [made, hidden, *back[:3], *back.layers]
+    made, hidden = torch.ops.davsr.flatten_with_detail(mean, support, STEP, *network, FLAT, LEVEL, level)
+    given = (grad, mean, support, hidden, STEP, network[0], network[2], FLAT, LEVEL, level)
+    return [made, hidden, *torch.ops.davsr.flatten_with_detail_backward(*given)]
 
 
 @needs_extension
 @pytest.mark.parametrize("case", [case for case in ALL if case[0][0]], ids=[n for n in NAMES if n[:2] != "0x"])
 @pytest.mark.parametrize("level", [None, *PASSES])
-@pytest.mark.parametrize("hidden", [16, 3])
+@pytest.mark.parametrize("hidden", [16, 3, 21])
 def test_detail_and_its_gradient_are_those_of_their_parts(level, case, hidden):
     network = of_detail(case[0][1], hidden)
-    leaves = [v.double().requires_grad_() for v in (*detailed(case), *network)]
-    added, between = detail_of_parts(*leaves[:2], leaves[2:])
-    (grad,) = slopes_like(added)
-    expected = torch.autograd.grad((added * grad).sum(), leaves)
-    out, seen, of_mean, *others = detail_and_gradient(level, case, network)
-    torch.testing.assert_close(out.double(), 1 + added.detach(), rtol=1e-5, atol=2e-5)
+    leaves = [v.double().requires_grad_() for v in (*detailed(case), STEP, *network)]
+    right, between = detail_of_parts(*leaves[:3], leaves[3:])
+    (grad,) = slopes_like(right.float())
+    expected = torch.autograd.grad((right * grad).sum(), leaves)
+    made, seen, *gradients = detail_and_gradient(level, case, network)
+    torch.testing.assert_close(made.double(), right.detach(), rtol=1e-5, atol=2e-5)
     torch.testing.assert_close(seen.double(), between.detach(), rtol=1e-5, atol=2e-5)
-    assert near(of_mean, 1 + expected[0], 3e-5)
-    for made, right in zip(others, expected[1:], strict=True):
-        assert made.shape == right.shape and near(made, right, 3e-5)
+    for ours, exact in zip(gradients, expected, strict=True):
+        assert ours.shape == exact.shape and near(ours, exact, 3e-5)
 
 
 @needs_extension
@@ -230,9 +233,10 @@ def test_any_strides_are_taken():
     mean, support = detailed(case)
     network = of_detail(3, 4)
     apart = [v.transpose(-1, -2).contiguous().transpose(-1, -2) for v in (mean, support)]
-    out, same = torch.ones_like(mean), torch.ones_like(mean)
-    hidden = add_detail(out, *apart, network, level=LEVEL)
-    assert torch.equal(hidden, add_detail(same, mean, support, network, level=LEVEL)) and torch.equal(out, same)
+    first, last = (v.transpose(-1, -2).contiguous().transpose(-1, -2) for v in network[::2])
+    made = flatten_with_detail(*apart, STEP, [first, network[1], last, network[3]], flat=FLAT, level=LEVEL)
+    for ours, dense in zip(made, detail_and_gradient(None, case, network), strict=False):
+        assert torch.equal(ours, dense)
     a, motion, speed = clip(case)
     kept = kept_average(None, case, of_trust(5))
     d_mean, d_support = slopes_like(kept.mean, kept.support)
@@ -282,10 +286,11 @@ def test_opcheck():
     torch.library.opcheck(torch.ops.davsr.trusted_average_backward_.default, back)
     mean, support = detailed(case)
     detail = of_detail(1, 3)
-    torch.library.opcheck(torch.ops.davsr.add_detail_.default, (mean.clone(), mean, support, *detail, LEVEL))
-    hidden = add_detail(mean.clone(), mean, support, detail, level=LEVEL)
-    layer = (mean.clone(), mean.clone(), mean, support, hidden, detail[0], detail[2], LEVEL)
-    torch.library.opcheck(torch.ops.davsr.add_detail_backward_.default, layer)
+    given = (mean, support, STEP, *detail, FLAT, LEVEL)
+    torch.library.opcheck(torch.ops.davsr.flatten_with_detail.default, given)
+    made, hidden = torch.ops.davsr.flatten_with_detail(*given)
+    back = (made, mean, support, hidden, STEP, detail[0], detail[2], FLAT, LEVEL)
+    torch.library.opcheck(torch.ops.davsr.flatten_with_detail_backward.default, back)
 
 
 @needs_extension
@@ -312,14 +317,17 @@ def test_errors():
         trusted_average_gradient(*given, **how(case, samples_memory(a, STEPS[1:])))
     mean, support = detailed(case)
     detail = of_detail(3, 8)
+    sizes = {"flat": FLAT, "level": LEVEL}
     with pytest.raises(ValueError, match="support must be"):
-        add_detail(mean.clone(), mean, support[..., 1:], detail, level=LEVEL)
-    with pytest.raises(ValueError, match="add_detail: last must be"):
-        add_detail(mean.clone(), mean, support, [*detail[:2], detail[2][1:], detail[3]], level=LEVEL)
-    with pytest.raises(ValueError, match="add_detail: out must be contiguous"):
-        add_detail(mean.transpose(3, 4).contiguous().transpose(3, 4), mean, support, detail, level=LEVEL)
-    with pytest.raises(RuntimeError, match=r"overlap|memory"):
-        add_detail(mean, mean, support, detail, level=LEVEL)
-    hidden = add_detail(mean.clone(), mean, support, detail, level=LEVEL)
-    with pytest.raises(ValueError, match="add_detail: hidden must be"):
-        add_detail_gradient(mean.clone(), mean.clone(), mean, support, hidden[..., 1:], detail, level=LEVEL)
+        flatten_with_detail(mean, support[..., 1:], STEP, detail, **sizes)
+    with pytest.raises(ValueError, match="flatten_with_detail: last must be"):
+        flatten_with_detail(mean, support, STEP, [*detail[:2], detail[2][1:], detail[3]], **sizes)
+    with pytest.raises(ValueError, match="flatten_with_detail: mean must be float32"):
+        flatten_with_detail(mean.double(), support, STEP, detail, **sizes)
+    with pytest.raises(ValueError, match="flatten_with_detail: step must be one number"):
+        flatten_with_detail(mean, support, STEP.expand(2), detail, **sizes)
+    with pytest.raises(ValueError, match="flatten_with_detail: flat must be above 0"):
+        flatten_with_detail(mean, support, STEP, detail, flat=0.0, level=LEVEL)
+    made, hidden = flatten_with_detail(mean, support, STEP, detail, **sizes)
+    with pytest.raises(ValueError, match="flatten_with_detail: hidden must be"):
+        flatten_with_detail_gradient(made, mean, support, hidden[..., 1:], STEP, detail, **sizes)
