@@ -143,12 +143,11 @@ struct PointLayer {
     for (int64_t c = 0; c < seen; ++c)
       for (int64_t first = 0; first < pad; first += wide) {
         F tap[3][3], moved[6][6];
-        for (int64_t k = 0; k < 9; ++k) {
-          float lane[wide] = {};
-          for (int64_t j = first; j < made && j < first + wide; ++j)
-            lane[j - first] = transposed ? of[(c * made + j) * 9 + 8 - k] : of[(j * seen + c) * 9 + k];
-          tap[k / 3][k % 3] = Device::template pack<float, wide>(lane);
-        }
+        float taps[9][wide] = {};
+        for (int64_t j = first; j < made && j < first + wide; ++j)
+          for (int64_t k = 0; k < 9; ++k)
+            taps[k][j - first] = transposed ? of[(c * made + j) * 9 + 8 - k] : of[(j * seen + c) * 9 + k];
+        __builtin_memcpy(tap, taps, sizeof taps);
         both_ways<F, 3, 6>(tap, moved, weights_to_points<F>);
         for (int64_t f = 0; f < kPoints; ++f)
           Device::template put<float, wide>(weight.data + (f * seen + c) * pad + first, moved[f / 6][f % 6]);

@@ -39,8 +39,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> trusted_average_kept(const Te
   return {mean, support, weight, root, texture};
 }
 
-// The transpose of a packed layer: one [3, 3, made, seen] with the mirrored weight.
-Tensor turned_packed(const Tensor& weight) { return weight.flip({0, 1}).transpose(2, 3).contiguous(); }
+// The transpose of a packed layer, to the first `seen` channels: one [3, 3, made, seen] with the mirrored weight.
+Tensor turned_packed(const Tensor& weight, int64_t seen) {
+  const int64_t of = weight.size(2), made = weight.size(3);
+  Tensor turned = at::empty({3, 3, made, seen}, weight.options());
+  const float* from = weight.const_data_ptr<float>();
+  float* to = turned.data_ptr<float>();
+  for (int64_t tap = 8; tap >= 0; --tap)
+    for (int64_t j = 0; j < made; ++j)
+      for (int64_t c = 0; c < seen; ++c) *to++ = from[(tap * of + c) * made + j];
+  return turned;
+}
 
 std::tuple<Tensor, Tensor> trusted_average_backward_(Tensor& samples, const Tensor& d_mean_in,
                                                      const std::optional<Tensor>& d_support_in, const Tensor& a_in,
@@ -56,7 +65,7 @@ std::tuple<Tensor, Tensor> trusted_average_backward_(Tensor& samples, const Tens
   const Tensor root = like(root_in, weight_in, "trusted_average: root"),
                texture = like(texture_in, speed_in, "trusted_average: texture");
   const Tensor a = a_in.contiguous(), motion = motion_in.contiguous(), speed = speed_in.contiguous();
-  const Tensor first_turned = turned_packed(trust[0].narrow(2, 0, 2)), second_turned = turned_packed(trust[2]);
+  const Tensor first_turned = turned_packed(trust[0], 2), second_turned = turned_packed(trust[2], layers.hidden);
   TrustedAverageBackward backward{shape,
                                   a.const_data_ptr<float>(),
                                   motion.const_data_ptr<float>(),

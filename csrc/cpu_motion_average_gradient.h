@@ -267,10 +267,10 @@ static void weight_gradients(const MotionAverageBackward& op, const KeptSamples<
 
 // The pass along the frames that are sampled.
 template <class Device, class Real, int few>
-static void leave_samples(const SampleGradient& left, const KeptSamples<Device, Real>* samples, const Parallel& threads) {
+static void leave_samples(const SampleGradient& left, const KeptSamples<Device, Real>* gradients, const Parallel& threads) {
   const MotionShape& shape = left.shape;
   parallel<Device>(threads, shape.batch * shape.frames, [&](int64_t begin, int64_t end) {
-    SampleGradientPass<Device, Real, few ? few : 1, true, true> pass(left, threads, samples);
+    SampleGradientPass<Device, Real, few ? few : 1, true, true> pass(left, threads, gradients);
     for (int64_t frame = begin; frame < end; ++frame) pass.add(frame / shape.frames, frame % shape.frames);
   });
 }

@@ -11,7 +11,7 @@ namespace davsr {
 constexpr int64_t kRowsTogether = 4;  // of one neighbour: what they sample stays in the first-level cache
 
 // Samples of all frames at all steps, [batch, frames, steps, height, channels, room], in memory of the caller's: what
-// one pass samples, the next ones read in order.
+// one pass samples, the next one reads in order, and puts their gradients in their place.
 template <class Device, class Real>
 struct KeptSamples {
   const MotionShape& shape;
@@ -22,6 +22,55 @@ struct KeptSamples {
 
   Real* row(int64_t b, int64_t p, int k, int64_t y) const {
     return data + (((b * shape.frames + p) * shape.steps + k) * shape.height + y) * shape.channels * room;
+  }
+};
+
+// The weights of cells at every column of a frame: rows of cells that were raised before are kept, two for each step.
+template <class Device, class Real>
+struct RaisedWeights {
+  using F = typename Device::template Lanes<Real>;
+
+  const MotionShape& shape;
+  const Real* weight;
+  const int64_t room;
+  CellColumns<Device, Real> columns;
+  Scratch<Device, Real> raised;         // [steps][2][room]
+  int64_t kept[MotionShape::kMost][2];  // where in `weight` they come from
+
+  RaisedWeights(const MotionShape& of, const void* weights, const Parallel& threads)
+      : shape(of),
+        weight(static_cast<const Real*>(weights)),
+        room(CellColumns<Device, Real>::room_for(of.width)),
+        columns(of, 0, of.width, threads),
+        raised(threads, 2 * of.steps * room) {
+    for (auto& numbers : kept) numbers[0] = numbers[1] = -1;
+  }
+
+  // Two rows, and how far a row of pixels lies from the first one to the second.
+  struct Row {
+    const Real *upper, *lower;
+    Real beyond;
+    DAVSR_FN F at(int64_t i) const {
+      constexpr int wide = Device::template lanes<Real>;
+      const F high = Device::template pack<Real, wide>(upper + i);
+      return high + beyond * (Device::template pack<Real, wide>(lower + i) - high);
+    }
+  };
+  Row row(int64_t b, int64_t p, int k, int64_t y) {
+    const Between<Real> at = between<Real>(y, shape.height, shape.cells_h);
+    return {raise(b, p, k, at.first), raise(b, p, k, at.second), at.beyond};
+  }
+
+ private:
+  const Real* raise(int64_t b, int64_t p, int k, int64_t r) {
+    const int64_t from = shape.cell_at(b, k, p) + r * shape.cells_w;
+    Real* to = raised.data + (2 * k + (r & 1)) * room;
+    if (kept[k][r & 1] != from) {
+      kept[k][r & 1] = from;
+      __builtin_memcpy(columns.row.data, weight + from, static_cast<size_t>(shape.cells_w) * sizeof(Real));
+      columns.raise(to);
+    }
+    return to;
   }
 };
 
@@ -41,28 +90,24 @@ struct SampleGradientPass {
   static constexpr int wide = Device::template lanes<Real>;
 
   const SampleGradient& op;
-  const KeptSamples<Device, Real>* samples;  // null: they are sampled again
+  const KeptSamples<Device, Real>* gradients;  // that are known already, or null
   const MotionShape& shape;
   const int64_t room;
   SampledRow<Device, Real> row;
-  CellColumns<Device, Real> columns;
+  RaisedWeights<Device, Real> weights;
   SpreadRows<Device, Real> rows;
-  Scratch<Device, Real> cells;          // [cells_w] D of a row
-  Scratch<Device, Real> raised;         // [steps][2][room]: weights of two rows of cells at every column
-  Scratch<Device, Real> spread;         // [steps][room]: D at every column
-  int64_t kept[MotionShape::kMost][2];  // numbers of the rows of cells in `raised`
+  Scratch<Device, Real> cells;   // [cells_w] D of a row
+  Scratch<Device, Real> spread;  // [steps][room]: D at every column
 
-  SampleGradientPass(const SampleGradient& gradient, const Parallel& threads,
-                     const KeptSamples<Device, Real>* kept_samples = nullptr)
+  SampleGradientPass(const SampleGradient& gradient, const Parallel& threads, const KeptSamples<Device, Real>* known = nullptr)
       : op(gradient),
-        samples(kept_samples),
+        gradients(known),
         shape(gradient.shape),
         room(CellColumns<Device, Real>::room_for(shape.width)),
         row(shape, 0, shape.width, threads),
-        columns(shape, 0, shape.width, threads),
+        weights(shape, gradient.weight, threads),
         rows(shape.width, shape.height + 1, threads),
         cells(threads, shape.cells_w),
-        raised(threads, 2 * shape.steps * room),
         spread(threads, shape.steps * room) {
     Clear<Device, Real>::run(spread.data, shape.steps * room);  // and so it stays beyond the last cell
   }
@@ -70,27 +115,13 @@ struct SampleGradientPass {
   // To frame f, from all frames that sampled it.
   void add(int64_t b, int64_t f) {
     for (int64_t channel = 0; channel < shape.channels; channel += few) {
-      for (auto& numbers : kept) numbers[0] = numbers[1] = -1;
-      rows.clear();
       for (int64_t first = 0; first < shape.height; first += kRowsTogether)
         for (int k = 0; k < shape.steps; ++k)
           for (int64_t y = first; shape.has(f - shape.step[k]) && y < first + kRowsTogether && y < shape.height; ++y)
             add_row(b, f, y, k, channel);
       Real* to = static_cast<Real*>(op.d_a) + shape.at(b, f) + channel * shape.plane();
-      for (int64_t y = 0; y < shape.height; ++y) rows.template fold<few>(y, shape.plane(), to + y * shape.width);
+      rows.template fold<few>(shape.height, shape.plane(), to);
     }
-  }
-
-  // The weights of row r of cells at every column.
-  const Real* raise(int64_t b, int64_t p, int k, int64_t r) {
-    Real* to = raised.data + (2 * k + (r & 1)) * room;
-    if (kept[k][r & 1] != r) {
-      kept[k][r & 1] = r;
-      __builtin_memcpy(columns.row.data, static_cast<const Real*>(op.weight) + shape.cell_at(b, k, p) + r * shape.cells_w,
-                       static_cast<size_t>(shape.cells_w) * sizeof(Real));
-      columns.raise(to);
-    }
-    return to;
   }
 
   // D of row r of cells, nothing after the last one, at every column.
@@ -107,42 +138,35 @@ struct SampleGradientPass {
     const int64_t p = f - shape.step[k], pixel = y * shape.width, plane = shape.plane();
     const int64_t first = shape.at(b, p) + channel * plane + pixel;
     const Real *image = static_cast<const Real*>(op.a) + shape.at(b, f) + channel * plane, *own = nullptr, *d_error = nullptr;
-    const Real *d_mean = nullptr, *support = nullptr, *upper = nullptr, *lower = nullptr;
-    F beyond{};
-    if (blends) {
-      const Between<Real> at = between<Real>(y, shape.height, shape.cells_h);
-      upper = raise(b, p, k, at.first);
-      lower = raise(b, p, k, at.second);
-      beyond += at.beyond;
+    const Real *d_mean = nullptr, *support = nullptr;
+    typename RaisedWeights<Device, Real>::Row weight{};
+    const Real* known = gradients ? gradients->row(b, p, k, y) + channel * gradients->room : nullptr;
+    if (blends && !known) {
+      weight = weights.row(b, p, k, y);
       support = static_cast<const Real*>(op.support) + (b * shape.frames + p) * shape.pixels() + pixel;
       d_mean = static_cast<const Real*>(op.d_mean) + first;
     }
-    if (matches) {
+    if (matches && !known) {
       if (y % shape.cell_h == 0) spread_row(b, p, k, y / shape.cell_h);
       d_error = spread.data + k * room;
       own = static_cast<const Real*>(op.a) + first;
     }
-    const Real* sampled = samples ? samples->row(b, p, k, y) + channel * samples->room : nullptr;
     row.locate(op.motion, b, p, y, shape.step[k]);
     for (int64_t i = 0; i < shape.width; i += wide) {
       const int count = row.lanes(i);
       F value[few] = {}, down, right;
-      if (matches) {
-        if (sampled) {
-          look_ahead<few>(sampled + i, kRowsTogether * shape.channels * samples->room, samples->room);
+      if (known) {
+        look_ahead<few>(known + i, kRowsTogether * shape.channels * gradients->room, gradients->room);
 #pragma GCC unroll 3
-          for (int c = 0; c < few; ++c) value[c] = Device::template pack<Real, wide>(sampled + c * samples->room + i);
-        } else {
-          row.template read<few>(image, i, value);
-        }
+        for (int c = 0; c < few; ++c) value[c] = Device::template pack<Real, wide>(known + c * gradients->room + i);
+      } else if (matches) {
+        row.template read<few>(image, i, value);
         const F d = Device::template pack<Real, wide>(d_error + i);
 #pragma GCC unroll 3
         for (int c = 0; c < few; ++c) value[c] = d * (value[c] - load_some<Device, Real>(own + c * plane + i, count));
       }
-      if (blends) {
-        const F high = Device::template pack<Real, wide>(upper + i);
-        const F weight = high + beyond * (Device::template pack<Real, wide>(lower + i) - high);
-        const F share = weight / load_some<Device, Real>(support + i, count);
+      if (blends && !known) {
+        const F share = weight.at(i) / load_some<Device, Real>(support + i, count);
 #pragma GCC unroll 3
         for (int c = 0; c < few; ++c) value[c] += share * load_some<Device, Real>(d_mean + c * plane + i, count);
       }

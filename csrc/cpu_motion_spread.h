@@ -23,9 +23,9 @@ struct SpreadRows {
   Scratch<Device, Real> sums;
 
   SpreadRows(int64_t columns, int64_t rows, const Parallel& threads)
-      : width(columns), size((rows * columns + 1) * 8), sums(threads, size) {}
-
-  void clear() { Clear<Device, Real>::run(sums.data, size); }
+      : width(columns), size((rows * columns + 1) * 8), sums(threads, size) {
+    Clear<Device, Real>::run(sums.data, size);
+  }
 
   // Adds the value of each of `count` lanes, of so many colours, to the four pixels that begin with number `at`.
   template <int colours>
@@ -62,19 +62,39 @@ struct SpreadRows {
     }
   }
 
-  // Adds the sums of row y to `colours` planes of an image.
+  // Adds the sums of the rows of an image to `colours` planes of it; then they are zero.
   template <int colours>
-  DAVSR_FN void fold(int64_t y, int64_t plane, Real* to) {
-    const Real* from = sums.data + y * 8 * width;
-    for (int64_t x = 0; x < width; ++x) {
-      Four sum = Device::template pack<Real, 4>(from + 8 * x);
-      if (x > 0) sum += Device::template pack<Real, 4>(from + 8 * x - 4);
+  void fold(int64_t rows, int64_t plane, Real* to) {
+    Real* from = sums.data;
+    for (int64_t y = 0; y < rows; ++y, to += width, from += 8 * width) {
+      fold_row<colours>(from, plane, to);
+      Clear<Device, Real>::run(from, 8 * width);
+    }
+    Clear<Device, Real>::run(from, sums.data + size - from);
+  }
+
+ private:
+  template <int colours>
+  DAVSR_FN void fold_row(const Real* from, int64_t plane, Real* to) const {
+    const auto sum_at = [&](int64_t x) {
+      const Four own = Device::template pack<Real, 4>(from + 8 * x);
+      return x > 0 ? own + Device::template pack<Real, 4>(from + 8 * x - 4) : own;
+    };
+    int64_t x = 0;
+    for (; x + 4 <= width; x += 4) {
+      const Four sum[4] = {sum_at(x), sum_at(x + 1), sum_at(x + 2), sum_at(x + 3)};
 #pragma GCC unroll 4
+      for (int c = 0; c < colours; ++c) {
+        const Four of_colour = {sum[0][c], sum[1][c], sum[2][c], sum[3][c]};
+        Device::template put<Real, 4>(to + c * plane + x, Device::template pack<Real, 4>(to + c * plane + x) + of_colour);
+      }
+    }
+    for (; x < width; ++x) {
+      const Four sum = sum_at(x);
       for (int c = 0; c < colours; ++c) to[c * plane + x] += sum[c];
     }
   }
 
- private:
   // rows[i][j] <-> rows[j][i] in every block of `block` lanes.
   static DAVSR_FN void transpose_blocks(F* rows) {
 #pragma GCC unroll 4

@@ -147,8 +147,8 @@ struct TrustGradient {
   }
 };
 
-// What a frame's own pixels have of the mean, of their mismatch and of their texture: of a row of cells, and below the
-// last one.
+// What a frame's own pixels have of the mean, of their mismatch and of their texture, and what its samples have: of a
+// row of cells, and below the last one.
 template <class Device, int few>
 struct OwnGradient {
   using F = typename Device::template Lanes<float>;
@@ -158,6 +158,7 @@ struct OwnGradient {
   const MotionShape& shape;
   const KeptSamples<Device, float>& samples;
   const int64_t channels, room;
+  RaisedWeights<Device, float> weights;
   Scratch<Device, float> spread;            // [steps + 2][room]: D, then a slope and a level of the brightness
   Scratch<Device, float> cells, own_cells;  // a row of them
 
@@ -167,6 +168,7 @@ struct OwnGradient {
         samples(kept),
         channels(few ? few : of.shape.channels),
         room(of.shape.width + 2 * wide),
+        weights(of.shape, of.weight, threads),
         spread(threads, (of.shape.steps + 2) * room),
         cells(threads, of.shape.cells_w),
         own_cells(threads, of.shape.cells_w) {
@@ -184,9 +186,10 @@ struct OwnGradient {
       step[present++] = k;
     }
     texture_of(b, p, r, count, colours_of);
-    for (int64_t y = r * shape.cell_h; y < (r + 1) * shape.cell_h; ++y) add_row(b, p, y, present, step, true);
-    if (r + 1 == shape.cells_h)
-      for (int64_t y = (r + 1) * shape.cell_h; y < shape.height; ++y) add_row(b, p, y, 0, step, false);
+    for (int64_t y = r * shape.cell_h; y < (r + 1) * shape.cell_h; ++y) add_row(b, p, y, present, step);
+    if (r + 1 < shape.cells_h) return;
+    Clear<Device, float>::run(spread.data, (shape.steps + 2) * room);  // there is no cell
+    for (int64_t y = (r + 1) * shape.cell_h; y < shape.height; ++y) add_row(b, p, y, present, step);
   }
 
   // With t = sqrt(mean of g^2 - (mean of g)^2 + least) of the brightness g: d g = d_t (g - mean of g) / (pixels t).
@@ -210,32 +213,41 @@ struct OwnGradient {
     spread_cells<Device, float>(own_cells.data, shape.cells_w, shape.cell_w, spread.data + (shape.steps + 1) * room);
   }
 
-  void add_row(int64_t b, int64_t p, int64_t y, int present, const int* step, bool in_cell) {
+  // Samples n become their gradients w g + D (n - a_p).
+  void add_row(int64_t b, int64_t p, int64_t y, int present, const int* step) {
     const int64_t first = shape.at(b, p) + y * shape.width, plane = shape.plane();
     const float* support = op.support + (b * shape.frames + p) * shape.pixels() + y * shape.width;
-    const float *slope = spread.data + shape.steps * room, *level = slope + room, *sampled[MotionShape::kMost];
-    for (int k = 0; k < present; ++k) sampled[k] = samples.row(b, p, step[k], y);
+    const float *slope = spread.data + shape.steps * room, *level = slope + room;
+    float* sampled[MotionShape::kMost];
+    typename RaisedWeights<Device, float>::Row weight[MotionShape::kMost];
+    for (int k = 0; k < present; ++k) {
+      sampled[k] = samples.row(b, p, step[k], y);
+      weight[k] = weights.row(b, p, step[k], y);
+    }
     for (int64_t i = 0; i < shape.width; i += wide) {
       const int some = static_cast<int>(shape.width - i < wide ? shape.width - i : wide);
       const F share = 1.0f / load_some<Device, float>(support + i, some);
       F turn{};
-      if (in_cell) {
-        for (int64_t c = 0; c < channels; ++c) turn += load_some<Device, float>(op.a + first + c * plane + i, some);
-        turn = turn * Device::template pack<float, wide>(slope + i) + Device::template pack<float, wide>(level + i);
-      }
+      for (int64_t c = 0; c < channels; ++c) turn += load_some<Device, float>(op.a + first + c * plane + i, some);
+      turn = turn * Device::template pack<float, wide>(slope + i) + Device::template pack<float, wide>(level + i);
       colours(shape, [&](auto n, int64_t c) {
-        F sum[n.value], own[n.value];
+        F sum[n.value], own[n.value], g[n.value];
 #pragma GCC unroll 3
         for (int j = 0; j < n.value; ++j) {
           own[j] = load_some<Device, float>(op.a + first + (c + j) * plane + i, some);
-          sum[j] = load_some<Device, float>(op.d_mean + first + (c + j) * plane + i, some) * share + turn;
+          g[j] = load_some<Device, float>(op.d_mean + first + (c + j) * plane + i, some) * share;
+          sum[j] = g[j] + turn;
         }
         for (int k = 0; k < present; ++k) {
           look_ahead<n.value>(sampled[k] + c * samples.room + i, shape.cell_h * channels * samples.room, samples.room);
-          const F d = Device::template pack<float, wide>(spread.data + k * room + i);
+          const F d = Device::template pack<float, wide>(spread.data + k * room + i), w = weight[k].at(i);
 #pragma GCC unroll 3
-          for (int j = 0; j < n.value; ++j)
-            sum[j] -= d * (Device::template pack<float, wide>(sampled[k] + (c + j) * samples.room + i) - own[j]);
+          for (int j = 0; j < n.value; ++j) {
+            float* sample = sampled[k] + (c + j) * samples.room + i;
+            const F apart = d * (Device::template pack<float, wide>(sample) - own[j]);
+            sum[j] -= apart;
+            Device::template put<float, wide>(sample, w * g[j] + apart);
+          }
         }
 #pragma GCC unroll 3
         for (int j = 0; j < n.value; ++j) store_some<Device, float>(op.d_a + first + (c + j) * plane + i, sum[j], some);

@@ -21,6 +21,7 @@ from davsr.ops import (
     flatten_with_detail_gradient,
     momentum_gradient,
     samples_memory,
+    split_like,
     trusted_average_gradient,
     trusted_average_kept,
 )
@@ -120,9 +121,8 @@ class _LearnedRounds(torch.autograd.Function):
         rounds = len(momenta)
         trust, detail, saved = saved[:_TRUST], saved[_TRUST : _TRUST + _DETAIL], saved[_TRUST + _DETAIL :]
         frames, kept = saved[:rounds], saved[rounds:]
-        of_trust: list[list[Tensor]] = []  # of the rounds, the last one first
+        of_trust, of_alphas, of_momenta, of_flattening = ([] for _ in range(4))  # of the rounds, the last one first
         of_detail: list[list[Tensor]] = []
-        of_alphas, of_momenta, of_flattening = (torch.zeros_like(v) for v in (alphas, momenta, flattening))
         of_last = grad.clone(memory_format=torch.contiguous_format)
         of_previous = torch.zeros_like(of_last)
         of_y: Tensor | None = None
@@ -132,33 +132,34 @@ class _LearnedRounds(torch.autograd.Function):
             *parts, hidden, misfit = kept[7 * k : 7 * k + 7]
             average = TrustedKept(*parts)
             back, step = plan.degradation.data_step_gradient(of_last, alphas[k], out=of_last)
-            of_alphas[k] = -(step * misfit).sum(dim=(1, 2, 3, 4))
+            of_alphas.append((step * misfit).sum(dim=(1, 2, 3, 4)))
             of_y = step if of_y is None else of_y.add_(step)
-            of_mean, of_support, of_flattening[k], of_layers = flatten_with_detail_gradient(
+            of_mean, of_support, of_step, of_layers = flatten_with_detail_gradient(
                 back, *average[:2], hidden, flattening[k], _of_round(detail, k), **plan.detail
             )
+            of_flattening.append(of_step)
             of_detail.append(of_layers)
             ahead = frames[0]
             if k:
                 ahead = torch.lerp(frames[k - 1], frames[k], 1 + momentum, out=between)
-            of_ahead, of_layers = trusted_average_gradient(
+            of_ahead, of_network = trusted_average_gradient(
                 of_mean, of_support, ahead, motion, speed, average, trust, samples=samples, **plan.average
             )
-            of_trust.append(of_layers)
+            of_trust.append(of_network)
             if k:
-                of_momenta[k] = momentum_gradient(of_previous, of_ahead, frames[k], frames[k - 1], momentum)
+                of_momenta.append(momentum_gradient(of_previous, of_ahead, frames[k], frames[k - 1], momentum))
                 of_last, of_previous = of_previous, of_ahead
             else:  # there the first frames are what is ahead
+                of_momenta.append(torch.zeros_like(momenta[0]))
                 of_last = of_previous.add_(of_ahead)
         of_first, of_first_bias, *of_lasts = (torch.stack(parts[::-1]) for parts in zip(*of_detail, strict=True))
         return (
             *[None] * 3,
             of_last,
             of_y,
-            of_alphas,
-            of_momenta,
-            of_flattening,
-            *(torch.stack(parts).sum(dim=0) for parts in zip(*of_trust, strict=True)),
+            -torch.stack(of_alphas[::-1]),
+            *(torch.stack(of_each[::-1]) for of_each in (of_momenta, of_flattening)),
+            *split_like(torch.stack(of_trust).sum(dim=0), trust),
             of_first.sum(dim=0),
             of_first_bias.sum(dim=0),
             *of_lasts,

@@ -35,6 +35,7 @@ from davsr.ops._learned_gradient import (
     flatten_with_detail_gradient,
     momentum_gradient,
     samples_memory,
+    split_like,
     trusted_average_gradient,
     trusted_average_kept,
 )
@@ -118,6 +119,7 @@ __all__ = [
     "samples_memory",
     "sampling_grid",
     "serves_without_gradient",
+    "split_like",
     "to_cells",
     "trusted_average_gradient",
     "trusted_average_kept",

@@ -82,20 +82,28 @@ def trusted_average_gradient(
     mismatch: float,
     bounds: tuple[float, float],
     samples: Tensor,
-) -> tuple[Tensor, list[Tensor]]:
-    """The gradients of a and of `trust`, for those of the mean and the support (None: zero).
+) -> tuple[Tensor, Tensor]:
+    """The gradients of a and of the network, for those of the mean and the support (None: zero).
 
     Args:
         samples: memory, see ``samples_memory``.
 
+    Returns:
+        That of a; those of `trust`, one tensor after the other, see ``split_like``.
+
     Raises:
         ValueError: a shape, dtype or device does not fit.
     """
-    of_a, numbers = torch.ops.davsr.trusted_average_backward_(
+    of_a, of_trust = torch.ops.davsr.trusted_average_backward_(
         samples, d_mean, d_support, a, motion, speed, *kept, trust, list(cell), list(steps), mismatch, *bounds
     )
-    parts = numbers.split([v.numel() for v in trust])
-    return of_a, [part.view(v.shape) for part, v in zip(parts, trust, strict=True)]
+    return of_a, of_trust
+
+
+def split_like(numbers: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Numbers of all tensors, one after the other, as tensors of their shapes."""
+    parts = numbers.split([v.numel() for v in tensors])
+    return [part.view(v.shape) for part, v in zip(parts, tensors, strict=True)]
 
 
 def flatten_with_detail(

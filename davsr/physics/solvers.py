@@ -127,9 +127,8 @@ def alpha_per_sample(alpha: float | Tensor, x: Tensor) -> Tensor:
     if alpha.shape != x.shape[:1]:
         raise ValueError(f"degradation.data_step: alpha must be a number or [{x.shape[0]}], got {list(alpha.shape)}")
     if alpha.device.type == "cpu" and not torch.compiler.is_compiling():
-        if bool(
-            (alpha <= 0).any()
-        ):  # not a number passes, and shows in the result: a diverged network tells so by its loss
+        # not a number passes, and shows in the result: a diverged network tells so by its loss
+        if any(value <= 0 for value in alpha.tolist()):
             raise ValueError(f"degradation.data_step: alpha must be above 0, got {alpha.tolist()}")
         return alpha.to(x)
     alpha = alpha.to(x)  # to look at values on a GPU is to wait for it: there a wrong one makes the result not a number

@@ -19,6 +19,7 @@ from davsr.ops import (
     motion_mismatch_reference,
     pack_trust,
     samples_memory,
+    split_like,
     to_cells,
     trusted_average_gradient,
     trusted_average_kept,
@@ -100,11 +101,11 @@ def average_gradient(level: str | None, case, network: list[Tensor]) -> list[Ten
     given = (d_mean, d_support, *clip(case))
     samples = samples_memory(kept.mean, STEPS).fill_(float("nan"))
     if level is None:
-        of_a, of_layers = trusted_average_gradient(*given, kept, trust, **how(case, samples))
-        return [of_a, *of_layers]
+        of_a, of_network = trusted_average_gradient(*given, kept, trust, **how(case, samples))
+        return [of_a, *split_like(of_network, trust)]
     numbers = (list(case[1]), list(STEPS), SCALES["mismatch"], *BOUNDS)
-    of_a, flat = torch.ops.davsr.trusted_average_backward_(samples, *given, *kept, trust, *numbers, level)
-    return [of_a, *(part.view(v.shape) for part, v in zip(flat.split([v.numel() for v in trust]), trust, strict=True))]
+    of_a, of_network = torch.ops.davsr.trusted_average_backward_(samples, *given, *kept, trust, *numbers, level)
+    return [of_a, *split_like(of_network, trust)]
 
 
 def how(case, samples: Tensor) -> dict[str, Any]:
@@ -241,10 +242,13 @@ def test_any_strides_are_taken():
     kept = kept_average(None, case, of_trust(5))
     d_mean, d_support = slopes_like(kept.mean, kept.support)
     spread = [torch.stack([v, v], -1)[..., 0] for v in (d_mean, d_support, a, motion, speed, *kept)]
-    of_a, of_layers = trusted_average_gradient(
-        *spread[:5], TrustedKept(*spread[5:]), pack_trust(of_trust(5)), **how(case, samples_memory(a, STEPS))
+    trust = pack_trust(of_trust(5))
+    of_a, of_network = trusted_average_gradient(
+        *spread[:5], TrustedKept(*spread[5:]), trust, **how(case, samples_memory(a, STEPS))
     )
-    for ours, dense in zip([of_a, *of_layers], average_gradient(None, case, of_trust(5)), strict=True):
+    for ours, dense in zip(
+        [of_a, *split_like(of_network, trust)], average_gradient(None, case, of_trust(5)), strict=True
+    ):
         assert torch.equal(ours, dense)
 
 
