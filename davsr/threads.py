@@ -1,4 +1,4 @@
-"""How threads wait for work: decided before torch is loaded, as OpenMP reads its settings only then."""
+"""How threads wait for work: decided before torch is loaded, as OpenMP and BLAS read their settings only then."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 # About 20 microseconds: longer than from one operation of a network to the next, far shorter than a turn of the
 # scheduler.
 _SPIN = "1000"
+_BLAS_SPIN = "4"  # 2^4 turns, the least; else 2^26, a tenth of a second after each use of NumPy's OpenBLAS
 
 
 def sleep_when_idle() -> None:
@@ -19,3 +20,4 @@ def sleep_when_idle() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPIN)
         os.environ.setdefault("KMP_BLOCKTIME", "0")
+        os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _BLAS_SPIN)
