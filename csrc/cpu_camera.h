@@ -73,7 +73,7 @@ struct TurnedAxis {
 
 template <class Device, class Real>
 static int64_t camera_room(int64_t width) {
-  return (width + kPad - 1) / kPad * kPad + kPad;  // rows apart by no power of two
+  return round_up(width, kPad) + kPad;  // rows apart by no power of two
 }
 
 // out = A x, or y - A x. Threads share LR rows; the rows of a frame's mean over the exposure are kept while they are
@@ -84,7 +84,7 @@ static void camera(const Camera& op, const Parallel& threads) {
   constexpr int wide = Device::template lanes<Real>;
   const CameraAxis &time = op.time, &rows = op.rows, &columns = op.columns;
   const int64_t width = columns.scale * columns.samples, pixels = rows.scale * rows.samples * width;
-  const int64_t room = camera_room<Device, Real>(width), low_room = (columns.samples + kPad - 1) / kPad * kPad;
+  const int64_t room = camera_room<Device, Real>(width), low_room = round_up(columns.samples, kPad);
   const int64_t depth = columns.scale * (kPad - 1) + columns.taps;
   const int64_t extended_room = columns.scale * (low_room - 1) + columns.taps;
   const ExtendedAxis<Device, Real> across(columns);

@@ -61,7 +61,7 @@ struct CellWindow {
   CellWindow(const TileGroups& groups, int64_t of_cell, const Parallel& threads)
       : all(groups),
         numbers(of_cell),
-        pad((of_cell + kPad - 1) / kPad * kPad),
+        pad(round_up(of_cell, kPad)),
         kept(kTileCells * groups.together + 2),
         room((kTileCells * groups.across + 2) * pad),
         data(threads, kept * room),
@@ -95,7 +95,7 @@ struct TilePoints {
   Scratch<Device, float> data;
 
   TilePoints(int64_t numbers, const Parallel& threads)
-      : pad((numbers + kPad - 1) / kPad * kPad), point(kConvTiles * pad + kPad), data(threads, kPoints * point) {}
+      : pad(round_up(numbers, kPad)), point(kConvTiles * pad + kPad), data(threads, kPoints * point) {}
 
   float* at(int64_t f) const { return data.data + f * point; }
 
@@ -138,7 +138,7 @@ struct PointLayer {
   PointLayer(const float* of, int64_t of_made, int64_t of_seen, bool transposed, const Parallel& threads)
       : seen(transposed ? of_made : of_seen),
         made(transposed ? of_seen : of_made),
-        pad((made + kPad - 1) / kPad * kPad),
+        pad(round_up(made, kPad)),
         weight(threads, kPoints * seen * pad) {
     for (int64_t c = 0; c < seen; ++c)
       for (int64_t first = 0; first < pad; first += wide) {
@@ -188,7 +188,7 @@ struct LayerSums {
       : parts(of_parts),
         made(of_made),
         seen(of_seen),
-        pad((of_made + kPad - 1) / kPad * kPad),
+        pad(round_up(of_made, kPad)),
         plane(of_seen * pad),
         sums(threads, of_parts * kPoints * plane),
         bias(threads, of_parts * pad) {}

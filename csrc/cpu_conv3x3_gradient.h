@@ -79,7 +79,7 @@ struct GradientTiles {
         across((of.width + 3) / 4),
         down((of.height + 3) / 4),
         tiles(of.batch * down * across),
-        in_pad((of.c_in + kPad - 1) / kPad * kPad),
+        in_pad(round_up(of.c_in, kPad)),
         out_pad(of.c_pad),
         plane(of.c_in * of.c_pad) {}
 

@@ -20,7 +20,7 @@ static void lay_out_basis(const Real* basis, int64_t size, int64_t room, bool tu
 // is room for a vector.
 template <class Device, class Real>
 static void solve_frames(const DataStep& op, const Parallel& threads) {
-  const int64_t h = op.camera.rows.samples, w = op.camera.columns.samples, room = (w + kPad - 1) / kPad * kPad;
+  const int64_t h = op.camera.rows.samples, w = op.camera.columns.samples, room = round_up(w, kPad);
   const int64_t planes = op.camera.images * op.camera.time.samples;
   const Real *rows = static_cast<const Real*>(op.rows), *spectrum = static_cast<const Real*>(op.spectrum);
   const Real* alpha = static_cast<const Real*>(op.alpha);

@@ -20,9 +20,7 @@ struct MadeCells {
   Scratch<Device, float> data;
 
   MadeCells(const TileGroups& all, int64_t numbers, const Parallel& threads)
-      : pad((numbers + kPad - 1) / kPad * kPad),
-        room(kTileCells * all.across * pad),
-        data(threads, kTileCells * all.together * room) {}
+      : pad(round_up(numbers, kPad)), room(kTileCells * all.across * pad), data(threads, kTileCells * all.together * room) {}
 
   // Row r of cells, from the group's first one on.
   const float* row(int64_t r) const { return data.data + r * room; }

@@ -46,8 +46,6 @@ inline at::ScalarType compute_type(const at::Tensor& features) {
   return features.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
 inline AlignShape align_shape(const at::Tensor& features, const at::Tensor& raw, const at::Tensor& flow_1,
                               const std::optional<at::Tensor>& flow_2, const at::Tensor& weight, int64_t groups,
                               double max_residue) {

@@ -58,6 +58,8 @@ static DAVSR_FN To bit_cast(From from) {
   return to;
 }
 
+static DAVSR_FN int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
 static DAVSR_FN float widen(float value) { return value; }
 static DAVSR_FN double widen(double value) { return value; }
 static DAVSR_FN float widen(BFloat16 value) { return bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
