@@ -19,7 +19,7 @@ struct TileGroups {
   };
   const int64_t frames, cells_h, cells_w, across, down, together, of_frame;
 
-  explicit TileGroups(const MotionShape& shape)
+  explicit DAVSR_FN TileGroups(const MotionShape& shape)
       : frames(shape.batch * shape.frames),
         cells_h(shape.cells_h),
         cells_w(shape.cells_w),
@@ -28,12 +28,12 @@ struct TileGroups {
         together(most_together(across, down)),
         of_frame((down + together - 1) / together) {}
 
-  static int64_t most_together(int64_t across, int64_t down) {
+  static DAVSR_FN int64_t most_together(int64_t across, int64_t down) {
     const int64_t fit = across < kConvTiles ? kConvTiles / across : 1;
     return fit < down ? fit : down;
   }
-  int64_t count() const { return frames * of_frame; }
-  Group group(int64_t unit) const {
+  DAVSR_FN int64_t count() const { return frames * of_frame; }
+  DAVSR_FN Group group(int64_t unit) const {
     const int64_t top = unit % of_frame * together;
     return {unit / of_frame, top, top + together < down ? top + together : down};
   }
