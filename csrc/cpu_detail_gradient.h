@@ -24,31 +24,54 @@ static DAVSR_FN void groups_of_parts(const TileGroups& all, int64_t parts, int64
   }
 }
 
+// A layer [made, seen, 3, 3] back: of a group that of what it saw goes to a visitor, see PointLayer::convolve, and what
+// its weights have to the sums of a part.
+template <class Device>
+struct LayerBack {
+  const LayerSums<Device>& sums;
+  const PointLayer<Device>& layer;
+  CellWindow<Device> given, seen;  // the gradient of what it made, and what it saw
+  const TilePoints<Device> back, slope, from, to;
+
+  LayerBack(const LayerSums<Device>& of, const PointLayer<Device>& transposed, const TileGroups& all, const Parallel& threads)
+      : sums(of),
+        layer(transposed),
+        given(all, of.made, threads),
+        seen(all, of.seen, threads),
+        back(of.made, threads),
+        slope(of.made, threads),
+        from(of.seen, threads),
+        to(of.seen, threads) {}
+
+  template <class Visit>
+  void run(const TileGroups& all, const TileGroups::Group& group, int64_t part, bool begins, const Visit& visit) const {
+    all.blocks(group, [&](const TileGroups::Block& block) {
+      all.each(block, [&](int64_t i, int64_t y, int64_t x) {
+        back.see(given, i, y, x);
+        slope.see_gradient(given, i, y, x);
+        from.see(seen, i, y, x);
+      });
+      sums.add(part, begins && block.first == 0, from, slope, block.count);
+      layer.convolve(all, block, back, to, visit);
+    });
+  }
+};
+
 // Of the hidden layer, and what the last one has of every part.
 template <class Device>
 static void hidden_gradient(const DetailBackward& op, const DetailFrames<Device>& frames, const LayerSums<Device>& sums,
                             float* d_hidden, const Parallel& threads) {
   using F = typename Device::template Lanes<float>;
-  const PointLayer<Device> layer(op.last, frames.pixels, op.hidden, true, threads);
+  const PointLayer<Device> transposed(op.last, sums.made, sums.seen, true, threads);
   parallel<Device>(threads, sums.parts, [&](int64_t begin, int64_t end) {
-    CellWindow<Device> given(frames.all, frames.pixels, threads), seen(frames.all, op.hidden, threads);
-    const TilePoints<Device> back(frames.pixels, threads), slope(frames.pixels, threads);
-    const TilePoints<Device> from(op.hidden, threads), to(op.hidden, threads);
+    LayerBack<Device> layer(sums, transposed, frames.all, threads);
     groups_of_parts(frames.all, sums.parts, begin, end, [&](int64_t part, bool begins, const TileGroups::Group& group) {
-      frames.see_pixels(given, group, op.grad, nullptr, 0);
-      frames.see_hidden(seen, group, op.hidden_cells);
-      frames.all.blocks(group, [&](const TileGroups::Block& block) {
-        frames.all.each(block, [&](int64_t i, int64_t y, int64_t x) {
-          back.see(given, i, y, x);
-          slope.see_gradient(given, i, y, x);
-          from.see(seen, i, y, x);
-        });
-        sums.add(part, begins && block.first == 0, from, slope, block.count);
-        layer.convolve(frames.all, block, back, to, [&](int64_t y, int64_t x, int64_t c, const auto& made) {
-          frames.each_hidden(group.frame, y, x, c, [&](int64_t at, int64_t r, int64_t k, int some) {
-            const F there = load_some<Device, float>(op.hidden_cells + at, some);
-            store_some<Device, float>(d_hidden + at, there > 0.0f ? made[r][k] : F{}, some);
-          });
+      frames.see_pixels(layer.given, group, op.grad, nullptr, 0);
+      frames.see_hidden(layer.seen, group, op.hidden_cells);
+      layer.run(frames.all, group, part, begins, [&](int64_t y, int64_t x, int64_t c, const auto& made) {
+        frames.each_hidden(group.frame, y, x, c, [&](int64_t at, int64_t r, int64_t k, int some) {
+          const F there = load_some<Device, float>(op.hidden_cells + at, some);
+          store_some<Device, float>(d_hidden + at, there > 0.0f ? made[r][k] : F{}, some);
         });
       });
     });
@@ -60,27 +83,17 @@ template <class Device, int few>
 static void frame_gradient(const DetailBackward& op, const DetailFrames<Device>& frames, const LayerSums<Device>& sums,
                            const float* d_hidden, float* d_step, const Parallel& threads) {
   using F = typename Device::template Lanes<float>;
-  const PointLayer<Device> layer(op.first, op.hidden, frames.pixels + 1, true, threads);
+  const PointLayer<Device> transposed(op.first, sums.made, sums.seen, true, threads);
   parallel<Device>(threads, sums.parts, [&](int64_t begin, int64_t end) {
-    CellWindow<Device> given(frames.all, op.hidden, threads), seen(frames.all, frames.pixels + 1, threads);
-    const TilePoints<Device> back(op.hidden, threads), slope(op.hidden, threads);
-    const TilePoints<Device> from(frames.pixels + 1, threads), to(frames.pixels + 1, threads);
-    const MadeCells<Device> added(frames.all, frames.pixels + 1, threads);
+    LayerBack<Device> layer(sums, transposed, frames.all, threads);
+    const MadeCells<Device> added(frames.all, sums.seen, threads);
     FlattenedGroups<Device, true, few> flattened(op.shape, *op.step, op.flat, threads);
     groups_of_parts(frames.all, sums.parts, begin, end, [&](int64_t part, bool begins, const TileGroups::Group& group) {
       flattened.run(group, op.mean, op.grad, op.d_mean, d_step);
-      frames.see_pixels(seen, group, op.mean, op.support, op.level);
-      frames.see_hidden(given, group, d_hidden);
-      frames.all.blocks(group, [&](const TileGroups::Block& block) {
-        frames.all.each(block, [&](int64_t i, int64_t y, int64_t x) {
-          back.see(given, i, y, x);
-          slope.see_gradient(given, i, y, x);
-          from.see(seen, i, y, x);
-        });
-        sums.add(part, begins && block.first == 0, from, slope, block.count);
-        layer.convolve(frames.all, block, back, to,
-                       [&](int64_t y, int64_t x, int64_t c, const auto& made) { added.put(y - group.top, x, c, made, F{}); });
-      });
+      frames.see_hidden(layer.given, group, d_hidden);
+      frames.see_pixels(layer.seen, group, op.mean, op.support, op.level);
+      layer.run(frames.all, group, part, begins,
+                [&](int64_t y, int64_t x, int64_t c, const auto& made) { added.put(y - group.top, x, c, made, F{}); });
       frames.add_pixels(added, group, op.d_mean, op.d_support);
     });
   });

@@ -54,7 +54,4 @@ inline void check_layer(const at::Tensor& weight, const at::Tensor& bias, at::In
     TORCH_CHECK_VALUE(given.scalar_type() == at::kFloat, op, ": ", name, " must be float32, got ", given.scalar_type());
 }
 
-// The transpose of a convolution: one with the mirrored weight.
-inline at::Tensor turned(const at::Tensor& weight) { return weight.flip({2, 3}).transpose(0, 1); }
-
 }  // namespace davsr
