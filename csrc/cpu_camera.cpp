@@ -2,6 +2,7 @@
 #include "by_unit_camera.h"
 #include "cpu_host.h"
 #include "host_camera.h"
+#include "prefault.h"
 #include "serial.h"
 
 namespace davsr {
@@ -69,6 +70,7 @@ at::Tensor data_step_(at::Tensor& out, const std::optional<at::Tensor>& x_in, co
   op.alpha = alpha.data_ptr();
   op.frames_of_sample = low[1] * low[2];
   op.u = u.data_ptr();
+  prefault(made.data_ptr(), made.nbytes());
   if (numbers > 0) choose(level).data_step(op, out.scalar_type() == at::kDouble, threads());
   if (!made.is_same(out)) out.copy_(made);
   return u;

@@ -4,6 +4,7 @@
 
 #include "cpu_motion_sample.h"
 #include "cpu_product.h"
+#include "cpu_stream.h"
 
 namespace davsr {
 
@@ -207,15 +208,34 @@ struct RaisedRows {
   }
 };
 
+// to = x + weight * raised, or without x, in a row; streamed if `to` is made of whole vectors.
+template <class Device, class Real>
+static void add_raised(const Real* x, const Real* raised, Real weight, int64_t width, bool streamed, Real* to) {
+  constexpr int wide = Device::template lanes<Real>;
+  const auto made = [=](int64_t c, int some) {
+    const auto value = load_some<Device, Real>(raised + c, some) * weight;
+    return x ? load_some<Device, Real>(x + c, some) + value : value;
+  };
+  int64_t c = 0;
+  if (streamed)
+    for (; c < width; c += wide) stream(to + c, made(c, wide));
+  else
+    for (; c + wide <= width; c += wide) Device::template put<Real, wide>(to + c, made(c, wide));
+  if (c < width) store_some<Device, Real>(to + c, made(c, static_cast<int>(width - c)), static_cast<int>(width - c));
+}
+
 // out = x + A^T y, or A^T y. Threads share LR rows, of all frames.
 template <class Device, class Real>
 static void camera_adjoint(const Camera& op, const Parallel& threads) {
-  using F = typename Device::template Lanes<Real>;
   constexpr int wide = Device::template lanes<Real>;
   const CameraAxis &time = op.time, &rows = op.rows, &columns = op.columns;
   const int64_t width = columns.scale * columns.samples, pixels = rows.scale * rows.samples * width;
   const int64_t frames = time.scale * time.samples;
   const TurnedAxis<Device, Real> by_time(time, threads), by_rows(rows, threads);
+  const bool written_once = by_time.most == 1 && op.out != op.x;
+  const bool by_vectors = width % wide == 0 && reinterpret_cast<uintptr_t>(op.out) % (wide * sizeof(Real)) == 0;
+  const bool large = op.images * frames * pixels * static_cast<int64_t>(sizeof(Real)) >= kStreamed;
+  const bool streamed = written_once && by_vectors && large;
   parallel<Device>(threads, op.images * rows.samples, [&](int64_t begin, int64_t end) {
     RaisedRows<Device, Real> raised(op, by_rows, threads);
     const int64_t slots = by_time.most;  // LR frames that one HR frame needs at a time
@@ -252,17 +272,18 @@ static void camera_adjoint(const Camera& op, const Parallel& threads) {
           const int64_t at = (image * frames + f) * pixels + (rows.scale * i + r) * width;
           const Real* x = op.x ? static_cast<const Real*>(op.x) + at : nullptr;
           Real* to = static_cast<Real*>(op.out) + at;
-          for (int64_t c = 0; c < width; c += wide) {
-            const int some = static_cast<int>(width - c < wide ? width - c : wide);
-            F sum{};
-            if (x) sum = load_some<Device, Real>(x + c, some);
-            for (int64_t n = 0; n < count; ++n)
-              sum += load_some<Device, Real>(parts.data[n] + r * room + c, some) * by_time.weight.data[first + n];
-            store_some<Device, Real>(to + c, sum, some);
+          if (count == 0 && x != to) {
+            if (x)
+              __builtin_memcpy(to, x, static_cast<size_t>(width) * sizeof(Real));
+            else
+              Clear<Device, Real>::run(to, width);
           }
+          for (int64_t n = 0; n < count; ++n)
+            add_raised<Device, Real>(n ? to : x, parts.data[n] + r * room, by_time.weight.data[first + n], width, streamed, to);
         }
       }
     }
+    if (streamed) end_stream();
   });
 }
 

@@ -95,6 +95,27 @@ def test_levels_equal_the_reference(level, low, axes, dtype):
 
 
 @needs_extension
+@pytest.mark.parametrize("columns", [64, 63])
+@pytest.mark.parametrize("exposure", [2, 3, 4])
+@pytest.mark.parametrize("level", [level for level in LEVELS if level != "serial"])
+def test_results_that_are_larger_than_the_caches(level, exposure, columns):
+    """They pass the caches by where rows are of whole vectors, and exposures lie apart; nothing beside them changes."""
+    axes = axes_of((3, 4, 4), (exposure, 7, 6), (0, -2, -1), False)
+    x, y = videos((1, 2, 6, 62, columns), axes, torch.float32)
+    assert 4 * x.numel() > 2**23
+    for given in (x, None):
+        expected = camera_adjoint_reference(y, axes, given)
+        for shift in (0, 16, 1):
+            memory = torch.full((x.numel() + 64,), torch.nan)
+            out = memory[shift : shift + x.numel()].view(x.shape)
+            if given is None:
+                out.zero_()
+            torch.ops.davsr.camera_adjoint_(out, y, given, *axes.taps, axes.start, axes.scale, axes.circular, level)
+            torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-4)
+            assert memory[:shift].isnan().all() and memory[shift + x.numel() :].isnan().all()
+
+
+@needs_extension
 @pytest.mark.parametrize("circular", [False, True])
 def test_gradcheck(circular):
     axes = axes_of((2, 2, 3), (3, 4, 5), (-1, -1, -2), circular)

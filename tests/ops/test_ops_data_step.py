@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import mmap
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -79,6 +84,28 @@ def test_it_takes_any_memory():
     z, _ = data_step(apart, last, alpha, axes, *solution, out=apart)
     assert z is apart
     torch.testing.assert_close(apart, expected[0])
+
+
+@needs_extension
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are asked for on Linux")
+def test_pages_that_the_system_has_not_given_yet():
+    """All of a large result's, and no other ones."""
+    A, low = Degradation((3, 4, 4)), (1, 1, 6, 64, 72)
+    (x, y, alpha), axes, solution = given(A, low, torch.float32)
+    page, beside = mmap.PAGESIZE, 2**21
+    memory = mmap.mmap(-1, beside + 4 * x.numel() + beside)
+    with contextlib.suppress(OSError):  # a system without large pages, which would reach beyond the result
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    all_of_it = torch.frombuffer(memory, dtype=torch.uint8)
+    out = all_of_it[beside + 12 : beside + 12 + 4 * x.numel()].view(torch.float32).view(x.shape)
+    z, _ = data_step(x, y, alpha, axes, *solution, out=out)
+    assert z is out
+    present = (ctypes.c_ubyte * (len(memory) // page))()
+    address = ctypes.c_void_p(all_of_it.data_ptr())
+    assert ctypes.CDLL(None).mincore(address, ctypes.c_size_t(len(memory)), present) == 0
+    first, last = (beside + 12) // page, (beside + 12 + 4 * x.numel() - 1) // page
+    assert [i for i, there in enumerate(present) if there & 1] == list(range(first, last + 1))
+    torch.testing.assert_close(out, data_step_reference(x, y, alpha, axes, *solution)[0])
 
 
 @needs_extension
