@@ -28,8 +28,7 @@ def output_of(process: subprocess.Popen) -> str:
 
 
 _HELD = """
-import importlib, signal, sys, threading
-signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, however the tests were started
+import importlib, sys, threading
 owner, name, calls, *arguments = sys.argv[1:]
 module, _, kind = owner.partition(":")
 owner = importlib.import_module(module)

@@ -79,8 +79,12 @@ def opencv_unheard() -> Iterator[None]:
 
 
 def begin_process() -> None:
-    """For a process that is one command: nothing is made while modules load, so that Ctrl-C ends it at once."""
-    signal.signal(signal.SIGINT, _end_at_once)
+    """For a process that is one command: nothing is made while modules load, so that Ctrl-C ends it at once.
+
+    Where a shell lets it ignore Ctrl-C, as that of a script does with what it starts in the background, so it does.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end_at_once)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal need not know every letter

@@ -9,7 +9,10 @@ from typing import Any
 
 
 class StopRequest:
-    """While entered, the first SIGTERM or SIGINT is noted in `signal`; the second one has its usual effect."""
+    """While entered, the first SIGTERM or SIGINT is noted in `signal`; the second one has its usual effect.
+
+    What the process ignores, as what a script starts in the background does with SIGINT, it goes on to ignore.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
@@ -23,7 +26,8 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

@@ -5,6 +5,7 @@ Ctrl-C.
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 import davsr.doctor
 from davsr.cli import main
 from davsr.log import logger, logging_to
+from davsr.training.signals import StopRequest
 
 DAVSR = [sys.executable, "-m", "davsr.cli"]
 
@@ -107,3 +109,25 @@ def test_a_process_that_was_told_to_end_says_so_once() -> None:
     code += "from davsr.cli import command\nraise SystemExit(command(['doctor']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (130, "davsr: interrupted\n")
+
+
+def test_a_command_of_the_background_ignores_ctrl_c() -> None:
+    """A script's shell starts it so, and Ctrl-C is for what the script waits for."""
+    code = "import os, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    code += "import davsr.doctor as d\nd.run = lambda args: os.kill(os.getpid(), signal.SIGINT) or 0\n"
+    code += "from davsr.cli import command\nraise SystemExit(command(['doctor']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_training_of_the_background_ignores_ctrl_c() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop.reason
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.reason == "SIGTERM"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

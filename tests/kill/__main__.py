@@ -66,6 +66,7 @@ def start(folder: Path, arguments: list[str], before: Callable[[], None] | None 
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
         os.chdir(folder)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, however this was started
         torch.set_num_threads(1)
         cv2.setNumThreads(0)
         if before is not None:
