@@ -103,21 +103,18 @@ def test_ctrl_c_is_an_answer_while_modules_load_and_after() -> None:
         assert "Traceback" not in error and process.returncode in (130, 0), (share, error)
 
 
-def test_a_process_that_was_told_to_end_says_so_once() -> None:
-    code = "import os, signal, davsr.doctor as d\n"
-    code += "d.run = lambda args: os.kill(os.getpid(), signal.SIGINT)\n"
+@pytest.mark.parametrize(
+    "handler, expected",
+    [("default_int_handler", (130, "davsr: interrupted\n")), ("SIG_IGN", (0, ""))],
+    ids=["of a terminal", "that a script started in the background"],
+)
+def test_a_process_that_was_told_to_end_says_so_once(handler: str, expected: tuple[int, str]) -> None:
+    """Unless the shell lets it ignore that: Ctrl-C is for what the script waits for."""
+    code = f"import os, signal, davsr.doctor as d\nsignal.signal(signal.SIGINT, signal.{handler})\n"
+    code += "d.run = lambda args: os.kill(os.getpid(), signal.SIGINT) or 0\n"
     code += "from davsr.cli import command\nraise SystemExit(command(['doctor']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stderr) == (130, "davsr: interrupted\n")
-
-
-def test_a_command_of_the_background_ignores_ctrl_c() -> None:
-    """A script's shell starts it so, and Ctrl-C is for what the script waits for."""
-    code = "import os, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    code += "import davsr.doctor as d\nd.run = lambda args: os.kill(os.getpid(), signal.SIGINT) or 0\n"
-    code += "from davsr.cli import command\nraise SystemExit(command(['doctor']))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == expected
 
 
 def test_training_of_the_background_ignores_ctrl_c() -> None:
